@@ -1,0 +1,133 @@
+"""Checkpoints: a network's weights as safetensors, with everything needed to use them rightly. Never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from model.errors import CheckpointError
+from model.preprocessing import PREPROCESSING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from model.network import OrganNetwork
+
+FORMAT = 1
+"""Version of the checkpoint's layout; another one is refused."""
+
+_KEY = "cbmir"
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a checkpoint says of its weights.
+
+    Attributes:
+        classes: class names, in the order of the network's outputs.
+        fingerprint: 32 hexadecimal digits over weights, classes and preprocessing: equal exactly for models that make
+            equal features. An index refuses any other.
+        preprocessing: how images are prepared for this network.
+        recipe: the training recipe's values.
+        data: summary of the data: images by split, and how many files were left out.
+        measures: classification measures of the test part; ``None`` if training was stopped before.
+        epoch: the epoch, from 1, whose weights these are.
+        seed: the seed of the split and of the training.
+    """
+
+    classes: tuple[str, ...]
+    fingerprint: str
+    preprocessing: str = PREPROCESSING
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    measures: Mapping[str, Any] | None = None
+    epoch: int = 0
+    seed: int = 0
+
+
+def fingerprint(weights: Mapping[str, Tensor], classes: Sequence[str]) -> str:
+    """32 hexadecimal digits over the weights' bytes, the classes and the preprocessing."""
+    digest = hashlib.sha256(json.dumps([FORMAT, PREPROCESSING, list(classes)]).encode())
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:32]
+
+
+def save_checkpoint(path: Path, weights: Mapping[str, Tensor], metadata: Metadata) -> None:
+    """Write a checkpoint atomically: a reader sees the old file or the new one, never a part."""
+    values = {"format": FORMAT, **asdict(metadata)}
+    save_tensors(path, weights, {_KEY: json.dumps(values)})
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors and metadata as safetensors, atomically and flushed to disk.
+
+    Raises:
+        CheckpointError: the folder does not exist, is not writable, or the disk is full.
+    """
+    from safetensors.torch import save_file
+
+    path = path.absolute()
+    partial = path.with_name(path.name + ".partial")
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, dict(metadata))
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(f"{path} cannot be written: {error}") from error
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Read a checkpoint's metadata, and nothing else of it: no weights, no torch.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, of another program or of another version.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            raw = (file.metadata() or {}).get(_KEY)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist: give a model written by 'cbmir train'") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is no model file, or is damaged: {error}") from error
+    if raw is None:
+        raise CheckpointError(f"{path} was not written by 'cbmir train': it says nothing of classes or preprocessing")
+    values: dict[str, Any] = json.loads(raw)
+    version = values.pop("format", None)
+    if version != FORMAT:
+        raise CheckpointError(f"{path} has format {version}, this program reads format {FORMAT}: train it anew")
+    metadata = Metadata(**{**values, "classes": tuple(values["classes"])})
+    if metadata.preprocessing != PREPROCESSING:
+        raise CheckpointError(f"{path} expects other preprocessing ({metadata.preprocessing}): train it anew")
+    return metadata
+
+
+def load_network(path: Path) -> tuple[OrganNetwork, Metadata]:
+    """Load a checkpoint into a network in evaluation mode; the file is mapped, not copied.
+
+    Raises:
+        CheckpointError: as :func:`read_metadata`, or the weights do not fit the network.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    from model.network import OrganNetwork
+
+    metadata = read_metadata(path)
+    with torch.device("meta"):  # no memory and no initialisation for weights that the file brings
+        network = OrganNetwork(len(metadata.classes))
+    try:
+        network.load_state_dict(load_file(path), strict=True, assign=True)
+    except (RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{path} does not hold this network's weights: {error}") from error
+    return network.eval().requires_grad_(False), metadata

@@ -1,0 +1,133 @@
+"""DICOM objects (PS3.10 files, with or without preamble and meta header) into grey frames."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from model.display import to_grey
+from model.errors import ImageError, Reason
+from model.frames import Frame, GreyImage, Header
+
+MAX_FRAME_PIXELS = 2**28
+"""Rows × columns above which a frame is left out: 16,384 × 16,384, far beyond any clinical detector."""
+
+WHOLE_FILE_LIMIT = 2**25
+"""Bytes up to which a file is read at once; larger ones are read frame by frame."""
+
+_PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+_NO_PICTURES = {
+    # PS3.4 B.5: objects with pixel data that show no patient, or not as a picture.
+    "1.2.840.10008.5.1.4.1.1.66.4": "segmentation",
+    "1.2.840.10008.5.1.4.1.1.66.7": "label map segmentation",
+    "1.2.840.10008.5.1.4.1.1.481.2": "radiotherapy dose",
+    "1.2.840.10008.5.1.4.1.1.30": "parametric map",
+}
+
+
+def read_dicom(path: Path) -> Iterator[Frame]:
+    """Yield the frames of one DICOM file in order, at most one decoded frame in memory at a time.
+
+    Raises:
+        ImageError: the file has no pixel data, is no picture of a patient, is too large, is damaged, or is
+            compressed with a transfer syntax that no installed decoder reads.
+    """
+    ds = _read_dataset(path)
+    frames = _check(path, ds)
+    header = _header(ds)
+    source: Dataset | Path = ds if any(keyword in ds for keyword in _PIXEL_KEYWORDS) else path
+    count = 0
+    try:
+        for count, values in enumerate(iter_pixels(source), 1):
+            pixels = to_grey(values, ds, count - 1)
+            yield Frame(pixels, count, frames, _identity(header, count, pixels), header)
+    except NotImplementedError as error:
+        raise ImageError(path, Reason.UNSUPPORTED, str(error)) from error
+    except Exception as error:  # every decoder plug-in has errors of its own
+        raise ImageError(path, _decode_reason(error), f"frame {count + 1} of {frames}: {error}") from error
+    if count != frames:
+        raise ImageError(path, Reason.CORRUPT, f"{count} of {frames} frames could be decoded")
+
+
+def _read_dataset(path: Path) -> Dataset:
+    large = os.path.getsize(path) > WHOLE_FILE_LIMIT
+    try:
+        ds = dcmread(path, force=True, stop_before_pixels=large)
+        if ds.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian and large:
+            ds = dcmread(path, force=True)  # an inflated stream has no file offsets to read frames from
+    except (InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+        raise ImageError(path, Reason.CORRUPT, f"the DICOM header cannot be parsed: {error}") from error
+    if len(ds) == 0:
+        raise ImageError(path, Reason.CORRUPT, "the file starts like DICOM but holds no data elements")
+    if not getattr(ds, "file_meta", None):
+        ds.file_meta = FileMetaDataset()
+    if "TransferSyntaxUID" not in ds.file_meta:
+        ds.file_meta.TransferSyntaxUID = _assumed_syntax(ds)
+    return ds
+
+
+def _assumed_syntax(ds: Dataset) -> UID:
+    """The transfer syntax by the encoding that parsed, for files without a meta header."""
+    implicit, little = ds.original_encoding
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def _check(path: Path, ds: Dataset) -> int:
+    """Return the number of frames, or raise for an object that is no picture or that is absurdly large."""
+    sop_class = UID(str(ds.get("SOPClassUID", "")))
+    if kind := _NO_PICTURES.get(sop_class):
+        raise ImageError(path, Reason.NOT_A_PICTURE, f"{kind} object")
+    rows, columns = ds.get("Rows"), ds.get("Columns")
+    large_with_pixels = os.path.getsize(path) > WHOLE_FILE_LIMIT and rows
+    if not any(keyword in ds for keyword in _PIXEL_KEYWORDS) and not large_with_pixels:
+        kind = sop_class.name if sop_class else f"modality {ds.get('Modality', 'unknown')}"
+        raise ImageError(path, Reason.NO_PIXEL_DATA, f"{kind} object")
+    if not rows or not columns:
+        raise ImageError(path, Reason.CORRUPT, "Rows or Columns are missing or zero")
+    if int(rows) * int(columns) > MAX_FRAME_PIXELS:
+        raise ImageError(path, Reason.TOO_LARGE, f"{rows} × {columns} pixels a frame, limit {MAX_FRAME_PIXELS:,}")
+    try:
+        return max(1, int(ds.get("NumberOfFrames") or 1))
+    except (TypeError, ValueError) as error:
+        raise ImageError(path, Reason.CORRUPT, f"Number of Frames is no number: {error}") from error
+
+
+def _decode_reason(error: Exception) -> Reason:
+    return Reason.UNSUPPORTED if isinstance(error, RuntimeError) and "plugins" in str(error) else Reason.CORRUPT
+
+
+def _identity(header: Header, frame: int, pixels: GreyImage) -> str:
+    digest = hashlib.blake2b(pixels.tobytes(), digest_size=16, person=b"cbmir-frame")
+    digest.update(repr(pixels.shape).encode())
+    return f"dicom/{header.sop_instance_uid or ''}/{frame}/{digest.hexdigest()}"
+
+
+def _header(ds: Dataset) -> Header:
+    def text(keyword: str) -> str | None:
+        value = ds.get(keyword)
+        return str(value).strip() or None if value is not None else None
+
+    return Header(
+        modality=text("Modality"),
+        body_part_examined=text("BodyPartExamined"),
+        sop_instance_uid=text("SOPInstanceUID"),
+        series_instance_uid=text("SeriesInstanceUID"),
+        study_instance_uid=text("StudyInstanceUID"),
+    )

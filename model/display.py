@@ -1,0 +1,131 @@
+"""From stored pixel values to the grey image that a viewer shows with default settings.
+
+The rule, once, in the order of DICOM PS3.4 N.2 (softcopy presentation: modality, VOI and presentation LUT):
+
+1. Stored values become real-world values by the Modality LUT Sequence or by Rescale Slope and Intercept
+   (PS3.3 C.11.1); in enhanced multi-frame objects by the frame's own Pixel Value Transformation Sequence
+   (PS3.3 C.7.6.16.2.9), which stands before the one shared by all frames.
+2. Real-world values become display values by the first VOI LUT; else by the first window (PS3.3 C.11.2), LINEAR,
+   LINEAR_EXACT or SIGMOID, the frame's own Frame VOI LUT Sequence before the shared one; else by the range from the
+   least to the greatest value, the Pixel Padding Value or Range left out (PS3.3 C.7.5.1.1.2).
+3. MONOCHROME1 is inverted (PS3.3 C.7.6.3.1.2). Padded pixels are black.
+
+Colour (RGB, YBR and PALETTE COLOR, PS3.3 C.7.6.3.1.2) has no modality or VOI step: it becomes luma after ITU-R 601,
+as in the paper's "colour to grey" (section 4.1). Overlays are not drawn.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
+
+from model.frames import GreyImage
+
+Values = NDArray[Any]
+
+
+def to_grey(values: Values, ds: Dataset, frame: int) -> GreyImage:
+    """Return frame ``frame`` (0-based) of ``ds`` as displayed, ``(rows, columns)`` uint8.
+
+    ``values`` are the decoded stored values, ``(rows, columns)`` or ``(rows, columns, 3)``; YBR is already RGB.
+    """
+    photometric = str(ds.get("PhotometricInterpretation", "MONOCHROME2"))
+    if photometric == "PALETTE COLOR":
+        values = apply_color_lut(values, ds)
+    if values.ndim == 3:
+        return _luma(values)
+    lut = _frame_attributes(ds, frame)
+    padding = _padding_mask(values, ds)
+    display = _voi(apply_modality_lut(values, lut), lut, padding)
+    if photometric == "MONOCHROME1":
+        display = 1.0 - display
+    if padding is not None:
+        display[padding] = 0.0
+    return np.rint(display * 255.0).astype(np.uint8)
+
+
+def scale_to_range(values: Values, valid: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+    """Map ``values`` linearly from their least and greatest finite value to 0…1, of the same shape.
+
+    Values outside ``valid``, and those that are not finite, do not count for the range; constant input gives zeros.
+    """
+    numbers = values.astype(np.float32)
+    counted = np.isfinite(numbers) if valid is None else valid & np.isfinite(numbers)
+    if not counted.any():
+        return np.zeros_like(numbers)
+    low, high = float(numbers[counted].min()), float(numbers[counted].max())
+    span = high - low
+    if span <= 0:
+        return np.zeros_like(numbers)
+    return np.nan_to_num(np.clip((numbers - low) / span, 0.0, 1.0), nan=0.0)
+
+
+def _luma(rgb: Values) -> GreyImage:
+    colour = rgb[..., :3]
+    if colour.dtype != np.uint8:
+        # 16-bit palettes and colour: the high byte is what an 8-bit display shows.
+        colour = (colour >> (8 * (colour.dtype.itemsize - 1))).astype(np.uint8)
+    return np.asarray(Image.fromarray(colour, "RGB").convert("L"))
+
+
+def _frame_attributes(ds: Dataset, frame: int) -> Dataset:
+    """The modality and VOI attributes that hold for one frame, gathered into one flat dataset."""
+    shared = ds.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    per_frame = ds.get("PerFrameFunctionalGroupsSequence") or []
+    groups = [shared[0], *per_frame[frame : frame + 1]]
+    macros = [
+        item[0]
+        for group in groups
+        for keyword in ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+        if (item := group.get(keyword))
+    ]
+    if not macros:
+        return ds
+    flat = Dataset()
+    flat.update({element.tag: element for element in ds.group_dataset(0x0028)})
+    for macro in macros:
+        flat.update({element.tag: element for element in macro})
+    return flat
+
+
+def _voi(values: Values, ds: Dataset, padding: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+    """Display values 0…1, float32, by VOI LUT, window or range, in this order."""
+    if luts := ds.get("VOILUTSequence"):
+        # The table's own index arithmetic needs integers; a rescale may have made them floats.
+        table = apply_voi(np.rint(values).astype(np.int64), ds)
+        return (table / float(2 ** int(luts[0].LUTDescriptor[2]) - 1)).clip(0.0, 1.0).astype(np.float32)
+    centre, width = _first(ds.get("WindowCenter")), _first(ds.get("WindowWidth"))
+    function = str(ds.get("VOILUTFunction") or "LINEAR").upper()
+    if centre is None or width is None or width < (1 if function == "LINEAR" else 1e-9):
+        return scale_to_range(values, None if padding is None else ~padding)
+    numbers = values.astype(np.float32)
+    if function == "SIGMOID":  # PS3.3 C.11.2.1.3.1
+        return 1.0 / (1.0 + np.exp((-4.0 / width) * (numbers - centre)))
+    if function == "LINEAR":  # PS3.3 C.11.2.1.2.1; a width of 1 is a threshold
+        centre, width = centre - 0.5, max(width - 1.0, 1e-9)
+    return np.clip((numbers - centre) * (1.0 / width) + 0.5, 0.0, 1.0)
+
+
+def _first(value: Any) -> float | None:
+    """The first value of a possibly multi-valued, possibly empty DS element."""
+    if value is None or value == "":
+        return None
+    try:
+        return float(value)
+    except TypeError:
+        return float(value[0]) if len(value) else None
+
+
+def _padding_mask(values: Values, ds: Dataset) -> NDArray[np.bool_] | None:
+    padding = ds.get("PixelPaddingValue")
+    if padding is None or padding == "":
+        return None
+    limit = ds.get("PixelPaddingRangeLimit")
+    low, high = sorted((int(padding), int(padding if limit in (None, "") else limit)))
+    mask = (values >= low) & (values <= high)
+    return mask if mask.any() else None

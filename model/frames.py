@@ -1,0 +1,47 @@
+"""What reading a file gives: grey frames with the header fields that the index keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+GreyImage = NDArray[np.uint8]
+"""Grey image as displayed, ``(height, width)`` uint8, 0 black to 255 white."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The fields of an image's header that reach the index; patient identity is not among them.
+
+    Attributes are the values of DICOM PS3.6 of the same name, ``None`` where absent or not DICOM.
+    """
+
+    modality: str | None = None
+    body_part_examined: str | None = None
+    sop_instance_uid: str | None = None
+    series_instance_uid: str | None = None
+    study_instance_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a file: a frame of a DICOM object, a page of a TIFF, or the whole of another file.
+
+    Attributes:
+        pixels: the frame as displayed, ``(height, width)`` uint8.
+        number: 1-based frame or page number within the file.
+        of: how many frames the file has.
+        identity: what makes this picture itself, equal for every copy of it: for DICOM the SOP Instance UID, the frame
+            number and a hash of the displayed pixels; for other files a hash of the file's bytes and the page. The
+            hash is always part of it because real archives repeat a UID with other pixels: so two different pictures
+            are never taken for one, whichever arrives first.
+        header: what the index keeps of the file's header.
+    """
+
+    pixels: GreyImage
+    number: int
+    of: int
+    identity: str
+    header: Header

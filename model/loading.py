@@ -1,0 +1,90 @@
+"""A labelled repository's pixels, decoded once and kept in a memory-mapped file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from model.errors import ImageError, RepositoryError
+from model.preprocessing import RESIZED, resize
+from model.reading import read_frames
+from model.repository import LabelledFile, Split
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFrames:
+    """All frames of one part of a repository.
+
+    Attributes:
+        images: ``(n, 256, 256)`` uint8, memory-mapped: 64 KB a frame on disk, not in memory.
+        labels: ``(n,)`` int64, positions in the sorted class names.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class _Files(Dataset[list[NDArray[np.uint8]] | ImageError]):
+    """Files as lists of resized frames; a file that cannot be read is its error, so that nothing shifts."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> list[NDArray[np.uint8]] | ImageError:
+        try:
+            return [resize(frame.pixels) for frame in read_frames(self.paths[number])]
+        except ImageError as error:
+            return error
+
+
+def load_repository(
+    files: Sequence[LabelledFile],
+    classes: Sequence[str],
+    *,
+    workers: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[dict[Split, LabelledFrames], list[ImageError]]:
+    """Decode every file into the frames of its split; return them with the errors of the files left out.
+
+    Every frame of a multi-frame file is an image of the file's class. The memory-mapped files are already unlinked:
+    they vanish with the last reference.
+
+    Raises:
+        RepositoryError: no file of a class, or of the training part, could be read.
+    """
+    errors: list[ImageError] = []
+    labels: dict[Split, list[int]] = {"train": [], "validation": [], "test": []}
+    stores = {split: tempfile.TemporaryFile(prefix="cbmir-frames-") for split in labels}  # noqa: SIM115 (np.memmap's)
+    loader = DataLoader(_Files([f.path for f in files]), batch_size=None, num_workers=workers)
+    for number, (file, frames) in enumerate(zip(files, loader, strict=True), 1):
+        if isinstance(frames, ImageError):
+            errors.append(frames)
+        else:
+            assert file.split is not None
+            for frame in frames:
+                stores[file.split].write(np.asarray(frame).tobytes())
+                labels[file.split].append(classes.index(file.label))
+        progress(number, len(files))
+    parts: dict[Split, LabelledFrames] = {}
+    for split, store in stores.items():
+        store.flush()
+        count = len(labels[split])
+        shape = (count, RESIZED, RESIZED)
+        images = np.memmap(store, np.uint8, "r", shape=shape) if count else np.empty(shape, np.uint8)
+        parts[split] = LabelledFrames(images, np.array(labels[split], dtype=np.int64))
+    if missing := set(range(len(classes))) - set(labels["train"]):
+        cause = f"; the first error: {errors[0]}" if errors else ""
+        raise RepositoryError(f"no training image of class {classes[min(missing)]!r} could be read{cause}")
+    return parts, errors

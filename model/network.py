@@ -1,0 +1,98 @@
+"""The convolutional neural network of the paper (section 3.1.1, Fig. 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from model.preprocessing import INPUT
+
+LayerName = Literal["fcl1", "fcl2", "fcl3"]
+"""A fully connected layer whose output, after ReLU, is a feature: F1, F2, F3 of the paper."""
+
+LAYERS: Final[tuple[LayerName, ...]] = get_args(LayerName)
+FEATURES: Final = 4096
+"""Length of each feature vector; all of its values are non-negative."""
+
+
+class OrganNetwork(nn.Module):
+    """Five convolutional layers (CVL1-5), three fully connected ones (FCL1-3) and the output layer.
+
+    The paper does not state paddings: 2 for CVL1-3 and 1 for CVL4-5 give 256 × 6 × 6 before FCL1, and 75.0 M
+    parameters for 24 classes.
+
+    Args:
+        classes: number of organ classes.
+        dropout: probability of dropping a unit of FCL1 and FCL2 in training; the paper's reference has 0.5.
+    """
+
+    def __init__(self, classes: int, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.convolutional = nn.Sequential()
+        for name, module in {
+            "cvl1": nn.Conv2d(1, 64, kernel_size=11, stride=4, padding=2),
+            "relu1": nn.ReLU(inplace=True),
+            "pool1": nn.MaxPool2d(kernel_size=3, stride=2),
+            "cvl2": nn.Conv2d(64, 192, kernel_size=5, padding=2),
+            "relu2": nn.ReLU(inplace=True),
+            "pool2": nn.MaxPool2d(kernel_size=3, stride=2),
+            "cvl3": nn.Conv2d(192, 384, kernel_size=5, padding=2),
+            "relu3": nn.ReLU(inplace=True),
+            "cvl4": nn.Conv2d(384, 256, kernel_size=3, padding=1),
+            "relu4": nn.ReLU(inplace=True),
+            "cvl5": nn.Conv2d(256, 256, kernel_size=3, padding=1),
+            "relu5": nn.ReLU(inplace=True),
+            "pool5": nn.MaxPool2d(kernel_size=3, stride=2),
+        }.items():
+            self.convolutional.add_module(name, module)
+        self.fcl1 = nn.Linear(256 * 6 * 6, FEATURES)
+        self.fcl2 = nn.Linear(FEATURES, FEATURES)
+        self.fcl3 = nn.Linear(FEATURES, FEATURES)
+        self.output = nn.Linear(FEATURES, classes)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Log-probabilities ``(n, classes)`` of scaled images ``(n, 1, 224, 224)``, float32."""
+        return self.features(images, ())[0]
+
+    def features(self, images: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Log-probabilities ``(n, classes)`` and the chosen layers' outputs, each ``(n, 4096)``, in one pass.
+
+        A feature is taken after ReLU and before dropout (which acts in training only).
+        """
+        f1 = torch.relu(self.fcl1(self.convolutional(images).flatten(1)))
+        f2 = torch.relu(self.fcl2(self.dropout(f1)))
+        f3 = torch.relu(self.fcl3(self.dropout(f2)))
+        log_probabilities = torch.log_softmax(self.output(f3), dim=1)
+        outputs = {"fcl1": f1, "fcl2": f2, "fcl3": f3}
+        return log_probabilities, {name: outputs[name] for name in layers}
+
+
+def scale(images: Tensor) -> Tensor:
+    """Scale ``(n, 224, 224)`` uint8 to the network's ``(n, 1, 224, 224)`` float32, channels last."""
+    if images.shape[-2:] != (INPUT, INPUT):
+        raise ValueError(f"the network takes {INPUT} × {INPUT} images, not {tuple(images.shape[-2:])}")
+    scaled = images.unsqueeze(1).to(torch.float32).sub_(127.5).div_(63.75)
+    return scaled.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def initialise(network: OrganNetwork, scheme: Literal["paper", "he"]) -> None:
+    """Set all weights and biases, from torch's global random generator.
+
+    ``paper`` (section 3.1.2): weights N(0, 0.01²), biases 1 in CVL2, CVL4, CVL5 and FCL1-3, 0 elsewhere.
+    ``he`` (He et al. 2015, eq. 10): weights N(0, 2/fan_in), N(0, 0.01²) in the output layer, biases 0.
+    """
+    ones = {"cvl2", "cvl4", "cvl5", "fcl1", "fcl2", "fcl3"} if scheme == "paper" else set()
+    for name, module in network.named_modules():
+        if not isinstance(module, nn.Conv2d | nn.Linear):
+            continue
+        if scheme == "paper" or name == "output":
+            nn.init.normal_(module.weight, std=0.01)
+        else:
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        assert module.bias is not None
+        nn.init.constant_(module.bias, 1.0 if name.rpartition(".")[2] in ones else 0.0)

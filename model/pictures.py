@@ -1,0 +1,60 @@
+"""TIFF, PNG, JPEG and BMP files into grey frames, by Pillow."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+
+from model.display import scale_to_range
+from model.errors import ImageError, Reason
+from model.frames import Frame, GreyImage, Header
+
+FORMATS = ("TIFF", "PNG", "JPEG", "BMP")
+
+MAX_PICTURE_PIXELS = 2**28
+"""Width × height above which a picture is left out; checked before a pixel is decoded."""
+
+Image.MAX_IMAGE_PIXELS = None  # our own limit stands in its place and gives a reason of its own
+
+_HIGH_DEPTH_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
+
+
+def read_picture(path: Path) -> Iterator[Frame]:
+    """Yield the pages of a picture file in order; the orientation of EXIF is applied.
+
+    8-bit pictures are taken as they are, colour as luma (ITU-R 601); deeper ones, which carry no window, are scaled
+    from their least to their greatest value.
+
+    Raises:
+        ImageError: the file cannot be decoded, or is too large.
+    """
+    try:
+        content = hashlib.blake2b(path.read_bytes(), digest_size=16, person=b"cbmir-file").hexdigest()
+        with Image.open(path, formats=FORMATS) as picture:
+            pages = int(getattr(picture, "n_frames", 1))
+            for number, page in enumerate(ImageSequence.Iterator(picture), 1):
+                if page.width * page.height > MAX_PICTURE_PIXELS:
+                    size = f"{page.width} × {page.height} pixels, limit {MAX_PICTURE_PIXELS:,}"
+                    raise ImageError(path, Reason.TOO_LARGE, size)
+                yield Frame(_grey(page), number, pages, f"file/{content}/{number}", Header())
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(path, Reason.CORRUPT, "the picture's header cannot be parsed") from error
+    except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, struct.error, zlib.error and more
+        raise ImageError(path, Reason.CORRUPT, str(error) or type(error).__name__) from error
+
+
+def _grey(page: Image.Image) -> GreyImage:
+    upright = ImageOps.exif_transpose(page)
+    if upright.mode in _HIGH_DEPTH_MODES:
+        return np.rint(scale_to_range(np.asarray(upright)) * 255.0).astype(np.uint8)
+    if upright.mode in {"RGBA", "LA", "PA"} or "transparency" in upright.info:
+        # What is transparent shows as black, as on a viewer's background.
+        rgba = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+    return np.asarray(upright.convert("L"))

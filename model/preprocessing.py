@@ -1,0 +1,42 @@
+"""From a grey frame of any size to the network's input (paper section 3.1.2)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.frames import GreyImage
+
+RESIZED: Final = 256
+"""Side in pixels to which every frame is resized, its aspect ratio given up, before the crop."""
+
+INPUT: Final = 224
+"""Side in pixels of the centre crop that enters the network."""
+
+PREPROCESSING: Final = f"resize {RESIZED} bilinear antialiased, centre crop {INPUT}, (x/255-0.5)/0.25"
+"""Recorded in every checkpoint, so that a model is never fed in another way than it was trained."""
+
+NetworkInput = NDArray[np.uint8]
+"""``(224, 224)`` uint8, not yet scaled: a quarter of the bytes of float32 on the way between processes."""
+
+
+def resize(pixels: GreyImage) -> NDArray[np.uint8]:
+    """Resize ``(height, width)`` uint8 to ``(256, 256)`` uint8, antialiased."""
+    if pixels.shape == (RESIZED, RESIZED):
+        return pixels
+    picture = Image.fromarray(pixels)
+    return np.asarray(picture.resize((RESIZED, RESIZED), Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+
+def centre_crop(resized: NDArray[np.uint8]) -> NetworkInput:
+    """Cut ``(…, 224, 224)`` from the centre of ``(…, 256, 256)``."""
+    margin = (RESIZED - INPUT) // 2
+    return resized[..., margin : margin + INPUT, margin : margin + INPUT]
+
+
+def to_input(pixels: GreyImage) -> NetworkInput:
+    """Resize and crop one frame, ``(height, width)`` uint8 to ``(224, 224)`` uint8."""
+    return np.ascontiguousarray(centre_crop(resize(pixels)))

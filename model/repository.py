@@ -1,0 +1,153 @@
+"""Labelled repositories: one folder a class, or a manifest; and their stratified splits."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from model.errors import RepositoryError
+
+Split = Literal["train", "validation", "test"]
+
+TEST_SHARE = 0.3
+"""Share of the images that is held out for the test (paper section 4.1)."""
+
+VALIDATION_SHARE = 0.1
+"""Share of the training images by which the best epoch is chosen, so that the test images choose nothing."""
+
+_SPLITTING_FOLDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFile:
+    """One file of a labelled repository.
+
+    Attributes:
+        path: absolute path.
+        label: organ class.
+        group: files of one group (a patient, a video) never fall on both sides of a split; the path if unknown.
+        split: the part that the file belongs to; ``None`` where the manifest does not say.
+    """
+
+    path: Path
+    label: str
+    group: str
+    split: Split | None = None
+
+
+def read_repository(source: Path) -> list[LabelledFile]:
+    """Read a repository from one folder a class, or from a CSV or Parquet manifest.
+
+    A manifest has the columns ``path`` (relative to the manifest's folder, or absolute) and ``label``, and may have
+    ``split`` (train, validation or test) and ``group``. Files are ordered by path, so that a seed means the same split
+    everywhere.
+
+    Raises:
+        RepositoryError: nothing is there, a column is missing, or a class has fewer than two files.
+    """
+    source = source.absolute()
+    if source.is_dir():
+        files = _read_folders(source)
+    elif source.is_file():
+        files = _read_manifest(source)
+    else:
+        raise RepositoryError(f"{source} does not exist: give a folder with one folder a class, or a manifest")
+    if not files:
+        raise RepositoryError(f"{source} holds no files: expected one folder a class, with images in each")
+    sizes = Counter(file.label for file in files)
+    if len(sizes) < 2:
+        raise RepositoryError(f"{source} holds only the class {next(iter(sizes))!r}: at least two are needed")
+    if small := [label for label, size in sizes.items() if size < 2]:
+        raise RepositoryError(f"{source}: class {small[0]!r} has one image; training and test need one each")
+    return sorted(files, key=lambda file: file.path)
+
+
+def split_repository(files: Sequence[LabelledFile], *, seed: int) -> list[LabelledFile]:
+    """Give every file its split: the manifest's where it has one, else a stratified one by group.
+
+    30 % of a repository without splits become the test; 10 % of the training files become the validation part.
+
+    Raises:
+        RepositoryError: some files have a split and others none, a group stands on both sides, or a class is
+            missing from the training part.
+    """
+    given = [file.split is not None for file in files]
+    if any(given) and not all(given):
+        raise RepositoryError(f"{files[given.index(False)].path} has no split while others have: give all or none")
+    split = list(files) if all(given) else _assign(files, "test", TEST_SHARE, seed)
+    _refuse_leakage(split)
+    if not any(file.split == "validation" for file in split):
+        training = _assign([f for f in split if f.split != "test"], "validation", VALIDATION_SHARE, seed)
+        split = sorted(training + [f for f in split if f.split == "test"], key=lambda file: file.path)
+    trained = {file.label for file in split if file.split == "train"}
+    if missing := sorted({file.label for file in split} - trained):
+        raise RepositoryError(f"class {missing[0]!r} has no training image: add images or change its groups and split")
+    return split
+
+
+def _read_folders(folder: Path) -> list[LabelledFile]:
+    return [
+        LabelledFile(path, label.name, group=str(path))
+        for label in sorted(folder.iterdir())
+        if label.is_dir() and not label.name.startswith(".")
+        for path in label.rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    ]
+
+
+def _read_manifest(manifest: Path) -> list[LabelledFile]:
+    import pandas as pd
+
+    try:
+        read = pd.read_parquet if manifest.suffix.lower() in {".parquet", ".pq"} else pd.read_csv
+        table = read(manifest).astype(object)
+    except Exception as error:  # pandas and its readers raise many kinds
+        raise RepositoryError(f"{manifest} cannot be read as a CSV or Parquet manifest: {error}") from error
+    if missing := {"path", "label"} - set(table.columns):
+        raise RepositoryError(f"{manifest} has no column {sorted(missing)[0]!r}: it needs path and label")
+    table = table.where(table.notna(), None)
+    files = []
+    for number, row in enumerate(table.to_dict("records"), 2):
+        if row["path"] is None or row["label"] is None:
+            raise RepositoryError(f"{manifest}, line {number}: path or label is empty")
+        if (split := row.get("split")) not in (None, "train", "validation", "test"):
+            raise RepositoryError(f"{manifest}, line {number}: split {split!r} is none of train, validation, test")
+        path, group = manifest.parent / str(row["path"]), row.get("group")
+        files.append(LabelledFile(path, str(row["label"]), str(path if group is None else group), split))
+    return files
+
+
+def _assign(files: Sequence[LabelledFile], part: Split, share: float, seed: int) -> list[LabelledFile]:
+    """Move about ``share`` of the files to ``part``, stratified by label, whole groups at a time; others train."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    groups_of: dict[str, set[str]] = defaultdict(set)
+    for file in files:
+        groups_of[file.label].add(file.group)
+    folds = min(_SPLITTING_FOLDS, min(len(groups) for groups in groups_of.values()))
+    if folds < 2:
+        return [replace(file, split="train") for file in files] if part == "validation" else _refuse_one_group(groups_of)
+    labels, groups = [file.label for file in files], [file.group for file in files]
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    chosen: set[int] = set()
+    for _, fold in list(splitter.split(np.zeros(len(files)), labels, groups))[: max(1, round(share * folds))]:
+        chosen.update(fold.tolist())
+    return [replace(file, split=part if n in chosen else "train") for n, file in enumerate(files)]
+
+
+def _refuse_one_group(groups_of: dict[str, set[str]]) -> list[LabelledFile]:
+    label = next(label for label, groups in groups_of.items() if len(groups) < 2)
+    raise RepositoryError(f"all images of class {label!r} are of one group: they cannot be split into training and test")
+
+
+def _refuse_leakage(files: Iterable[LabelledFile]) -> None:
+    sides: dict[str, bool] = {}
+    for file in files:
+        test = file.split == "test"
+        if sides.setdefault(file.group, test) != test:
+            raise RepositoryError(f"group {file.group!r} is in the training and in the test part: give it one split")

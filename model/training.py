@@ -1,0 +1,227 @@
+"""Training an organ network: the loop, its validation, its interruption and its resumption."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model.checkpoint import Metadata, fingerprint, save_checkpoint
+from model.errors import ImageError, TrainingInterrupted
+from model.loading import LabelledFrames, load_repository
+from model.measures import ClassificationMeasures, classification_measures
+from model.network import OrganNetwork, initialise, scale
+from model.preprocessing import INPUT, RESIZED, centre_crop
+from model.recipes import Recipe
+from model.repository import LabelledFile, Split
+from model.training_state import TrainingState
+
+EVALUATION_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Progress within an epoch: running means since its start."""
+
+    epoch: int
+    epochs: int
+    images: int
+    total: int
+    loss: float
+    accuracy: float
+    images_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """A finished epoch; validation figures are ``None`` where there is no validation part."""
+
+    number: int
+    loss: float
+    accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What training ends with; ``measures`` are of the test part, ``None`` where it is empty."""
+
+    metadata: Metadata
+    measures: ClassificationMeasures | None
+    left_out: tuple[ImageError, ...]
+
+
+class Observer:
+    """Told of the training's progress; every method does nothing unless overridden."""
+
+    def loaded(self, done: int, total: int) -> None:
+        """``done`` of ``total`` files are decoded."""
+
+    def step(self, step: Step) -> None:
+        """One update was made."""
+
+    def epoch(self, epoch: Epoch) -> None:
+        """One epoch has ended."""
+
+    def stop(self) -> bool:
+        """Whether to end after this update and keep what was learned."""
+        return False
+
+
+def train(
+    files: Sequence[LabelledFile],
+    recipe: Recipe,
+    output: Path,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    device: str = "cpu",
+    workers: int = 0,
+    observer: Observer | None = None,
+) -> TrainingResult:
+    """Train on the files' ``train`` part, choose the best epoch on ``validation``, measure on ``test``, write ``output``.
+
+    On CPU, equal files, recipe, seed and number of threads give equal weights, interrupted and resumed or not: order,
+    augmentation and dropout of every update are seeded by its number.
+
+    Raises:
+        RepositoryError: a class has no readable training image.
+        TrainingInterrupted: the observer asked to stop; ``output`` and its training state are written.
+        SettingError: ``resume`` is asked with other data, recipe or seed.
+        CheckpointError: there is no training state to resume, or a file cannot be written.
+    """
+    observer = observer or Observer()
+    classes = tuple(sorted({file.label for file in files}))
+    parts, left_out = load_repository(files, classes, workers=workers, progress=observer.loaded)
+    data = {"images": {split: len(part) for split, part in parts.items()}, "left_out": len(left_out)}
+
+    torch.manual_seed(seed)
+    network = OrganNetwork(len(classes))
+    initialise(network, recipe.initialisation)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # absent in stubs
+    state = TrainingState(network, recipe, classes, seed, data)
+    if resume:
+        state.load(output)
+
+    updates_an_epoch = -(-len(parts["train"]) // recipe.batch_size)
+    state.prepare_schedule(updates_an_epoch * recipe.epochs)
+
+    def write(measures: ClassificationMeasures | None) -> Metadata:
+        weights = state.best or {name: tensor.detach() for name, tensor in network.state_dict().items()}
+        metadata = Metadata(
+            classes=classes,
+            fingerprint=fingerprint(weights, classes),
+            recipe=asdict(recipe),
+            data=data,
+            measures=measures.to_json() if measures else None,
+            epoch=state.best_epoch,
+            seed=seed,
+        )
+        save_checkpoint(output, weights, metadata)
+        return metadata
+
+    while state.update < updates_an_epoch * recipe.epochs:
+        finished = _train_epoch(state, parts, updates_an_epoch, observer)
+        state.save(output)
+        if not finished:
+            write(None)
+            raise TrainingInterrupted(
+                f"training was stopped in epoch {state.update // updates_an_epoch + 1} of {recipe.epochs}; {output} holds "
+                "what was learned: go on with --resume"
+            )
+    if state.best:
+        network.load_state_dict(state.best)
+    measures = _evaluate(network, parts["test"], classes)
+    metadata = write(measures)
+    state.discard(output)
+    return TrainingResult(metadata, measures, tuple(left_out))
+
+
+def _train_epoch(
+    state: TrainingState, parts: dict[Split, LabelledFrames], updates_an_epoch: int, observer: Observer
+) -> bool:
+    """Make the epoch's remaining updates and validate; False if the observer stopped it before its end."""
+    recipe, network, frames = state.recipe, state.network, parts["train"]
+    epoch, first = divmod(state.update, updates_an_epoch)
+    order = np.random.default_rng([state.seed, epoch]).permutation(len(frames))
+    started, images, loss_sum, hits = time.perf_counter(), 0, 0.0, 0
+    network.train()
+    for place in range(first, updates_an_epoch):
+        chosen = np.sort(order[place * recipe.batch_size : (place + 1) * recipe.batch_size])
+        torch.manual_seed(state.seed * 1_000_003 + state.update)
+        loss, right = _update(state, frames.images[chosen], frames.labels[chosen])
+        state.update += 1
+        images, loss_sum, hits = images + len(chosen), loss_sum + loss * len(chosen), hits + right
+        done = min((place + 1) * recipe.batch_size, len(frames))
+        rate = images / (time.perf_counter() - started)
+        observer.step(
+            Step(epoch + 1, recipe.epochs, done, len(frames), loss_sum / images, hits / images, rate)
+        )
+        if observer.stop() and state.update % updates_an_epoch:
+            return False
+    validation_loss, validation_accuracy = _validate(network, parts["validation"])
+    state.keep_if_best(epoch + 1, validation_accuracy, validation_loss)
+    seconds = time.perf_counter() - started
+    observer.epoch(
+        Epoch(epoch + 1, loss_sum / images, hits / images, validation_loss, validation_accuracy, seconds)
+    )
+    return not (observer.stop() and epoch + 1 < recipe.epochs)
+
+
+def _update(state: TrainingState, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[float, int]:
+    """One update on ``(n, 256, 256)`` images; return the mean loss and how many were predicted right."""
+    device = next(state.network.parameters()).device
+    pixels = _augment(torch.from_numpy(images)) if state.recipe.augment else torch.from_numpy(centre_crop(images).copy())
+    target = torch.from_numpy(labels).to(device)
+    state.optimizer.zero_grad(set_to_none=True)
+    log_probabilities = state.network(scale(pixels.to(device)))
+    smoothing = state.recipe.label_smoothing
+    # Of log-probabilities, cross entropy is the negative log-likelihood: log-softmax leaves them as they are.
+    loss = nn.functional.cross_entropy(log_probabilities, target, label_smoothing=smoothing)
+    loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    state.optimizer.step()
+    if state.schedule:
+        state.schedule.step()
+    return float(loss.detach()), int((log_probabilities.argmax(1) == target).sum())
+
+
+def _augment(images: Tensor) -> Tensor:
+    """A random crop of each ``(256, 256)`` image, half of them mirrored, ``(n, 224, 224)``."""
+    margin = RESIZED - INPUT
+    offsets = torch.randint(0, margin + 1, (len(images), 2)).tolist()
+    mirrored = torch.rand(len(images)).lt(0.5).tolist()
+    crops = [image[y : y + INPUT, x : x + INPUT] for image, (y, x) in zip(images, offsets, strict=True)]
+    return torch.stack([crop.flip(1) if flip else crop for crop, flip in zip(crops, mirrored, strict=True)])
+
+
+@torch.inference_mode()
+def _log_probabilities(network: OrganNetwork, images: NDArray[np.uint8]) -> Tensor:
+    network.eval()
+    device = next(network.parameters()).device
+    batches = (images[n : n + EVALUATION_BATCH] for n in range(0, len(images), EVALUATION_BATCH))
+    return torch.cat([network(scale(torch.from_numpy(centre_crop(b).copy()).to(device))).cpu() for b in batches])
+
+
+def _validate(network: OrganNetwork, frames: LabelledFrames) -> tuple[float | None, float | None]:
+    if not len(frames):
+        return None, None
+    log_probabilities, target = _log_probabilities(network, frames.images), torch.from_numpy(frames.labels)
+    accuracy = float((log_probabilities.argmax(1) == target).float().mean())
+    return float(nn.functional.nll_loss(log_probabilities, target)), accuracy
+
+
+def _evaluate(
+    network: OrganNetwork, frames: LabelledFrames, classes: Sequence[str]
+) -> ClassificationMeasures | None:
+    if not len(frames):
+        return None
+    predicted = _log_probabilities(network, frames.images).argmax(1).numpy()
+    return classification_measures(frames.labels, predicted, classes)

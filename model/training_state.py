@@ -1,0 +1,121 @@
+"""The state of a training between updates: what Ctrl-C keeps and ``--resume`` takes up again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+
+from model.checkpoint import save_tensors
+from model.errors import CheckpointError, SettingError
+from model.network import OrganNetwork
+from model.recipes import Recipe
+
+
+class TrainingState:
+    """Network, optimizer and schedule, the best weights so far, and the number of updates made.
+
+    It lies beside the model as ``<output>.training`` (safetensors) until the training ends.
+    """
+
+    def __init__(
+        self, network: OrganNetwork, recipe: Recipe, classes: tuple[str, ...], seed: int, data: Mapping[str, Any]
+    ) -> None:
+        self.network, self.recipe, self.seed = network, recipe, seed
+        self.optimizer = _optimizer(network, recipe)
+        self.schedule: LRScheduler | None = None
+        self.update = 0
+        self.best: dict[str, Tensor] = {}
+        self.best_epoch = 0
+        self._best_score = (-math.inf, -math.inf)
+        self._settings = json.loads(json.dumps([asdict(recipe), classes, seed, data]))
+
+    def prepare_schedule(self, total: int) -> None:
+        """Make the learning-rate schedule over ``total`` updates, at the update reached."""
+        if self.recipe.schedule != "one-cycle":
+            return
+        restored = self.optimizer.state_dict()
+        self.schedule = OneCycleLR(self.optimizer, self.recipe.learning_rate, total_steps=total + 1)
+        for _ in range(self.update):
+            self.optimizer._opt_called = True  # type: ignore[attr-defined] # no update is skipped: they were made before
+            self.schedule.step()
+        moments = self.optimizer.state_dict()
+        moments["state"] = restored["state"]
+        self.optimizer.load_state_dict(moments)
+
+    def keep_if_best(self, epoch: int, accuracy: float | None, loss: float | None) -> None:
+        """Keep a copy of the weights if this epoch validates best; without validation the last epoch is kept."""
+        score = (accuracy, -loss) if accuracy is not None and loss is not None else (float(epoch), 0.0)
+        if score >= self._best_score:
+            self._best_score, self.best_epoch = score, epoch
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+
+    def save(self, output: Path) -> None:
+        """Write the state beside ``output``."""
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        for parameter, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{parameter}.{name}": tensor for name, tensor in moments.items()}
+        values = {
+            "update": self.update,
+            "best_epoch": self.best_epoch,
+            "best_score": self._best_score,
+            "settings": self._settings,
+        }
+        save_tensors(_path(output), tensors, {"training": json.dumps(values)})
+
+    def load(self, output: Path) -> None:
+        """Take up the state that lies beside ``output``.
+
+        Raises:
+            CheckpointError: there is none, or it is damaged.
+            SettingError: it belongs to other data, another recipe or another seed.
+        """
+        path = _path(output)
+        try:
+            with safe_open(path, framework="pt") as file:
+                values = json.loads((file.metadata() or {})["training"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{path} does not exist: there is no training to resume") from error
+        except (OSError, KeyError, SafetensorError) as error:
+            raise CheckpointError(f"{path} is damaged: train anew, without --resume ({error})") from error
+        if values["settings"] != self._settings:
+            raise SettingError(f"{path} belongs to other data, another recipe or seed: train anew, without --resume")
+        self.update, self.best_epoch = values["update"], values["best_epoch"]
+        self._best_score = tuple(values["best_score"])
+        self.network.load_state_dict(_part(tensors, "network."))
+        self.best = _part(tensors, "best.")
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _part(tensors, "optimizer.").items():
+            parameter, _, moment = name.partition(".")
+            moments.setdefault(int(parameter), {})[moment] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+
+    def discard(self, output: Path) -> None:
+        """Remove the state from disk: the training has ended."""
+        _path(output).unlink(missing_ok=True)
+
+
+def _path(output: Path) -> Path:
+    return output.with_name(output.name + ".training")
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _optimizer(network: OrganNetwork, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
