@@ -54,7 +54,7 @@ def read_repository(source: Path) -> list[LabelledFile]:
     if source.is_dir():
         files = _read_folders(source)
     elif source.is_file():
-        files = _read_manifest(source)
+        files = read_manifest(source)
     else:
         raise RepositoryError(f"{source} does not exist: give a folder with one folder a class, or a manifest")
     if not files:
@@ -100,7 +100,12 @@ def _read_folders(folder: Path) -> list[LabelledFile]:
     ]
 
 
-def _read_manifest(manifest: Path) -> list[LabelledFile]:
+def read_manifest(manifest: Path) -> list[LabelledFile]:
+    """Read a CSV or Parquet manifest; see :func:`read_repository`.
+
+    Raises:
+        RepositoryError: it cannot be read, lacks a column, or has an empty or unknown value.
+    """
     import pandas as pd
 
     try:

@@ -1,0 +1,216 @@
+"""The embedded engine: one Qdrant Edge shard in a folder, held by one process at a time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import qdrant_edge as qdrant
+
+from index.description_file import read_description, write_description
+from index.interface import EVERYTHING, Hit, Index, Statistics, Where
+from index.lock import IndexLock
+from index.schema import KEYWORDS, Description, Payload, Point, Quantization, Vector
+from model.errors import DiskFullError, NonFiniteFeaturesError, VectorIndexError
+
+INDEXING_THRESHOLD_KB = 20_000
+"""Size of unindexed vectors from which the graph is built over them; Qdrant's own default."""
+
+MIN_FREE_BYTES = 512 * 2**20
+"""Free space below which nothing is written: the write-ahead log and a segment's rebuild need room, and a full disk
+under memory-mapped files kills the process."""
+
+OVERSAMPLING = 2.0
+"""Candidates taken from the quantized copy for each result, then rescored by their originals."""
+
+_SCROLL = 1024
+
+
+class EdgeIndex(Index):
+    """See :class:`index.interface.Index`. Made by :func:`index.opening.open_index` and ``create_index``."""
+
+    def __init__(self, folder: Path, lock: IndexLock) -> None:
+        self._folder, self._lock = folder, lock
+        self.description = read_description(folder)
+        with _engine_errors(folder):
+            self._shard = self._open_shard()
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        for point in points:
+            for layer, vector in point.vectors.items():
+                if not np.isfinite(vector).all():
+                    where = point.payload.locations[0].path
+                    raise NonFiniteFeaturesError(f"{where}, frame {point.payload.frame}: its {layer} is not finite")
+        self._require_space(sum(vector.nbytes for point in points for vector in point.vectors.values()))
+        records = [
+            qdrant.Point(point.id, {name: vector for name, vector in point.vectors.items()}, point.payload.to_dict())
+            for point in points
+        ]
+        with _engine_errors(self._folder):
+            self._shard.update(qdrant.UpdateOperation.upsert_points(records))
+
+    def delete(self, ids: Collection[UUID]) -> None:
+        with _engine_errors(self._folder):
+            self._shard.update(qdrant.UpdateOperation.delete_points(list(ids)))
+
+    def set_payload(self, point: UUID, payload: Payload) -> None:
+        with _engine_errors(self._folder):
+            self._shard.update(qdrant.UpdateOperation.overwrite_payload([point], payload.to_dict()))
+
+    def retrieve(self, ids: Collection[UUID]) -> dict[UUID, Payload]:
+        with _engine_errors(self._folder):
+            records = self._shard.retrieve(list(ids), True, False)
+        return {record.id: Payload.from_dict(record.payload) for record in records}
+
+    def vector(self, point: UUID, layer: str) -> Vector:
+        with _engine_errors(self._folder):
+            records = self._shard.retrieve([point], False, [layer])
+        if not records:
+            raise VectorIndexError(f"{self._folder} holds no point {point}")
+        return np.asarray(records[0].vector[layer], dtype=np.float32)
+
+    def nearest(self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False) -> list[Hit]:
+        quantization = qdrant.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
+        request = qdrant.QueryRequest(
+            limit=top,
+            query=qdrant.Query.Nearest(np.asarray(vector, dtype=np.float32), using=layer),
+            filter=_filter(where),
+            params=qdrant.SearchParams(exact=exact, quantization=quantization),
+            with_payload=True,
+        )
+        with _engine_errors(self._folder):
+            found = self._shard.query(request)
+        return [Hit(point.id, float(point.score), Payload.from_dict(point.payload)) for point in found]
+
+    def scroll(self, where: Where = EVERYTHING) -> Iterator[tuple[UUID, Payload]]:
+        offset, condition = None, _filter(where)
+        while True:
+            request = qdrant.ScrollRequest(offset=offset, limit=_SCROLL, filter=condition, with_payload=True)
+            with _engine_errors(self._folder):
+                records, offset = self._shard.scroll(request)
+            yield from ((record.id, Payload.from_dict(record.payload)) for record in records)
+            if offset is None:
+                return
+
+    def count(self, where: Where = EVERYTHING) -> int:
+        with _engine_errors(self._folder):
+            return int(self._shard.count(qdrant.CountRequest(exact=True, filter=_filter(where))))
+
+    def facet(self, keyword: str) -> dict[str, int]:
+        with _engine_errors(self._folder):
+            hits = self._shard.facet(qdrant.FacetRequest(keyword, limit=100_000, exact=True)).hits
+        return {str(hit.value): int(hit.count) for hit in hits}
+
+    def flush(self) -> None:
+        self._require_space(0)
+        with _engine_errors(self._folder):
+            self._shard.flush()
+
+    def optimize(self) -> None:
+        # Segments are rebuilt beside the old ones before those go.
+        self._require_space(_bytes_on_disk(self._folder / "shard"))
+        with _engine_errors(self._folder):
+            self._shard.optimize()
+            self._shard.flush()
+
+    def statistics(self) -> Statistics:
+        with _engine_errors(self._folder):
+            info = self._shard.info()
+        vectors = int(info.points_count) * len(self.description.layers)
+        indexed = min(int(info.indexed_vectors_count), vectors)
+        outside_kb = (vectors - indexed) * self.description.dimension * 2 / 1024
+        complete = outside_kb < INDEXING_THRESHOLD_KB
+        size = _bytes_on_disk(self._folder / "shard")
+        return Statistics(int(info.points_count), vectors, indexed, complete, size)
+
+    def update_description(self, *, roots: Sequence[str], model_path: str) -> None:
+        changed = replace(self.description, roots=tuple(roots), model_path=model_path)
+        if changed != self.description:
+            write_description(self._folder, changed)
+            self.description = changed
+
+    def close(self) -> None:
+        try:
+            with _engine_errors(self._folder):
+                self._shard.close()
+        finally:
+            self._lock.release()
+
+    def _open_shard(self) -> qdrant.EdgeShard:
+        """Load the shard; make it if it is not there, or if its making was cut off before the first point."""
+        path = self._folder / "shard"
+        if (path / "edge_config.json").exists():
+            shard = qdrant.EdgeShard.load(str(path))
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir()
+            shard = qdrant.EdgeShard.create(str(path), _config(self.description))
+        # Before the points: a graph that was built without them loses recall under a filter.
+        for keyword in set(KEYWORDS) - set(shard.info().payload_schema):
+            operation = qdrant.UpdateOperation.create_field_index(keyword, qdrant.PayloadSchemaType.Keyword)
+            shard.update(operation)
+        return shard
+
+    def _require_space(self, needed: int) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if free < MIN_FREE_BYTES + needed:
+            raise DiskFullError(
+                f"only {free / 2**20:,.0f} MB are free under {self._folder}, {(MIN_FREE_BYTES + needed) / 2**20:,.0f} MB "
+                "are needed: make room and run the same command again; everything stored so far is kept"
+            )
+
+
+def _config(description: Description) -> qdrant.EdgeConfig:
+    vectors = qdrant.EdgeVectorParams(
+        size=description.dimension,
+        distance=qdrant.Distance.Euclid,
+        datatype=qdrant.VectorStorageDatatype.Float16,
+        memory=qdrant.Memory.Cold,
+    )
+    return qdrant.EdgeConfig(
+        vectors=dict.fromkeys(description.layers, vectors),
+        quantization_config=_quantization(description.quantization),
+        optimizers=qdrant.EdgeOptimizersConfig(indexing_threshold=INDEXING_THRESHOLD_KB),
+    )
+
+
+def _quantization(name: Quantization) -> Any:
+    match name:
+        case "turbo4":
+            return qdrant.TurboQuantQuantizationConfig(bits=qdrant.TurboQuantBitSize.Bits4, memory=qdrant.Memory.Pinned)
+        case "int8":
+            return qdrant.ScalarQuantizationConfig(type=qdrant.ScalarType.Int8, memory=qdrant.Memory.Pinned)
+        case "none":
+            return None
+
+
+def _filter(where: Where) -> qdrant.Filter | None:
+    def conditions(fields: Any) -> list[Any]:
+        return [qdrant.FieldCondition(key, match=qdrant.MatchAny(list(values))) for key, values in fields.items()]
+
+    must, must_not = conditions(where.must), conditions(where.must_not)
+    if where.exclude_ids:
+        must_not.append(qdrant.HasIdCondition(set(where.exclude_ids)))
+    return qdrant.Filter(must=must or None, must_not=must_not or None) if must or must_not else None
+
+
+@contextmanager
+def _engine_errors(folder: Path) -> Iterator[None]:
+    """Turn the engine's errors, which are all bare ``Exception``, into ours, naming the index."""
+    try:
+        yield
+    except VectorIndexError:
+        raise
+    except Exception as error:
+        raise VectorIndexError(f"the engine of {folder} refused: {error}") from error
+
+
+def _bytes_on_disk(folder: Path) -> int:
+    """Allocated bytes, as sparse files of the engine are larger by name than on disk."""
+    return sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())

@@ -1,0 +1,137 @@
+"""The one interface that every engine offers, and the filter that every engine understands."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from index.schema import Description, Payload, Point, Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which points to consider.
+
+    Attributes:
+        must: keyword field → values, of which the point has one; all fields must agree.
+        must_not: keyword field → values, of which the point has none.
+        exclude_ids: points that are left out.
+    """
+
+    must: Mapping[str, Collection[str]] = field(default_factory=dict)
+    must_not: Mapping[str, Collection[str]] = field(default_factory=dict)
+    exclude_ids: Collection[UUID] = ()
+
+
+EVERYTHING = Where()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A neighbour: Euclidean distance in feature space, least first."""
+
+    id: UUID
+    distance: float
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """State of an index.
+
+    Attributes:
+        points: number of points.
+        vectors: number of vectors, points × layers.
+        indexed_vectors: vectors in the HNSW graph; the others are compared one by one.
+        complete: whether so few vectors stand outside the graph that it would not be built for them.
+        bytes_on_disk: size of everything the engine stores.
+    """
+
+    points: int
+    vectors: int
+    indexed_vectors: int
+    complete: bool
+    bytes_on_disk: int
+
+
+class Index(ABC):
+    """An open index. Close it, or use it as a context manager.
+
+    Every method raises :class:`model.errors.VectorIndexError` when the engine refuses.
+    """
+
+    description: Description
+
+    @abstractmethod
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Insert points, or replace those of the same ids.
+
+        Raises:
+            NonFiniteFeaturesError: a vector holds NaN or infinity; none of the points is stored.
+            DiskFullError: too little space is left; none of the points is stored.
+        """
+
+    @abstractmethod
+    def delete(self, ids: Collection[UUID]) -> None:
+        """Remove points; ids that are not stored are ignored."""
+
+    @abstractmethod
+    def set_payload(self, point: UUID, payload: Payload) -> None:
+        """Replace the payload of a stored point; its vectors stay."""
+
+    @abstractmethod
+    def retrieve(self, ids: Collection[UUID]) -> dict[UUID, Payload]:
+        """The payloads of those points that are stored."""
+
+    @abstractmethod
+    def vector(self, point: UUID, layer: str) -> Vector:
+        """One stored vector, ``(4096,)`` float32."""
+
+    @abstractmethod
+    def nearest(self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False) -> list[Hit]:
+        """The ``top`` nearest points to a ``(4096,)`` vector by Euclidean distance, nearest first.
+
+        ``exact`` compares with every original vector instead of walking the graph.
+        """
+
+    @abstractmethod
+    def scroll(self, where: Where = EVERYTHING) -> Iterator[tuple[UUID, Payload]]:
+        """All points that match, in order of their ids."""
+
+    @abstractmethod
+    def count(self, where: Where = EVERYTHING) -> int:
+        """How many points match, exactly."""
+
+    @abstractmethod
+    def facet(self, keyword: str) -> dict[str, int]:
+        """Number of points by each value of a keyword field, most frequent first."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Return only when everything upserted and deleted would survive a loss of power."""
+
+    @abstractmethod
+    def optimize(self) -> None:
+        """Build the HNSW graph over what was added; blocks until it is complete."""
+
+    @abstractmethod
+    def statistics(self) -> Statistics:
+        """The state of the index now."""
+
+    @abstractmethod
+    def update_description(self, *, roots: Sequence[str], model_path: str) -> None:
+        """Store new roots (old ones keep their numbers) and where the model lies."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what is pending and let go of the index."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,70 @@
+"""The lock of an embedded index: one process holds it, and the others learn which."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from model.errors import IndexLockedError
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that holds an index."""
+
+    purpose: str
+    pid: int
+    host: str
+    since: str
+
+    def __str__(self) -> str:
+        return f"'{self.purpose}' (process {self.pid} on {self.host}, since {self.since})"
+
+
+class IndexLock:
+    """An advisory lock on an index folder; the operating system lets go of it when its process dies.
+
+    Args:
+        folder: the index folder; ``lock`` and ``holder.json`` are written into it.
+        purpose: what this process does with the index, for the others to read.
+    """
+
+    def __init__(self, folder: Path, purpose: str) -> None:
+        self._folder, self._purpose = folder, purpose
+        self._lock = FileLock(folder / "lock")
+
+    def acquire(self, wait: float) -> None:
+        """Take the lock, waiting for it up to ``wait`` seconds.
+
+        Raises:
+            IndexLockedError: another process still holds it; the message names that process.
+        """
+        try:
+            self._lock.acquire(timeout=wait)
+        except Timeout as error:
+            holder = self.holder()
+            raise IndexLockedError(
+                f"{self._folder} is in use by {holder or 'another process'}: wait until it has ended, or stop it"
+            ) from error
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        values = asdict(Holder(self._purpose, os.getpid(), socket.gethostname(), now))
+        (self._folder / "holder.json").write_text(json.dumps(values))
+
+    def holder(self) -> Holder | None:
+        """The process that holds the lock now, or held it last; ``None`` if that is unknown."""
+        try:
+            return Holder(**json.loads((self._folder / "holder.json").read_text()))
+        except (OSError, ValueError, TypeError):  # not written yet, or being written
+            return None
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        if self._lock.is_locked:
+            (self._folder / "holder.json").unlink(missing_ok=True)
+            self._lock.release()

@@ -1,0 +1,139 @@
+"""Queries: an image file, or a stored point, with what the network says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.interface import Index, Where
+from index.schema import Payload, Vector, frame_point_id
+from model.checkpoint import Metadata
+from model.errors import CbmirError, ImageError, Reason, SettingError
+from model.frames import Frame, Header
+from model.preprocessing import to_input
+from model.reading import read_frames
+
+
+class EmbeddingsLike(Protocol):
+    """What :meth:`model.embedder.Embedder.embed` returns."""
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]: ...
+    @property
+    def features(self) -> dict[str, NDArray[np.float32]]: ...
+
+
+class EmbedderLike(Protocol):
+    """A :class:`model.embedder.Embedder`, or another runtime of the same network."""
+
+    @property
+    def metadata(self) -> Metadata: ...
+    def embed(self, images: NDArray[np.uint8], layers: Sequence[str]) -> EmbeddingsLike: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One picture to which neighbours are sought.
+
+    Attributes:
+        name: what to call it: the path of a file, or the UID of a stored picture.
+        frame: its 1-based frame, ``of`` how many (``None`` if unknown).
+        id: the id under which the picture is, or would be, stored.
+        header: modality and UIDs.
+        organ: the predicted class, with its ``organ_probability``.
+        label: the true class, known only of stored pictures that have one.
+        features: ``(4096,)`` by layer.
+    """
+
+    name: str
+    frame: int
+    of: int | None
+    id: UUID
+    header: Header
+    organ: str
+    organ_probability: float
+    label: str | None
+    features: dict[str, Vector]
+
+
+def query_from_image(path: str | Path, embedder: EmbedderLike, *, layer: str = "fcl1", frame: int = 1) -> Query:
+    """Read and embed one frame of an image file.
+
+    Raises:
+        ImageError: the file cannot be read as an image, or its features are not finite.
+        SettingError: it has no such frame.
+    """
+    chosen = _frame(path, frame)
+    embeddings = embedder.embed(to_input(chosen.pixels)[np.newaxis], (layer,))
+    features = {name: values[0] for name, values in embeddings.features.items()}
+    if not np.isfinite(features[layer]).all():
+        raise ImageError(path, Reason.NON_FINITE, f"the {layer} features hold NaN or infinity: check the model")
+    best = int(embeddings.probabilities[0].argmax())
+    return Query(
+        name=str(path),
+        frame=chosen.number,
+        of=chosen.of,
+        id=frame_point_id(chosen),
+        header=chosen.header,
+        organ=embedder.metadata.classes[best],
+        organ_probability=float(embeddings.probabilities[0, best]),
+        label=None,
+        features=features,
+    )
+
+
+def query_from_stored(index: Index, uid: str, *, layer: str = "fcl1", frame: int | None = None) -> Query:
+    """Take a stored picture as the query: by point id, SOP Instance UID, or Series Instance UID (its middle picture).
+
+    Raises:
+        SettingError: the index holds no such picture.
+    """
+    point, payload = _stored(index, uid, frame)
+    return Query(
+        name=uid,
+        frame=payload.frame,
+        of=None,
+        id=point,
+        header=payload.header,
+        organ=payload.organ,
+        organ_probability=payload.organ_probability,
+        label=payload.label,
+        features={layer: index.vector(point, layer)},
+    )
+
+
+def _frame(path: str | Path, number: int) -> Frame:
+    frames = 0
+    for frame in read_frames(path):
+        if frame.number == number:
+            return frame
+        frames = frame.of
+    raise SettingError(f"{path} has {frames} frames: there is no frame {number}")
+
+
+def _stored(index: Index, uid: str, frame: int | None) -> tuple[UUID, Payload]:
+    try:
+        point = UUID(uid)
+    except ValueError:
+        pass
+    else:
+        if payload := index.retrieve([point]).get(point):
+            return point, payload
+    for keyword in ("sop_instance_uid", "series_instance_uid"):
+        pictures = sorted(
+            (pair for pair in index.scroll(Where(must={keyword: [uid]})) if frame in (None, pair[1].frame)),
+            key=lambda pair: (pair[1].locations[0], pair[1].frame),
+        )
+        if pictures:
+            return pictures[len(pictures) // 2]
+    raise SettingError(f"the index holds no picture {uid}: give a point id, a SOP or a Series Instance UID")
+
+
+QUERY_ERRORS: tuple[type[CbmirError], ...] = (ImageError, SettingError)
+"""Errors that concern one query and leave the others of the same call alone."""

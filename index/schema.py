@@ -1,0 +1,143 @@
+"""What the index stores: point ids, payload, vectors, and the description that ties it to one model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal, Self
+from uuid import UUID, uuid5
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.frames import Frame, Header
+
+SCHEMA_VERSION: Final = 1
+"""Version of point ids, payload and vectors together; an index of another version is refused."""
+
+_NAMESPACE: Final = UUID("6f1d1c0e-5c0b-5d2a-9a53-0c1b9a5f4e11")
+
+KEYWORDS: Final = (
+    "organ",
+    "label",
+    "modality",
+    "body_part_examined",
+    "sop_instance_uid",
+    "series_instance_uid",
+    "study_instance_uid",
+)
+"""Payload fields with a keyword index, by which people filter."""
+
+Quantization = Literal["none", "int8", "turbo4"]
+
+Vector = NDArray[np.floating[Any]]
+
+
+def point_id(identity: str) -> UUID:
+    """UUIDv5 over a frame's identity: the same picture is the same point, in every run and on every machine."""
+    return uuid5(_NAMESPACE, identity)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Location:
+    """Where a file lies: the number of an indexed root (see :class:`Description`) and the path below it."""
+
+    root: int
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.root}:{self.path}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The location that ``str`` wrote."""
+        root, _, path = text.partition(":")
+        return cls(int(root), path)
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What is stored with a point's vectors. No name, id or birth date of a patient is among it.
+
+    Attributes:
+        organ: the class that the network predicts.
+        organ_probability: its probability, 0…1.
+        label: the true class, where the archive's owner gave one.
+        header: modality, body part and UIDs, where the file has them.
+        frame: 1-based frame or page.
+        locations: where the picture lies, least first: more than one if the archive holds copies.
+    """
+
+    organ: str
+    organ_probability: float
+    label: str | None
+    header: Header
+    frame: int
+    locations: tuple[Location, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as Qdrant stores them; absent ones are left out."""
+        first, *copies = self.locations
+        values: dict[str, Any] = {
+            "organ": self.organ,
+            "organ_probability": round(self.organ_probability, 6),
+            "label": self.label,
+            **{field.name: getattr(self.header, field.name) for field in fields(Header)},
+            "frame": self.frame,
+            "root": first.root,
+            "path": first.path,
+            "copies": [str(copy) for copy in copies] or None,
+        }
+        return {key: value for key, value in values.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The payload that :meth:`to_dict` gave."""
+        copies = map(Location.parse, values.get("copies", ()))
+        return cls(
+            organ=values["organ"],
+            organ_probability=values["organ_probability"],
+            label=values.get("label"),
+            header=Header(**{field.name: values.get(field.name) for field in fields(Header)}),
+            frame=values["frame"],
+            locations=(Location(values["root"], values["path"]), *copies),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One picture in the index; ``vectors`` holds one ``(4096,)`` feature a stored layer."""
+
+    id: UUID
+    payload: Payload
+    vectors: Mapping[str, Vector]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What an index says of itself, fixed when it is made; only ``roots`` and ``model_path`` may change later.
+
+    Attributes:
+        model_fingerprint: of the model that made every feature and class prediction in it.
+        model_path: where that model lay, so that a search need not name it.
+        classes: organ classes of the model.
+        layers: names of the stored vectors.
+        dimension: length of each vector.
+        quantization: of the copy that is searched first and rescored from the originals.
+        roots: folders that were indexed; payloads refer to them by number.
+        schema_version: see :data:`SCHEMA_VERSION`.
+    """
+
+    model_fingerprint: str
+    model_path: str
+    classes: tuple[str, ...]
+    layers: tuple[str, ...]
+    dimension: int = 4096
+    quantization: Quantization = "turbo4"
+    roots: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+
+def frame_point_id(frame: Frame) -> UUID:
+    """The id under which a frame is stored."""
+    return point_id(frame.identity)

@@ -1,0 +1,119 @@
+"""Nearest neighbours of a query, with or without class prediction (paper sections 3.2 and 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+from uuid import UUID
+
+from index.interface import Hit, Index, Where
+from index.query import Query
+from index.schema import KEYWORDS
+from model.errors import ModelMismatchError, SettingError
+
+Same = Literal["self", "series", "study", "none"]
+"""What is left out of an answer: the query's own point, all of its series or study, or nothing."""
+
+GroupBy = Literal["none", "series", "study"]
+"""Of each series or study only the nearest hit is kept."""
+
+_FIRST_OVERFETCH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to search.
+
+    Attributes:
+        top: number of hits wanted.
+        layer: whose features are compared.
+        organs: only hits of these predicted classes; ``None`` is the class predicted for the query ("with class
+            prediction"), an empty tuple the whole index ("without").
+        where: keyword field → values; all fields must agree.
+        exclude_same: see :data:`Same`.
+        group_by: see :data:`GroupBy`.
+        exact: compare with every original vector instead of walking the graph.
+    """
+
+    top: int = 10
+    layer: str = "fcl1"
+    organs: tuple[str, ...] | None = None
+    where: Mapping[str, Collection[str]] = field(default_factory=dict)
+    exclude_same: Same = "self"
+    group_by: GroupBy = "none"
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The hits for one query, nearest first, and the classes to which they were restricted (empty: none)."""
+
+    query: Query
+    organs: tuple[str, ...]
+    hits: tuple[Hit, ...]
+
+
+def check_options(index: Index, options: Options) -> None:
+    """Refuse options that this index cannot answer.
+
+    Raises:
+        ModelMismatchError: the layer is not stored.
+        SettingError: an organ or a field is unknown, or the number of hits is not positive.
+    """
+    description = index.description
+    if options.layer not in description.layers:
+        stored = ", ".join(description.layers)
+        raise ModelMismatchError(f"the index stores {stored}, not {options.layer}: index with --layers {options.layer}")
+    if unknown := [organ for organ in options.organs or () if organ not in description.classes]:
+        known = ", ".join(description.classes)
+        raise SettingError(f"there is no organ {unknown[0]!r} in this index's model: choose among {known}")
+    if unknown := [name for name in options.where if name not in KEYWORDS]:
+        raise SettingError(f"there is no field {unknown[0]!r} to filter by: choose among {', '.join(KEYWORDS)}")
+    if options.top < 1:
+        raise SettingError(f"--top {options.top} asks for nothing: give at least 1")
+
+
+def search(index: Index, query: Query, options: Options = Options()) -> Answer:  # noqa: B008 (frozen)
+    """The nearest neighbours of ``query`` in ``index``.
+
+    Raises:
+        ModelMismatchError, SettingError: as :func:`check_options`.
+        VectorIndexError: the engine refused.
+    """
+    check_options(index, options)
+    organs = (query.organ,) if options.organs is None else options.organs
+    must = dict(options.where)
+    if organs:
+        asked = must.get("organ")
+        must["organ"] = organs if asked is None else tuple(organ for organ in organs if organ in asked)
+    must_not, excluded = _same(query, options.exclude_same)
+    where = Where(must, must_not, excluded)
+    vector = query.features[options.layer]
+    if options.group_by == "none":
+        hits = index.nearest(vector, options.layer, top=options.top, where=where, exact=options.exact)
+        return Answer(query, organs, tuple(hits))
+    return Answer(query, organs, tuple(_grouped(index, query, options, where)))
+
+
+def _same(query: Query, same: Same) -> tuple[dict[str, list[str]], frozenset[UUID]]:
+    if same == "none":
+        return {}, frozenset()
+    keyword = f"{same}_instance_uid"
+    uid = None if same == "self" else getattr(query.header, keyword)
+    return ({keyword: [uid]} if uid else {}), frozenset({query.id})
+
+
+def _grouped(index: Index, query: Query, options: Options, where: Where) -> list[Hit]:
+    """The nearest hit of each series or study: ask for ever more neighbours until enough groups are among them."""
+    limit = options.top * _FIRST_OVERFETCH
+    while True:
+        hits = index.nearest(query.features[options.layer], options.layer, top=limit, where=where, exact=options.exact)
+        best: dict[str, Hit] = {}
+        for hit in hits:
+            # A picture without a series is a group of its own.
+            group = getattr(hit.payload.header, f"{options.group_by}_instance_uid") or str(hit.id)
+            best.setdefault(group, hit)
+        if len(best) >= options.top or len(hits) < limit:
+            return list(best.values())[: options.top]
+        limit *= 4

@@ -1,0 +1,108 @@
+"""Starting Ray on this machine, or joining a cluster, and sharing its processors between the stages."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from model.errors import JobError, SettingError
+
+OBJECT_STORE_BYTES = 2**30
+"""Shared memory of a local Ray: frames wait in it between the stages, so it bounds the pipeline's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What each worker of the two stages takes.
+
+    Attributes:
+        actors: least and most embedding actors.
+        actor_cpus, actor_gpus: Ray resources of one actor.
+        actor_threads: torch threads of one actor on a CPU.
+        decode_cpus: Ray CPUs of one decoding task; never those of an actor, or Ray would fuse the two stages into one.
+        batch_size: frames that an actor embeds at once.
+    """
+
+    actors: tuple[int, int]
+    actor_cpus: float
+    actor_gpus: float
+    actor_threads: int
+    decode_cpus: float
+    batch_size: int
+
+    @property
+    def device(self) -> str:
+        """The torch device of an actor."""
+        return "cuda" if self.actor_gpus else "cpu"
+
+
+def share_resources(
+    cpus: float, gpus: float, *, actors: tuple[int, int] | None, actor_gpus: float | None, batch_size: int | None
+) -> Resources:
+    """Divide a machine or cluster between decoding and embedding.
+
+    On GPUs every actor takes one (or the share asked for), and all but its CPU decode. On CPUs the network dominates:
+    the actors' threads may use every core, but they reserve only half of Ray's CPUs, since actors that held all of them
+    would leave none to decode, and the job would hang.
+
+    Raises:
+        SettingError: more is asked for than there is.
+    """
+    per_actor = actor_gpus if actor_gpus is not None else float(gpus > 0)
+    if per_actor > gpus:
+        raise SettingError(f"--gpus {per_actor:g} asks for more than the {gpus:g} GPUs that Ray sees here")
+    if per_actor:
+        low, high = actors or (1, max(1, int(gpus / per_actor)))
+        if high * per_actor > gpus:
+            raise SettingError(f"{high} actors with {per_actor:g} GPUs each need more than the {gpus:g} that Ray sees here")
+        actor_cpus, threads = min(1.0, cpus / 2 / high), 1
+    else:
+        low, high = actors or (max(1, int(cpus // 8)),) * 2
+        actor_cpus, threads = cpus / 2 / high, max(1, int(cpus // high))
+    if not 1 <= low <= high:
+        raise SettingError(f"--actors {low}:{high} makes no sense: give MIN:MAX with 1 <= MIN <= MAX")
+    decode_cpus = 0.5 if cpus > 1 else 0.25
+    if decode_cpus == actor_cpus:
+        decode_cpus /= 2
+    size = batch_size or (256 if per_actor else 32)
+    return Resources((low, high), actor_cpus, per_actor, threads, decode_cpus, size)
+
+
+@contextmanager
+def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = False) -> Iterator[None]:
+    """Start Ray here, or join the cluster at ``address``, and leave it again.
+
+    The runtime environment's ``working_dir`` is an empty folder: Ray would put the driver's own working directory first
+    on its workers' path, where a user's ``model.py`` or ``index/`` would take the place of this program's packages.
+
+    Raises:
+        JobError: Ray cannot be started, or the cluster not be joined.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    own = not ray.is_initialized()
+    with tempfile.TemporaryDirectory(prefix="cbmir-empty-") as empty:
+        if own:
+            local = {} if address else {"num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+            try:
+                ray.init(
+                    address=address or "local",
+                    runtime_env={"working_dir": empty},
+                    logging_level=logging.INFO if debug else logging.ERROR,
+                    log_to_driver=debug,
+                    **local,
+                )
+            except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and its own
+                what = f"the Ray cluster at {address} cannot be joined" if address else "Ray cannot be started here"
+                raise JobError(f"{what}: {error}") from error
+        try:
+            yield
+        finally:
+            if own:
+                ray.shutdown()

@@ -1,0 +1,51 @@
+"""Counts and times of the pipeline's stages, gathered in one small actor while a job runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class StageCounts:
+    """Totals of a job so far; seconds are summed over all workers of a stage."""
+
+    decoded_frames: int = 0
+    left_out_files: int = 0
+    decode_seconds: float = 0.0
+    embedded_frames: int = 0
+    embed_seconds: float = 0.0
+
+
+class Counters:
+    """Runs as a Ray actor; tasks and actors report to it without waiting for an answer."""
+
+    def __init__(self) -> None:
+        self._counts = StageCounts()
+        self._attempts: Counter[int] = Counter()
+
+    def begin(self, shard: int) -> int:
+        """A task starts to decode a shard: return which attempt at this shard it is, from 1."""
+        self._attempts[shard] += 1
+        return self._attempts[shard]
+
+    def decoded(self, frames: int, left_out: int, seconds: float) -> None:
+        """A file was decoded, or left out."""
+        old = self._counts
+        self._counts = replace(
+            old,
+            decoded_frames=old.decoded_frames + frames,
+            left_out_files=old.left_out_files + left_out,
+            decode_seconds=old.decode_seconds + seconds,
+        )
+
+    def embedded(self, frames: int, seconds: float) -> None:
+        """A batch was embedded."""
+        old = self._counts
+        self._counts = replace(
+            old, embedded_frames=old.embedded_frames + frames, embed_seconds=old.embed_seconds + seconds
+        )
+
+    def counts(self) -> StageCounts:
+        """The totals so far."""
+        return self._counts

@@ -1,0 +1,331 @@
+"""The indexing job: plan, pipeline, sink and report, from a list of archives to a complete index."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from index.interface import Index
+from index.opening import create_index, index_folder
+from index.schema import Description, Quantization
+from model.checkpoint import Metadata, read_metadata
+from model.errors import CbmirError, JobError, Reason
+from workers.discovery import resolve_root
+from workers.labels import label_reader
+from workers.ledger import FileKey, Ledger
+from workers.planning import PendingFile, Plan, plan_files, windows
+from workers.report import FileLeftOut, JobReport
+
+if TYPE_CHECKING:
+    from workers.counters import StageCounts
+    from workers.sink import SinkCounts
+
+PASSES = 2
+"""Times that a window's files are sent through the pipeline; the second takes up what was lost with a worker."""
+
+PURPOSE = "cbmir index"
+
+Stage = Literal["starting", "indexing", "optimizing", "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """What to index, and how; ``None`` lets the machine decide.
+
+    Attributes:
+        archives: folders and files.
+        model, index: paths.
+        layers: layers to store as named vectors.
+        quantization: of the copy that is searched first.
+        labels: ``folder`` (the first folder below an archive names the true class), or a CSV or Parquet manifest with
+            ``path`` and ``label``.
+        limit: index only so many files.
+        actors: least and most embedding actors; ``gpus`` of each; ``batch_size`` frames at once.
+        ray_address: cluster to join.
+        cpus: processors of a Ray started here.
+        retry_left_out: try again what an earlier job left out.
+        prune: remove the points of files that are gone.
+        report: where to write the JSON report, beside the copy in the index folder.
+        debug: show what Ray says.
+    """
+
+    archives: tuple[Path, ...]
+    model: Path
+    index: Path
+    layers: tuple[str, ...] = ("fcl1",)
+    quantization: Quantization = "turbo4"
+    labels: str | None = None
+    limit: int | None = None
+    actors: tuple[int, int] | None = None
+    gpus: float | None = None
+    batch_size: int | None = None
+    ray_address: str | None = None
+    cpus: int | None = None
+    retry_left_out: bool = False
+    prune: bool = False
+    report: Path | None = None
+    debug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A job at one moment: its plan so far, the stages' counts, and files stored or left out."""
+
+    stage: Stage
+    plan: Plan
+    stages: StageCounts | None
+    sink: SinkCounts | None
+    left_out: int
+    vectors: int = 0
+
+
+class JobObserver:
+    """Told of a job's progress; does nothing unless overridden."""
+
+    def progress(self, progress: Progress) -> None:
+        """Something has moved."""
+
+
+def index_archive(settings: JobSettings, observer: JobObserver | None = None) -> JobReport:
+    """Index archives: everything that is new or changed, and nothing twice.
+
+    Raises:
+        JobError: an archive does not exist, or Ray cannot be started.
+        CheckpointError: the model cannot be read.
+        VectorIndexError: the index cannot be made, opened or written, or another model made it.
+        KeyboardInterrupt: the job was interrupted; everything stored is kept, and the report is written.
+    """
+    roots = [resolve_root(archive) for archive in settings.archives]
+    metadata = read_metadata(settings.model)
+    description = Description(
+        model_fingerprint=metadata.fingerprint,
+        model_path=str(settings.model.absolute()),
+        classes=metadata.classes,
+        layers=settings.layers,
+        quantization=settings.quantization,
+    )
+    with create_index(settings.index, description, purpose=PURPOSE) as index:
+        ledger = Ledger(index_folder(settings.index))
+        try:
+            return _Job(settings, metadata, index, ledger, roots, observer or JobObserver()).run()
+        finally:
+            ledger.close()
+
+
+def plan_job(settings: JobSettings) -> Plan:
+    """What :func:`index_archive` would do, without writing or starting anything."""
+    from index.description_file import read_description
+    from workers.ledger import NAME
+
+    folder = index_folder(settings.index)
+    known: tuple[str, ...] = ()
+    ledger = None
+    if (folder / NAME).exists():
+        known, ledger = read_description(folder).roots, Ledger(folder, read_only=True)
+    roots = _number_roots(known, [resolve_root(archive) for archive in settings.archives])[1]
+    plan = Plan()
+    for _ in _files(settings, roots, ledger, plan):
+        pass
+    return plan
+
+
+class _Job:
+    def __init__(
+        self,
+        settings: JobSettings,
+        metadata: Metadata,
+        index: Index,
+        ledger: Ledger,
+        roots: list[Path],
+        observer: JobObserver,
+    ) -> None:
+        self.settings, self.metadata, self.index, self.ledger, self.observer = settings, metadata, index, ledger, observer
+        names, self.roots = _number_roots(index.description.roots, roots)
+        index.update_description(roots=names, model_path=str(settings.model.absolute()))
+        self.plan = Plan()
+        self.sink_counts: SinkCounts | None = None
+        self.stage_counts: StageCounts | None = None
+        self.report = JobReport(
+            archives=[str(root) for root in roots],
+            index=str(index_folder(settings.index)),
+            model=str(settings.model.absolute()),
+            model_fingerprint=metadata.fingerprint,
+            started=_now(),
+        )
+
+    def run(self) -> JobReport:
+        started = time.perf_counter()
+        number = self.ledger.start_job(self.report.started)
+        try:
+            self._index_windows(_files(self.settings, self.roots, self.ledger, self.plan))
+            self._note_unreadable()
+            self._prune()
+            self._optimize()
+            self.report.outcome = "complete"
+        except KeyboardInterrupt:
+            self.report.outcome = "interrupted"
+            raise
+        except CbmirError as error:
+            self.report.error = str(error)
+            raise
+        finally:
+            self._fill_report(time.perf_counter() - started)
+            self.ledger.end_job(number, self.report.ended, self.report.outcome, self.report.to_json(files=False))
+            self.report.write(index_folder(self.settings.index) / "reports" / f"job-{number:06d}.json")
+            if self.settings.report:
+                self.report.write(self.settings.report)
+            self._notify("done")
+        return self.report
+
+    def _index_windows(self, files: Iterator[PendingFile]) -> None:
+        first = next(files, None)
+        if first is None:
+            return  # nothing to embed: neither Ray nor torch is imported
+        self._notify("starting")
+        import ray
+
+        from workers.cluster import ray_session, share_resources
+        from workers.counters import Counters
+        from workers.pipeline import Network
+        from workers.sink import SinkCounts
+
+        settings, self.sink_counts = self.settings, SinkCounts()
+        started = time.perf_counter()
+        try:
+            with ray_session(settings.ray_address, cpus=settings.cpus, debug=settings.debug):
+                total = ray.cluster_resources()
+                resources = share_resources(
+                    total.get("CPU", 1.0),
+                    total.get("GPU", 0.0),
+                    actors=settings.actors,
+                    actor_gpus=settings.gpus,
+                    batch_size=settings.batch_size,
+                )
+                layers = self.index.description.layers
+                network = Network(str(settings.model.absolute()), self.metadata.fingerprint, layers)
+                counters = ray.remote(num_cpus=0)(Counters).remote()
+                shard = 0
+                for window in windows(_chain(first, files)):
+                    shard = self._index_window(window, shard, network, resources, counters)
+        finally:
+            self.report.seconds_indexing = time.perf_counter() - started
+
+    def _index_window(
+        self, window: list[PendingFile], shard: int, network: Any, resources: Any, counters: Any
+    ) -> int:
+        """Send a window through the pipeline until every file of it is accounted for; return the next shard number."""
+        import ray
+
+        from workers.pipeline import RepositorySource, run_pipeline
+        from workers.sink import Sink
+
+        assert self.sink_counts is not None
+        for attempt in range(PASSES):
+            sink = Sink(self.index, self.ledger, window, self._leave_out, self.sink_counts)
+            try:
+                for table in run_pipeline(window, shard, network, resources, counters, debug=self.settings.debug):
+                    sink.take(table)
+                    self.stage_counts = ray.get(counters.counts.remote())
+                    self._notify("indexing")
+            except ray.exceptions.RayError as error:
+                if attempt + 1 == PASSES:
+                    raise JobError(f"Ray gave the job up: {_last_line(error)}: see --debug, then run it again") from error
+            finally:
+                sink.commit()
+            shard += len(RepositorySource(window, shard, counters).shards)
+            window = [file for number, file in enumerate(window) if number not in sink.accounted]
+            if not window:
+                return shard
+        for file in window:
+            self._leave_out(file, Reason.CRASHED.value, "its worker was lost twice; run the same command again")
+        return shard
+
+    def _leave_out(self, file: PendingFile, reason: str, detail: str) -> None:
+        self.report.left_out.append(FileLeftOut(file.absolute, reason, detail))
+
+    def _note_unreadable(self) -> None:
+        for path, why in self.plan.unreadable.items():
+            self.report.left_out.append(FileLeftOut(path, Reason.UNREADABLE.value, why))
+
+    def _prune(self) -> None:
+        if not (self.settings.prune and self.plan.gone):
+            return
+        from workers.sink import drop_points
+
+        for key, points in self.ledger.points(self.plan.gone).items():
+            drop_points(self.index, key, points)
+        self.index.flush()
+        self.ledger.forget(self.plan.gone)
+        self.report.files_pruned = len(self.plan.gone)
+
+    def _optimize(self) -> None:
+        if self.index.statistics().complete and not self.report.files_pruned:
+            return
+        started = time.perf_counter()
+        self._notify("optimizing")
+        self.index.optimize()
+        self.report.seconds_optimizing = time.perf_counter() - started
+
+    def _fill_report(self, seconds: float) -> None:
+        report, plan = self.report, self.plan
+        report.ended, report.seconds_total = _now(), seconds
+        report.files_new, report.files_changed, report.files_unchanged = plan.new, plan.changed, plan.unchanged
+        report.files_found = plan.pending + plan.unchanged + len(plan.unreadable)
+        report.left_out_before, report.files_gone = plan.left_out_before, len(plan.gone)
+        report.count_left_out()
+        if sink := self.sink_counts:
+            report.files_indexed, report.points, report.copies = sink.files, sink.points, sink.copies
+            report.repeated_uids = sorted(sink.repeated_uids)
+            report.images_per_second = sink.points / report.seconds_indexing if report.seconds_indexing else 0.0
+            report.stage_seconds["upsert"] = sink.seconds
+        if stages := self.stage_counts:
+            report.stage_seconds |= {"decode": stages.decode_seconds, "embed": stages.embed_seconds}
+
+    def _notify(self, stage: Stage) -> None:
+        left_out = len(self.report.left_out)
+        self.observer.progress(Progress(stage, self.plan, self.stage_counts, self.sink_counts, left_out))
+
+
+def _files(
+    settings: JobSettings, roots: list[tuple[int, Path]], ledger: Ledger | None, plan: Plan
+) -> Iterator[PendingFile]:
+    return plan_files(
+        roots,
+        ledger,
+        plan,
+        labels=label_reader(settings.labels),
+        limit=settings.limit,
+        retry_left_out=settings.retry_left_out,
+        skip=frozenset({index_folder(settings.index)}),
+    )
+
+
+def _number_roots(known: Sequence[str], roots: Sequence[Path]) -> tuple[tuple[str, ...], list[tuple[int, Path]]]:
+    """Numbers of the roots: old ones keep theirs, new ones are added."""
+    names = list(known)
+    numbered = []
+    for root in dict.fromkeys(roots):
+        if str(root) not in names:
+            names.append(str(root))
+        numbered.append((names.index(str(root)), root))
+    return tuple(names), numbered
+
+
+def _chain(first: PendingFile, rest: Iterator[PendingFile]) -> Iterator[PendingFile]:
+    yield first
+    yield from rest
+
+
+def _last_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+__all__ = ["FileKey", "JobObserver", "JobSettings", "Progress", "index_archive", "plan_job"]

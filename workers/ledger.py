@@ -1,0 +1,178 @@
+"""The job ledger: which files an index holds, as which points, and which jobs were run. SQLite beside the index."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from uuid import UUID
+
+from model.errors import DiskFullError, VectorIndexError
+
+NAME = "ledger.sqlite"
+
+State = Literal["writing", "indexed", "left out"]
+"""Of a file: its points may be partly there; they are all there; it was left out."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+    root INTEGER NOT NULL, directory TEXT NOT NULL, name TEXT NOT NULL,
+    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    state TEXT NOT NULL, label TEXT, points BLOB NOT NULL, reason TEXT, detail TEXT,
+    PRIMARY KEY (root, directory, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY, started TEXT NOT NULL, ended TEXT, outcome TEXT NOT NULL, report TEXT
+);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FileKey:
+    """A file by the number of its root, its directory below the root, and its name."""
+
+    root: int
+    directory: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        """Relative to the root; empty if the root is the file itself."""
+        return f"{self.directory}/{self.name}" if self.directory else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """What the ledger knows of a file; ``points`` are all the points that it may have in the index."""
+
+    key: FileKey
+    size: int
+    mtime_ns: int
+    state: State
+    label: str | None
+    points: tuple[UUID, ...]
+    reason: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job: when it ran (ISO 8601, UTC), how it ended ("running" also if it was killed), its report as JSON."""
+
+    number: int
+    started: str
+    ended: str | None
+    outcome: str
+    report: str | None
+
+
+class Ledger:
+    """The ledger in an index folder. One writer, any number of readers."""
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self._path = folder / NAME
+        with self._errors():
+            if read_only:
+                self._connection = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
+            else:
+                self._connection = sqlite3.connect(self._path, check_same_thread=False)
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+                self._connection.executescript(_SCHEMA)
+
+    def directory(self, root: int, directory: str) -> dict[str, tuple[int, int, State, str | None]]:
+        """Size, time, state and label by name, of the files known in one directory."""
+        query = "SELECT name, size, mtime_ns, state, label FROM files WHERE root = ? AND directory = ?"
+        with self._errors():
+            return {row[0]: row[1:] for row in self._connection.execute(query, (root, directory))}
+
+    def directories(self, root: int) -> set[str]:
+        """All directories of a root in which files are known."""
+        query = "SELECT DISTINCT directory FROM files WHERE root = ?"
+        with self._errors():
+            return {row[0] for row in self._connection.execute(query, (root,))}
+
+    def points(self, keys: Iterable[FileKey]) -> dict[FileKey, tuple[UUID, ...]]:
+        """The points that known files may have in the index."""
+        query = "SELECT points FROM files WHERE root = ? AND directory = ? AND name = ?"
+        found = {}
+        with self._errors():
+            for key in keys:
+                row = self._connection.execute(query, (key.root, key.directory, key.name)).fetchone()
+                if row:
+                    found[key] = _unpack(row[0])
+        return found
+
+    def put(self, records: Sequence[FileRecord]) -> None:
+        """Insert or replace files, all or none of them."""
+        rows = (
+            (r.key.root, r.key.directory, r.key.name, r.size, r.mtime_ns, r.state, r.label, _pack(r.points), r.reason, r.detail)
+            for r in records
+        )
+        with self._errors(), self._connection:
+            self._connection.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
+
+    def forget(self, keys: Iterable[FileKey]) -> None:
+        """Remove files from the ledger."""
+        rows = ((key.root, key.directory, key.name) for key in keys)
+        with self._errors(), self._connection:
+            self._connection.executemany("DELETE FROM files WHERE root = ? AND directory = ? AND name = ?", rows)
+
+    def counts(self, root: int | None = None) -> dict[str, int]:
+        """Number of files by state, of one root or of all."""
+        query = "SELECT state, COUNT(*) FROM files WHERE ? IS NULL OR root = ? GROUP BY state"
+        with self._errors():
+            return dict(self._connection.execute(query, (root, root)).fetchall())
+
+    def left_out(self, root: int) -> Iterator[tuple[str, str, str]]:
+        """Path below the root, reason and detail of every file of a root that was left out."""
+        query = "SELECT root, directory, name, reason, detail FROM files WHERE root = ? AND state = 'left out'"
+        with self._errors():
+            for number, directory, name, reason, detail in self._connection.execute(query, (root,)):
+                yield FileKey(number, directory, name).path, reason, detail
+
+    def start_job(self, started: str) -> int:
+        """Enter a job; return its number."""
+        with self._errors(), self._connection:
+            cursor = self._connection.execute("INSERT INTO jobs (started, outcome) VALUES (?, 'running')", (started,))
+            assert cursor.lastrowid is not None
+            return cursor.lastrowid
+
+    def end_job(self, number: int, ended: str, outcome: str, report: str) -> None:
+        """Enter a job's end."""
+        query = "UPDATE jobs SET ended = ?, outcome = ?, report = ? WHERE number = ?"
+        with self._errors(), self._connection:
+            self._connection.execute(query, (ended, outcome, report, number))
+
+    def last_job(self) -> JobRecord | None:
+        """The job that was started last."""
+        query = "SELECT number, started, ended, outcome, report FROM jobs ORDER BY number DESC LIMIT 1"
+        with self._errors():
+            row = self._connection.execute(query).fetchone()
+        return JobRecord(*row) if row else None
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if "full" in str(error):
+                raise DiskFullError(
+                    f"the disk of {self._path} is full: make room and run the same command again; everything stored is kept"
+                ) from error
+            raise VectorIndexError(f"the ledger {self._path} cannot be used: {error}") from error
+
+
+def _pack(points: tuple[UUID, ...]) -> bytes:
+    return b"".join(point.bytes for point in points)
+
+
+def _unpack(blob: bytes) -> tuple[UUID, ...]:
+    return tuple(UUID(bytes=blob[n : n + 16]) for n in range(0, len(blob), 16))

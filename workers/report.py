@@ -1,0 +1,96 @@
+"""The job report: counts, rates, and every file that was left out, with its reason."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from model.errors import VectorIndexError
+
+Outcome = Literal["complete", "interrupted", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileLeftOut:
+    """A file that is not in the index; ``path`` is absolute, ``reason`` one of :class:`model.errors.Reason`."""
+
+    path: str
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class JobReport:
+    """What a job did. Times in seconds; stage times are summed over all workers of the stage.
+
+    Attributes:
+        outcome: ``complete`` also if files were left out.
+        archives: what was indexed; ``index`` where to; ``model`` with which.
+        files_found: files under the archives: new, changed and unchanged ones.
+        files_indexed, points: stored by this job; ``copies`` of the points were other files' pictures, too.
+        files_left_out: by this job; ``left_out_before`` by earlier ones, unchanged since.
+        files_gone: known from earlier jobs and no longer there; ``files_pruned`` of them removed from the index.
+        repeated_uids: SOP Instance UIDs that the archive gives to different pictures, each of which is a point.
+        images_per_second: points over ``seconds_indexing``, from Ray's start to the last point stored.
+        left_out: the files that this job left out.
+    """
+
+    archives: list[str]
+    index: str
+    model: str
+    model_fingerprint: str
+    started: str
+    ended: str = ""
+    outcome: Outcome = "failed"
+    error: str | None = None
+    files_found: int = 0
+    files_new: int = 0
+    files_changed: int = 0
+    files_unchanged: int = 0
+    files_indexed: int = 0
+    files_left_out: int = 0
+    left_out_before: int = 0
+    files_gone: int = 0
+    files_pruned: int = 0
+    points: int = 0
+    copies: int = 0
+    repeated_uids: list[str] = field(default_factory=list)
+    seconds_total: float = 0.0
+    seconds_indexing: float = 0.0
+    seconds_optimizing: float = 0.0
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    images_per_second: float = 0.0
+    left_out_by_reason: dict[str, int] = field(default_factory=dict)
+    left_out: list[FileLeftOut] = field(default_factory=list)
+
+    def count_left_out(self) -> None:
+        """Bring the counts of files left out up to the list."""
+        self.files_left_out = len(self.left_out)
+        self.left_out_by_reason = dict(Counter(file.reason for file in self.left_out).most_common())
+
+    @property
+    def anything_left_out(self) -> bool:
+        """Whether files under the archives are not in the index, by this job's doing or an earlier one's."""
+        return bool(self.left_out or self.left_out_before)
+
+    def to_json(self, *, files: bool = True) -> str:
+        """The report as JSON; ``files=False`` leaves the list of single files out."""
+        values: dict[str, Any] = asdict(self)
+        if not files:
+            del values["left_out"]
+        return json.dumps(values, indent=1, ensure_ascii=False)
+
+    def write(self, path: Path) -> None:
+        """Write the report as JSON.
+
+        Raises:
+            VectorIndexError: the file cannot be written.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.to_json() + "\n")
+        except OSError as error:
+            raise VectorIndexError(f"the report {path} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,69 @@
+"""The tables that flow through the pipeline: one row a frame, and one a file that was left out.
+
+A row carries everything of its own picture, so that a skipped file cannot shift anything onto another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from model.errors import Reason
+from model.frames import Frame, Header
+from model.preprocessing import INPUT
+
+_FILE = [
+    ("file", pa.int64()),  # number of the file within its window
+    ("frame", pa.int32()),
+    ("of", pa.int32()),  # rows that the file has in all
+    ("identity", pa.string()),
+    *((name, pa.string()) for name in Header.__dataclass_fields__),
+    ("reason", pa.string()),  # why the file was left out; null for a frame
+    ("detail", pa.string()),
+]
+
+FRAMES = pa.schema([*_FILE, ("pixels", pa.binary(INPUT * INPUT))])
+"""Decoded frames; ``pixels`` are ``(224, 224)`` uint8."""
+
+FEATURE = np.dtype(np.float16)
+"""Type of the features from the network to the index, which stores them so."""
+
+
+def embedded_schema(layers: Sequence[str], dimension: int) -> pa.Schema:
+    """Embedded frames: the predicted class by number, its probability, and one feature a layer."""
+    size = dimension * FEATURE.itemsize
+    return pa.schema([*_FILE, ("organ", pa.int32()), ("organ_probability", pa.float32()), *((n, pa.binary(size)) for n in layers)])
+
+
+def frame_row(file: int, frame: Frame, pixels: NDArray[np.uint8]) -> dict[str, Any]:
+    """The row of one frame, its ``(224, 224)`` network input beside it."""
+    header = {name: getattr(frame.header, name) for name in Header.__dataclass_fields__}
+    return {
+        "file": file,
+        "frame": frame.number,
+        "of": frame.of,
+        "identity": frame.identity,
+        **header,
+        "pixels": pixels.tobytes(),
+    }
+
+
+def left_out_row(file: int, reason: Reason, detail: str) -> dict[str, Any]:
+    """The row of a file that was left out: no picture, one row in all."""
+    return {"file": file, "frame": 0, "of": 1, "reason": reason.value, "detail": detail}
+
+
+def to_array(column: pa.ChunkedArray, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A fixed-size binary column as ``(n, *shape)``."""
+    return np.frombuffer(b"".join(column.to_pylist()), dtype=dtype).reshape(len(column), *shape)
+
+
+def to_binary(values: NDArray[Any]) -> pa.Array:
+    """``(n, d)`` as a fixed-size binary column of ``n`` rows, without copying the rows one by one."""
+    rows = np.ascontiguousarray(values)
+    width = rows.shape[1] * rows.itemsize
+    return pa.Array.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(rows)])

@@ -1,0 +1,205 @@
+"""The sink: rows of the pipeline become points of the index, and the ledger learns which files are done."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+
+from index.interface import Index, Where
+from index.schema import Location, Payload, Point, point_id
+from model.frames import Header
+from workers.ledger import FileKey, FileRecord, Ledger
+from workers.planning import PendingFile
+from workers.rows import FEATURE
+
+UPSERT_POINTS = 256
+"""Points sent to the index at once: 2 MB a layer."""
+
+COMMIT_SECONDS = 5.0
+"""Time between flushes of the index, after each of which the ledger calls its files done."""
+
+LeftOut = Callable[[PendingFile, str, str], None]
+"""Told of a file that was left out, its reason and the detail."""
+
+
+@dataclass(slots=True)
+class SinkCounts:
+    """What a job's sinks did so far.
+
+    Attributes:
+        files: files indexed.
+        points: points sent, ``copies`` of them already there from another file.
+        seconds: time spent.
+        repeated_uids: SOP Instance UIDs that the archive gives to different pictures.
+    """
+
+    files: int = 0
+    points: int = 0
+    copies: int = 0
+    seconds: float = 0.0
+    repeated_uids: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Complete:
+    """A file of which every row has arrived: its points, or why it is left out."""
+
+    file: PendingFile
+    points: tuple[Point, ...]
+    reason: str | None = None
+    detail: str | None = None
+
+    def record(self) -> FileRecord:
+        state = "left out" if self.reason else "indexed"
+        ids = tuple(point.id for point in self.points)
+        file = self.file
+        return FileRecord(file.key, file.size, file.mtime_ns, state, file.label, ids, self.reason, self.detail)
+
+
+class Sink:
+    """Takes the tables of one window in any order.
+
+    A file is stored as a whole or not at all. Before its points are sent the ledger notes their ids beside those of the
+    file's former points; once the index has flushed them the ledger calls the file done. So a job that dies anywhere
+    leaves nothing that the next one would not find and mend.
+    """
+
+    def __init__(
+        self, index: Index, ledger: Ledger, window: Sequence[PendingFile], left_out: LeftOut, counts: SinkCounts
+    ) -> None:
+        self._index, self._ledger, self._window = index, ledger, window
+        self._left_out, self._counts = left_out, counts
+        self._rows: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+        self._ready: list[_Complete] = []
+        self._uncommitted: list[_Complete] = []
+        self._former: dict[FileKey, tuple[UUID, ...]] = {}
+        self._committed_at = time.monotonic()
+        self.accounted: set[int] = set()
+
+    def take(self, table: pa.Table) -> None:
+        """Add the rows of a table; store the files that they complete."""
+        started = time.perf_counter()
+        for row in table.to_pylist():
+            number = row["file"]
+            if number in self.accounted:
+                continue  # another frame has left this file out already
+            rows = self._rows[number]
+            rows.append(row)
+            if row["reason"] or len(rows) >= row["of"]:
+                self._complete(number, rows)
+        if sum(len(complete.points) or 1 for complete in self._ready) >= UPSERT_POINTS:
+            self._store()
+        if time.monotonic() - self._committed_at > COMMIT_SECONDS:
+            self.commit()
+        self._counts.seconds += time.perf_counter() - started
+
+    def commit(self) -> None:
+        """Store what is ready, drop what is no longer any file's, flush the index, and call the files done."""
+        self._store()
+        if self._uncommitted:
+            for complete in self._uncommitted:
+                drop_points(self._index, complete.file.key, self._former.pop(complete.file.key, ()))
+            self._index.flush()
+            self._ledger.put([complete.record() for complete in self._uncommitted])
+            self._uncommitted = []
+        self._committed_at = time.monotonic()
+
+    def _complete(self, number: int, rows: list[dict[str, Any]]) -> None:
+        file = self._window[number]
+        self.accounted.add(number)
+        del self._rows[number]
+        failed = next((row for row in rows if row["reason"]), None)
+        if failed:
+            self._left_out(file, failed["reason"], failed["detail"])
+            self._ready.append(_Complete(file, (), failed["reason"], failed["detail"]))
+        else:
+            points = tuple(self._point(file, row) for row in sorted(rows, key=lambda row: int(row["frame"])))
+            self._counts.files += 1
+            self._ready.append(_Complete(file, points))
+
+    def _point(self, file: PendingFile, row: dict[str, Any]) -> Point:
+        description = self._index.description
+        payload = Payload(
+            organ=description.classes[row["organ"]],
+            organ_probability=float(row["organ_probability"]),
+            label=file.label,
+            header=Header(**{name: row[name] for name in Header.__dataclass_fields__}),
+            frame=row["frame"],
+            locations=(Location(file.key.root, file.key.path),),
+        )
+        vectors = {layer: np.frombuffer(row[layer], dtype=FEATURE) for layer in description.layers}
+        return Point(point_id(row["identity"]), payload, vectors)
+
+    def _store(self) -> None:
+        if not self._ready:
+            return
+        batch, self._ready = self._ready, []
+        former = self._ledger.points(complete.file.key for complete in batch)
+        intents = []
+        for complete in batch:
+            record, before = complete.record(), former.get(complete.file.key, ())
+            if every := tuple(dict.fromkeys(record.points + before)):
+                intents.append(replace(record, state="writing", points=every, reason=None, detail=None))
+            self._former[complete.file.key] = tuple(set(before) - set(record.points))
+        self._ledger.put(intents)
+        points = self._merge([point for complete in batch for point in complete.points])
+        if points:
+            self._index.upsert(points)
+        self._counts.points += len(points)
+        self._uncommitted += batch
+
+    def _merge(self, points: list[Point]) -> list[Point]:
+        """One point an id, with the locations of all copies; the least location's file gives the rest of the payload.
+
+        So the payload does not depend on which copy arrives first.
+        """
+        self._note_repeated_uids(points)
+        payloads = self._index.retrieve({point.id for point in points}) if points else {}
+        merged: dict[UUID, Point] = {}
+        for point in points:
+            other = payloads.get(point.id)
+            payload = point.payload if other is None else _merge_payloads(point.payload, other)
+            self._counts.copies += len(payload.locations) > 1 and point.payload.locations[0] != payload.locations[0]
+            payloads[point.id] = payload
+            merged[point.id] = replace(point, payload=payload)
+        return list(merged.values())
+
+    def _note_repeated_uids(self, points: list[Point]) -> None:
+        uids = {uid for point in points if (uid := point.payload.header.sop_instance_uid)}
+        if not uids:
+            return
+        seen: dict[tuple[str | None, int], UUID] = {}
+        stored = self._index.scroll(Where(must={"sop_instance_uid": uids}))
+        for point, payload in [*stored, *((point.id, point.payload) for point in points)]:
+            uid = payload.header.sop_instance_uid
+            if uid and seen.setdefault((uid, payload.frame), point) != point:
+                self._counts.repeated_uids.add(uid)
+
+
+def drop_points(index: Index, key: FileKey, points: Sequence[UUID]) -> None:
+    """Take a file's points out of the index; those that other files share stay, without this file's location."""
+    if not points:
+        return
+    location = Location(key.root, key.path)
+    orphans = []
+    for point, payload in index.retrieve(points).items():
+        remaining = tuple(other for other in payload.locations if other != location)
+        if remaining:
+            index.set_payload(point, replace(payload, locations=remaining))
+        else:
+            orphans.append(point)
+    if orphans:
+        index.delete(orphans)
+
+
+def _merge_payloads(one: Payload, other: Payload) -> Payload:
+    locations = tuple(sorted({*one.locations, *other.locations}))
+    primary = one if one.locations[0] == locations[0] else other
+    return replace(primary, locations=locations)

@@ -1,0 +1,169 @@
+"""The two stages that run in Ray workers: decoding in tasks, embedding in actors."""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model.errors import ImageError, JobError, Reason
+from model.preprocessing import INPUT, to_input
+from model.reading import read_frames
+from workers.rows import FEATURE, FRAMES, embedded_schema, frame_row, left_out_row, to_array, to_binary
+
+ROWS_A_BLOCK = 128
+"""Most rows in one block of decoded frames: 6 MB."""
+
+MAX_FRAMES = 20_000
+"""Frames above which a file is left out: 1 GB of network input."""
+
+FILE_SECONDS = 120.0
+"""Time after which a file's decoder counts as hanging."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A piece of a window: the numbers and absolute paths of some files, decoded by one task."""
+
+    number: int
+    files: tuple[tuple[int, str], ...]
+
+
+def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
+    """Decode a shard's files into blocks of rows (see :data:`workers.rows.FRAMES`).
+
+    A decoder that crashes or hangs takes its process with it; Ray then runs the task again, and this time every file is
+    decoded in a process of its own, so that the culprit is named and the others are kept.
+
+    Args:
+        counters: handle of the job's :class:`workers.counters.Counters`.
+    """
+    import ray
+
+    attempt = ray.get(counters.begin.remote(shard.number))
+    rows: list[dict[str, Any]] = []
+    for number, path in shard.files:
+        started = time.perf_counter()
+        file_rows = _decode_file(number, path) if attempt == 1 else _decode_apart(number, path)
+        left_out = sum(1 for row in file_rows if row.get("reason"))
+        counters.decoded.remote(len(file_rows) - left_out, left_out, time.perf_counter() - started)
+        rows += file_rows
+        while len(rows) >= ROWS_A_BLOCK:
+            yield pa.Table.from_pylist(rows[:ROWS_A_BLOCK], FRAMES)
+            rows = rows[ROWS_A_BLOCK:]
+    if rows:
+        yield pa.Table.from_pylist(rows, FRAMES)
+
+
+class EmbeddingActor:
+    """Holds the network on its device and embeds blocks of decoded frames.
+
+    Args:
+        model: path of the checkpoint, readable on every node.
+        fingerprint: the one that the index expects.
+        layers: whose features to keep.
+        device: torch device.
+        threads: torch threads on a CPU.
+    """
+
+    def __init__(
+        self, model: str, fingerprint: str, layers: Sequence[str], device: str, threads: int, counters: Any
+    ) -> None:
+        import torch
+
+        from model.embedder import Embedder
+
+        torch.set_num_threads(threads)
+        self._embedder = Embedder.load(model, device=device)
+        if self._embedder.metadata.fingerprint != fingerprint:
+            raise JobError(f"{model} was replaced while the job was starting: run the same command again")
+        self._layers, self._counters = tuple(layers), counters
+
+    def __call__(self, frames: pa.Table) -> pa.Table:
+        """Embed the frames of a block; pass on the rows of files that were left out."""
+        from model.network import FEATURES
+
+        started = time.perf_counter()
+        schema = embedded_schema(self._layers, FEATURES)
+        readable = frames.filter(pc.is_null(frames["reason"]))
+        skipped = frames.filter(pc.is_valid(frames["reason"])).drop_columns(["pixels"])
+        tables = [pa.Table.from_pylist(skipped.to_pylist(), schema)]
+        if readable.num_rows:
+            images = to_array(readable["pixels"], np.uint8, (INPUT, INPUT))
+            embeddings = self._embedder.embed(images, self._layers)
+            organ = embeddings.probabilities.argmax(axis=1)
+            columns = {
+                "organ": pa.array(organ, pa.int32()),
+                "organ_probability": pa.array(embeddings.probabilities.max(axis=1), pa.float32()),
+                **{layer: to_binary(embeddings.features[layer].astype(FEATURE)) for layer in self._layers},
+            }
+            embedded = readable.drop_columns(["pixels"])
+            for name, column in columns.items():
+                embedded = embedded.append_column(name, column)
+            finite = np.all([np.isfinite(embeddings.features[layer]).all(axis=1) for layer in self._layers], axis=0)
+            tables.append(_without_non_finite(embedded, finite).cast(schema))
+        self._counters.embedded.remote(readable.num_rows, time.perf_counter() - started)
+        return pa.concat_tables(tables)
+
+
+def _without_non_finite(embedded: pa.Table, finite: Any) -> pa.Table:
+    if finite.all():
+        return embedded
+    rows = embedded.to_pylist()
+    for row, good in zip(rows, finite, strict=True):
+        if not good:
+            row |= {"reason": Reason.NON_FINITE.value, "detail": f"frame {row['frame']}: NaN or infinity: check the model"}
+    return pa.Table.from_pylist(rows, embedded.schema)
+
+
+def _decode_file(number: int, path: str) -> list[dict[str, Any]]:
+    """All rows of one file, or the one row that says why it was left out: never a part of a file."""
+    rows: list[dict[str, Any]] = []
+    # A decoder that hangs in C, perhaps holding the interpreter's lock, can only be ended with its process.
+    faulthandler.dump_traceback_later(FILE_SECONDS, exit=True)
+    try:
+        for frame in read_frames(path):
+            if frame.of > MAX_FRAMES:
+                raise ImageError(path, Reason.TOO_LARGE, f"{frame.of:,} frames, limit {MAX_FRAMES:,}")
+            rows.append(frame_row(number, frame, to_input(frame.pixels)))
+    except ImageError as error:
+        return [left_out_row(number, error.reason, error.detail)]
+    except (MemoryError, OSError) as error:
+        return [left_out_row(number, Reason.UNREADABLE, str(error) or type(error).__name__)]
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+    return rows
+
+
+def _decode_apart(number: int, path: str) -> list[dict[str, Any]]:
+    """Decode one file in a process of its own; its death or its hanging leaves the file out and nothing else."""
+    # Spawned, not forked: the Ray worker's threads hold locks that a forked child would wait for.
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_rows, args=(sender, number, path))
+    process.start()
+    sender.close()
+    try:
+        if receiver.poll(FILE_SECONDS):
+            rows: list[dict[str, Any]] = receiver.recv()
+            return rows
+        return [left_out_row(number, Reason.CRASHED, f"its decoder had not ended after {FILE_SECONDS:.0f} s")]
+    except EOFError:
+        process.join()
+        return [left_out_row(number, Reason.CRASHED, f"its decoder ended the process (exit code {process.exitcode})")]
+    finally:
+        process.kill()
+        process.join()
+
+
+def _send_rows(sender: Connection, number: int, path: str) -> None:
+    sender.send(_decode_file(number, path))
+
