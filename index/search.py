@@ -9,7 +9,7 @@ from uuid import UUID
 
 from index.interface import Hit, Index, Where
 from index.query import Query
-from index.schema import KEYWORDS
+from index.schema import KEYWORDS, Description
 from model.errors import ModelMismatchError, SettingError
 
 Same = Literal["self", "series", "study", "none"]
@@ -54,14 +54,13 @@ class Answer:
     hits: tuple[Hit, ...]
 
 
-def check_options(index: Index, options: Options) -> None:
+def check_options(description: Description, options: Options) -> None:
     """Refuse options that this index cannot answer.
 
     Raises:
         ModelMismatchError: the layer is not stored.
         SettingError: an organ or a field is unknown, or the number of hits is not positive.
     """
-    description = index.description
     if options.layer not in description.layers:
         stored = ", ".join(description.layers)
         raise ModelMismatchError(f"the index stores {stored}, not {options.layer}: index with --layers {options.layer}")
@@ -81,7 +80,7 @@ def search(index: Index, query: Query, options: Options = Options()) -> Answer: 
         ModelMismatchError, SettingError: as :func:`check_options`.
         VectorIndexError: the engine refused.
     """
-    check_options(index, options)
+    check_options(index.description, options)
     organs = (query.organ,) if options.organs is None else options.organs
     must = dict(options.where)
     if organs:

@@ -1,0 +1,69 @@
+"""The ``cbmir`` program: its commands, and how errors reach the person at the terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from click.exceptions import Abort, ClickException, Exit
+
+from cli import index, search, status, train
+from cli.console import errors
+from model.errors import CbmirError
+
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="cbmir",
+    help="Content-based medical image retrieval: show me the ones that look like this.",
+    epilog="Exit codes: 0 all done · 1 error · 2 wrong usage · 3 done, but some files or queries were left out · "
+    "130 interrupted. Every option can come from the environment: --index from CBMIR_INDEX, --model from CBMIR_MODEL…",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train.train)
+app.command("index")(index.index)
+app.command("search")(search.search)
+app.command("status")(status.status)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", envvar="CBMIR_DEBUG", help="Show tracebacks and Ray's log.")] = False,
+) -> None:
+    """Set what holds for every command."""
+    errors.debug = debug
+
+
+def main() -> None:
+    """Run the program; every error becomes one sentence on standard error and an exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; return its exit code."""
+    errors.debug = False
+    try:
+        code = app(arguments, standalone_mode=False, prog_name="cbmir")
+        return code if isinstance(code, int) else 0
+    except Exit as exit_:
+        return exit_.exit_code
+    except ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, Abort):
+        errors.show("interrupted; everything stored is kept: the same command goes on where it stopped")
+        return EXIT_INTERRUPTED
+    except CbmirError as error:
+        if errors.debug:
+            raise
+        errors.show(str(error))
+        return EXIT_ERROR
+    except Exception as error:
+        if errors.debug:
+            raise
+        errors.show(f"unexpected {type(error).__name__}: {error} (a fault of this program: --debug shows where)")
+        return EXIT_ERROR

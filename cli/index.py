@@ -1,0 +1,199 @@
+"""``cbmir index``: archives in, a searchable index out."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.console import errors, messages, output
+from cli.options import IndexOption, chosen, complete_layer, one_of, option, parse_range
+from model.errors import CheckpointError, SettingError
+
+if TYPE_CHECKING:
+    from workers.job import JobSettings
+    from workers.planning import Plan
+    from workers.report import JobReport
+
+EXIT_LEFT_OUT = 3
+
+MAX_LISTED = 10
+"""Files left out that are listed on the terminal; the report lists all."""
+
+BYTES_A_VECTOR = {"none": 8_192, "int8": 8_192 + 4_096, "turbo4": 8_192 + 2_048}
+BYTES_A_POINT = 1_500
+"""Payload, ids and graph of one point, measured on 28,800 points."""
+
+
+def index(
+    archives: Annotated[list[Path], typer.Argument(metavar="ARCHIVE...", help="Folders and files to index.")],
+    index: IndexOption,
+    model: Annotated[
+        Path | None, option("--model", "-m", help="Model file; by default the one that made the index.", show_default=False)
+    ] = None,
+    layers: Annotated[
+        str | None,
+        option("--layers", help="Layers to store, as fcl1,fcl2,fcl3 [fcl1].", autocompletion=complete_layer),
+    ] = None,
+    quantization: Annotated[
+        str | None,
+        option(
+            "--quantization",
+            help="Of the copy searched first: turbo4, int8 or none [turbo4].",
+            autocompletion=one_of("turbo4", "int8", "none"),
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        option("--labels", help="True classes: 'folder' (first folder below ARCHIVE) or a manifest with path,label."),
+    ] = None,
+    limit: Annotated[int | None, option("--limit", help="Index only the first N new files.", min=1)] = None,
+    dry_run: Annotated[bool, option("--dry-run", help="Say what would be done and how much disk it takes.")] = False,
+    retry_left_out: Annotated[bool, option("--retry-left-out", help="Try again what was left out before.")] = False,
+    prune: Annotated[bool, option("--prune", help="Remove from the index the files that are gone.")] = False,
+    report: Annotated[Path | None, option("--report", help="Write the JSON report here, too.")] = None,
+    actors: Annotated[str | None, option("--actors", help="Embedding actors: N, or MIN:MAX to let the pool grow.")] = None,
+    gpus: Annotated[float | None, option("--gpus", help="GPUs of each actor; may be a fraction.", min=0)] = None,
+    batch_size: Annotated[int | None, option("--batch-size", help="Frames embedded at once.", min=1)] = None,
+    cpus: Annotated[int | None, option("--cpus", help="Cores that a Ray started here may use.", min=1)] = None,
+    ray_address: Annotated[str | None, option("--ray-address", help="Join this Ray cluster.")] = None,
+) -> None:
+    """Index archives of DICOM, TIFF, PNG and JPEG files: what is new or changed, and nothing twice.
+
+    Ray starts on this machine unless --ray-address names a cluster. A run that was stopped, or killed, is continued by
+    the same command. Exit code 3 says that it is done but some files were left out: the report names each.
+    """
+    from workers.job import JobSettings, index_archive, plan_job
+
+    stored = _stored(index)
+    settings = JobSettings(
+        archives=tuple(archives),
+        model=model or _model_of(index, stored),
+        index=index,
+        layers=_layers(layers, stored),
+        quantization=_quantization(quantization, stored),
+        labels=labels,
+        limit=limit,
+        actors=parse_range("--actors", actors),
+        gpus=gpus,
+        batch_size=batch_size,
+        ray_address=ray_address,
+        cpus=cpus,
+        retry_left_out=retry_left_out,
+        prune=prune,
+        report=report,
+        debug=errors.debug,
+    )
+    if dry_run:
+        _print_plan(plan_job(settings), settings)
+        return
+    signal.signal(signal.SIGTERM, _interrupt)  # as a cluster ends a job: stop like Ctrl-C, and keep everything
+    result = _run(settings, index_archive)
+    _print_report(result, settings)
+    if result.anything_left_out:
+        raise typer.Exit(EXIT_LEFT_OUT)
+
+
+def _stored(folder: Path) -> Any:
+    """The description of an index that is there already, or ``None``."""
+    from index.description_file import NAME, read_description
+
+    return read_description(folder.absolute()) if (folder / NAME).exists() else None
+
+
+def _model_of(folder: Path, stored: Any) -> Path:
+    if stored is None:
+        raise SettingError(f"{folder} is a new index: name the model that makes it with --model")
+    if not Path(stored.model_path).exists():
+        raise CheckpointError(f"the model that made {folder} is gone from {stored.model_path}: name it with --model")
+    return Path(stored.model_path)
+
+
+def _layers(text: str | None, stored: Any) -> tuple[str, ...]:
+    if text is None:
+        return tuple(stored.layers) if stored else ("fcl1",)
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise SettingError("--layers is empty: name at least one of fcl1, fcl2, fcl3")
+    return tuple(chosen("layer", name, ("fcl1", "fcl2", "fcl3")) for name in names)
+
+
+def _quantization(name: str | None, stored: Any) -> Any:
+    if name is None:
+        return stored.quantization if stored else "turbo4"
+    return chosen("quantization", name, ("turbo4", "int8", "none"))
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _run(settings: JobSettings, index_archive: Any) -> JobReport:
+    from cli.rendering.progress import StageProgress
+    from workers.job import JobObserver, Progress
+
+    with StageProgress() as lines:
+
+        class Lines(JobObserver):
+            def progress(self, progress: Progress) -> None:
+                plan, total = progress.plan, progress.plan.pending if progress.plan.finished else None
+                if progress.stage == "starting":
+                    lines.note("starting Ray")
+                elif progress.stage == "optimizing":
+                    lines.note("building the vector index")
+                elif progress.stage == "indexing" and progress.stages and progress.sink:
+                    failed = f"{progress.left_out:,} left out" if progress.left_out else ""
+                    lines.update("discover", plan.pending + plan.unchanged, None, "" if total is None else "all found")
+                    lines.update("decode", progress.stages.decoded_frames, None, failed)
+                    lines.update("embed", progress.stages.embedded_frames)
+                    lines.update("store", progress.sink.files + progress.left_out, total, f"{progress.sink.points:,} points")
+
+        report: JobReport = index_archive(settings, Lines())
+    return report
+
+
+def _print_plan(plan: Plan, settings: JobSettings) -> None:
+    from cli.rendering.tables import fields_table
+
+    size = plan.pending * (len(settings.layers) * BYTES_A_VECTOR[settings.quantization] + BYTES_A_POINT)
+    output.print(
+        fields_table(
+            {
+                "new files": f"{plan.new:,}",
+                "changed files": f"{plan.changed:,}",
+                "unchanged files": f"{plan.unchanged:,}" + (f" ({plan.left_out_before:,} of them left out before)" if plan.left_out_before else ""),
+                "gone files": f"{len(plan.gone):,}",
+                "not readable": f"{len(plan.unreadable):,}",
+                "to read": f"{plan.bytes_pending / 2**20:,.0f} MB",
+                "to store": f"about {size / 2**20:,.0f} MB, at one frame a file",
+            }
+        )
+    )
+
+
+def _print_report(report: JobReport, settings: JobSettings) -> None:
+    for file in report.left_out[:MAX_LISTED]:
+        messages.print(f"[yellow]left out:[/] {_escape(f'{file.path}: {file.reason}: {file.detail}')}", soft_wrap=True)
+    if len(report.left_out) > MAX_LISTED:
+        messages.print(f"… and {len(report.left_out) - MAX_LISTED:,} more, all named in the report")
+    if report.repeated_uids:
+        messages.print(f"{len(report.repeated_uids):,} SOP Instance UIDs belong to different pictures; each is kept")
+    if report.files_gone and not report.files_pruned:
+        messages.print(f"{report.files_gone:,} indexed files are gone from the archive: --prune removes them")
+    line = (
+        f"{report.files_indexed:,} files indexed as {report.points:,} points, {report.files_unchanged:,} unchanged, "
+        f"{report.files_left_out + report.left_out_before:,} left out"
+    )
+    if report.points:
+        line += f"; {report.images_per_second:.1f} images/s, {report.seconds_total:.0f} s in all"
+    output.print(line, soft_wrap=True)
+    if settings.report:
+        messages.print(f"report: {settings.report}", soft_wrap=True)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(" ".join(text.split()))

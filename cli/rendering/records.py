@@ -1,0 +1,67 @@
+"""Answers as JSON and CSV, for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from cli.rendering.tables import absolute_path, is_wrong
+from index.interface import Hit
+from index.search import Answer
+
+
+def answers_json(answers: Sequence[Answer], roots: tuple[str, ...]) -> str:
+    """A list with one object a query: its prediction, and its hits."""
+    values = [
+        {
+            "query": answer.query.name,
+            "frame": answer.query.frame,
+            "organ": answer.query.organ,
+            "organ_probability": round(answer.query.organ_probability, 6),
+            "label": answer.query.label,
+            "searched_organs": list(answer.organs),
+            "hits": [_hit(answer, rank, hit, roots) for rank, hit in enumerate(answer.hits, 1)],
+        }
+        for answer in answers
+    ]
+    return json.dumps(values, indent=1, ensure_ascii=False)
+
+
+def answers_csv(answers: Sequence[Answer], roots: tuple[str, ...]) -> str:
+    """A row a hit, the query in its first column."""
+    text = io.StringIO()
+    writer: csv.DictWriter[str] | None = None
+    for answer in answers:
+        for rank, hit in enumerate(answer.hits, 1):
+            row = {"query": answer.query.name, "query_organ": answer.query.organ, **_hit(answer, rank, hit, roots)}
+            row["copies"] = ";".join(row["copies"])
+            if writer is None:
+                writer = csv.DictWriter(text, row)
+                writer.writeheader()
+            writer.writerow(row)
+    return text.getvalue()
+
+
+def _hit(answer: Answer, rank: int, hit: Hit, roots: tuple[str, ...]) -> dict[str, Any]:
+    payload, header = hit.payload, hit.payload.header
+    first, *copies = payload.locations
+    return {
+        "rank": rank,
+        "distance": round(hit.distance, 6),
+        "organ": payload.organ,
+        "organ_probability": payload.organ_probability,
+        "label": payload.label,
+        "wrong_class": is_wrong(answer, hit),
+        "modality": header.modality,
+        "body_part_examined": header.body_part_examined,
+        "frame": payload.frame,
+        "path": str(absolute_path(roots, first)),
+        "copies": [str(absolute_path(roots, copy)) for copy in copies],
+        "sop_instance_uid": header.sop_instance_uid,
+        "series_instance_uid": header.series_instance_uid,
+        "study_instance_uid": header.study_instance_uid,
+        "id": str(hit.id),
+    }

@@ -1,0 +1,111 @@
+"""Result sheets: query and hits side by side in one picture, as in the paper's Figs. 9 and 10."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from cli.rendering.tables import absolute_path, is_wrong
+from index.search import Answer
+from model.errors import ImageError
+from model.reading import read_frames
+
+TILE = 192
+CAPTION = 46
+GAP = 14
+COLUMNS = 6
+
+_BACKGROUND, _TEXT, _MUTED = (250, 250, 250), (25, 25, 25), (110, 110, 110)
+_QUERY, _WRONG, _RIGHT = (30, 90, 200), (214, 40, 40), (200, 200, 200)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One picture of a sheet: two lines of caption, and the colour of its frame."""
+
+    picture: Image.Image | None
+    caption: tuple[str, str]
+    colour: tuple[int, int, int]
+    width: int
+
+
+def picture(path: Path, frame: int) -> Image.Image | None:
+    """A frame as displayed, grey; ``None`` if the file is gone or cannot be read."""
+    try:
+        for one in read_frames(path):
+            if one.number == frame:
+                return Image.fromarray(one.pixels)
+    except ImageError:
+        return None
+    return None
+
+
+def answer_tiles(answer: Answer, roots: tuple[str, ...], query_file: Path | None) -> list[Tile]:
+    """The query's tile, then one a hit; wrong-class hits are framed red where labels are known."""
+    query = answer.query
+    first = picture(query_file, query.frame) if query_file else None
+    tiles = [Tile(first, (f"query: {query.organ}", f"{query.organ_probability:.1%}"), _QUERY, 5)]
+    for rank, hit in enumerate(answer.hits, 1):
+        wrong = is_wrong(answer, hit)
+        label = f" ({hit.payload.label})" if wrong else ""
+        tiles.append(
+            Tile(
+                picture(absolute_path(roots, hit.payload.locations[0]), hit.payload.frame),
+                (f"{rank}. {hit.payload.organ}{label}", f"distance {hit.distance:.2f}"),
+                _WRONG if wrong else _RIGHT,
+                5 if wrong else 1,
+            )
+        )
+    return tiles
+
+
+def draw_sheet(rows: Sequence[Sequence[Tile]]) -> Image.Image:
+    """One block of tiles a query, each of at most six columns."""
+    font = ImageFont.load_default(14)
+    blocks = [[tiles[n : n + COLUMNS] for n in range(0, len(tiles), COLUMNS)] for tiles in rows]
+    lines = sum(len(block) for block in blocks)
+    columns = max((len(line) for block in blocks for line in block), default=1)
+    width = GAP + columns * (TILE + GAP)
+    height = GAP + lines * (TILE + CAPTION + GAP) + (len(blocks) - 1) * GAP
+    sheet = Image.new("RGB", (width, height), _BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    top = GAP
+    for block in blocks:
+        for line in block:
+            for column, tile in enumerate(line):
+                _draw_tile(sheet, draw, font, tile, GAP + column * (TILE + GAP), top)
+            top += TILE + CAPTION + GAP
+        top += GAP
+    return sheet
+
+
+def _draw_tile(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    tile: Tile,
+    left: int,
+    top: int,
+) -> None:
+    box = (left - tile.width, top - tile.width, left + TILE + tile.width - 1, top + TILE + tile.width - 1)
+    draw.rectangle(box, fill=tile.colour)
+    draw.rectangle((left, top, left + TILE - 1, top + TILE - 1), fill=(0, 0, 0))
+    if tile.picture is None:
+        draw.text((left + TILE // 2, top + TILE // 2), "no picture at hand", fill=_MUTED, font=font, anchor="mm")
+    else:
+        fitted = ImageOps.contain(tile.picture, (TILE, TILE))
+        sheet.paste(fitted, (left + (TILE - fitted.width) // 2, top + (TILE - fitted.height) // 2))
+    for number, (text, colour) in enumerate(zip(tile.caption, (_TEXT, _MUTED), strict=True)):
+        draw.text((left, top + TILE + 8 + number * 18), _fit(draw, text, font), fill=colour, font=font)
+
+
+def _fit(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The text, cut so that it stays under its own tile."""
+    if draw.textlength(text, font=font) <= TILE:
+        return text
+    while text and draw.textlength(f"{text}…", font=font) > TILE:
+        text = text[:-1]
+    return f"{text}…"

@@ -1,0 +1,89 @@
+"""Results as tables for the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from index.interface import Hit
+from index.schema import Location
+from index.search import Answer
+from model.measures import ClassificationMeasures
+
+
+def absolute_path(roots: tuple[str, ...], location: Location) -> Path:
+    """Where a stored file lies, or lay when it was indexed."""
+    root = Path(roots[location.root])
+    return root / location.path if location.path else root
+
+
+def is_wrong(answer: Answer, hit: Hit) -> bool:
+    """Whether the true classes of query and hit are both known, and differ."""
+    return None not in (answer.query.label, hit.payload.label) and answer.query.label != hit.payload.label
+
+
+def answer_table(answer: Answer, roots: tuple[str, ...]) -> Table:
+    """One answer: a row a hit, wrong-class hits in red, the query's prediction above."""
+    labelled = any(hit.payload.label for hit in answer.hits)
+    table = Table(title=answer_title(answer), title_justify="left", title_style="", box=None, pad_edge=False)
+    table.add_column("rank", justify="right")
+    table.add_column("distance", justify="right", no_wrap=True)
+    table.add_column("organ", no_wrap=True)
+    table.add_column("prob.", justify="right")
+    table.add_column("modality", no_wrap=True)
+    if labelled:
+        table.add_column("label", no_wrap=True)
+    table.add_column("path", overflow="fold")
+    for rank, hit in enumerate(answer.hits, 1):
+        payload = hit.payload
+        path = payload.locations[0].path if len(roots) == 1 else str(absolute_path(roots, payload.locations[0]))
+        frame = f" (frame {payload.frame})" if payload.frame > 1 else ""
+        copies = f" (+{len(payload.locations) - 1} copies)" if len(payload.locations) > 1 else ""
+        table.add_row(
+            str(rank),
+            f"{hit.distance:.3f}",
+            escape(payload.organ),
+            f"{payload.organ_probability:.1%}",
+            payload.header.modality or "–",
+            *([escape(payload.label or "–")] if labelled else []),
+            escape(f"{path or roots[0]}{frame}{copies}"),
+            style="red" if is_wrong(answer, hit) else None,
+        )
+    return table
+
+
+def answer_title(answer: Answer) -> str:
+    """The query, its predicted class with the probability, and where was searched, as rich markup."""
+    query = answer.query
+    frame = f" (frame {query.frame}{f' of {query.of}' if query.of else ''})" if query.of != 1 else ""
+    where = f"class {', '.join(answer.organs)}" if answer.organs else "the whole index"
+    label = f", labelled {query.label}" if query.label else ""
+    return (
+        f"[bold]{escape(query.name)}[/]{frame}\npredicted [bold]{escape(query.organ)}[/] "
+        f"({query.organ_probability:.1%}){escape(label)}; searched in {escape(where)}"
+    )
+
+
+def measures_table(measures: ClassificationMeasures) -> Table:
+    """Per-class results of a test part, the means below."""
+    table = Table(title="test part", title_justify="left", box=None, pad_edge=False, show_footer=True)
+    table.add_column("class", footer="mean (AP, AR, F1)")
+    table.add_column("precision", f"{measures.average_precision:.2%}", justify="right")
+    table.add_column("recall", f"{measures.average_recall:.2%}", justify="right")
+    table.add_column("F1", f"{measures.f1:.2%}", justify="right")
+    table.add_column("images", f"{sum(c.images for c in measures.classes):,}", justify="right")
+    for one in measures.classes:
+        table.add_row(escape(one.name), f"{one.precision:.2%}", f"{one.recall:.2%}", f"{one.f1:.2%}", f"{one.images:,}")
+    return table
+
+
+def fields_table(fields: dict[str, str]) -> Table:
+    """Names and values in two columns."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in fields.items():
+        table.add_row(name, escape(value))
+    return table

@@ -1,0 +1,242 @@
+"""``cbmir search``: an image in, the ones that look like it out."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from cli.console import errors, messages, output
+from cli.options import IndexOption, chosen, complete_layer, complete_organ, one_of, option, parse_where
+from model.errors import CbmirError, CheckpointError, SettingError
+
+if TYPE_CHECKING:
+    from index.interface import Index
+    from index.query import Query
+    from index.schema import Description
+    from index.search import Answer, GroupBy, Options, Same
+
+EXIT_SOME_FAILED = 3
+
+_SAME = ("self", "series", "study", "none")
+_GROUPS = ("none", "series", "study")
+_FORMATS = ("table", "json", "csv")
+
+
+def search(
+    index: IndexOption,
+    queries: Annotated[list[str] | None, typer.Argument(metavar="[QUERY]...", help="Image files; - is standard input.")] = None,
+    like: Annotated[
+        list[str] | None, option("--like", help="A stored picture: point id, SOP or Series Instance UID.", show_default=False)
+    ] = None,
+    model: Annotated[
+        Path | None, option("--model", "-m", help="Model file; by default the one that made the index.", show_default=False)
+    ] = None,
+    top: Annotated[int, option("--top", "-n", help="Hits a query.")] = 10,
+    layer: Annotated[str | None, option("--layer", help="Whose features to compare.", autocompletion=complete_layer)] = None,
+    organ: Annotated[
+        list[str] | None,
+        option("--organ", help="Search in this class; repeatable [the predicted one].", autocompletion=complete_organ),
+    ] = None,
+    no_class_prediction: Annotated[bool, option("--no-class-prediction", help="Search the whole index.")] = False,
+    where: Annotated[list[str] | None, option("--where", help="FIELD=VALUE, as modality=CT; repeatable.")] = None,
+    exclude_same: Annotated[
+        str, option("--exclude-same", help="Leave out the query's self, series, study or none.", autocompletion=one_of(*_SAME))
+    ] = "self",
+    group_by: Annotated[
+        str, option("--group-by", help="Only the best hit of each series or study.", autocompletion=one_of(*_GROUPS))
+    ] = "none",
+    exact: Annotated[bool, option("--exact", help="Compare with every vector.")] = False,
+    frame: Annotated[int | None, option("--frame", help="Frame of a multi-frame query [1].", min=1)] = None,
+    label: Annotated[str | None, option("--label", help="The query's true class, to mark wrong hits.")] = None,
+    format: Annotated[  # noqa: A002 (the option's name)
+        str, option("--format", help="table, json or csv.", autocompletion=one_of(*_FORMATS))
+    ] = "table",
+    sheet: Annotated[Path | None, option("--sheet", help="Draw queries and hits into this picture.", metavar="PNG")] = None,
+    thumbnails: Annotated[bool, option("--thumbnails", help="Show the pictures in the terminal.")] = False,
+    device: Annotated[str, option("--device", help="Torch device.")] = "cpu",
+) -> None:
+    """Find the stored images nearest to QUERY, in the class that the network predicts for it or in the whole index.
+
+    No Ray is started. Exit code 3: some of several queries could not be answered.
+    """
+    from index.opening import index_folder
+
+    if not queries and not like:
+        raise SettingError("there is nothing to search for: give an image file, - for standard input, or --like UID")
+    if organ and no_class_prediction:
+        raise SettingError("--organ and --no-class-prediction exclude each other: give one of them")
+    chosen("--format", format, _FORMATS)
+    folder = index_folder(index)
+    description = _description(folder)
+    options = _options(description, top, layer, organ, no_class_prediction, where, exclude_same, group_by, exact)
+
+    with ExitStack() as stack:
+        files = [_input_file(query, stack) for query in queries or ()]
+        found, failed = _embed(files, folder, description, model, options.layer, frame, device) if files else ([], 0)
+        opened = _open(folder)
+        with opened:
+            pairs, missing = _answers(opened, found, like or (), options, frame, label)
+        roots = opened.description.roots
+        _show(pairs, roots, format)
+        if sheet or thumbnails:
+            _show_pictures(pairs, roots, sheet, thumbnails)
+    if failed + missing:
+        raise typer.Exit(EXIT_SOME_FAILED if pairs else 1)
+
+
+def _description(folder: Path) -> Description:
+    from index.description_file import read_description
+
+    return read_description(folder)
+
+
+def _open(folder: Path) -> Index:
+    from index.opening import open_index
+
+    return open_index(folder, purpose="cbmir search")
+
+
+def _options(
+    description: Description,
+    top: int,
+    layer: str | None,
+    organ: list[str] | None,
+    no_class_prediction: bool,
+    where: list[str] | None,
+    exclude_same: str,
+    group_by: str,
+    exact: bool,
+) -> Options:
+    from index.search import Options, check_options
+
+    options = Options(
+        top=top,
+        layer=layer or description.layers[0],
+        organs=() if no_class_prediction else tuple(organ) if organ else None,
+        where=parse_where(where or []),
+        exclude_same=cast("Same", chosen("--exclude-same", exclude_same, _SAME)),
+        group_by=cast("GroupBy", chosen("--group-by", group_by, _GROUPS)),
+        exact=exact,
+    )
+    check_options(description, options)
+    return options
+
+
+def _input_file(query: str, stack: ExitStack) -> tuple[str, Path]:
+    """The query's name and its file; standard input is kept in a temporary one."""
+    if query != "-":
+        return query, Path(query)
+    file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="cbmir-query-"))
+    file.write(sys.stdin.buffer.read())
+    file.flush()
+    return "standard input", Path(file.name)
+
+
+def _embed(
+    files: list[tuple[str, Path]],
+    folder: Path,
+    description: Description,
+    model: Path | None,
+    layer: str,
+    frame: int | None,
+    device: str,
+) -> tuple[list[tuple[Query, Path]], int]:
+    """The queries that could be read, with their files, and the number of those that could not."""
+    from index.query import QUERY_ERRORS, query_from_image
+    from model.checkpoint import read_metadata
+    from model.errors import ModelMismatchError
+
+    path = model or Path(description.model_path)
+    if model is None and not path.exists():
+        raise CheckpointError(f"the model that made {folder} is gone from {path}: name it with --model")
+    fingerprint = read_metadata(path).fingerprint
+    if fingerprint != description.model_fingerprint:
+        raise ModelMismatchError(
+            f"{path} (fingerprint {fingerprint[:8]}) did not make {folder}, which needs "
+            f"{description.model_fingerprint[:8]}, once at {description.model_path}: name that model"
+        )
+    from model.embedder import Embedder
+
+    embedder = Embedder.load(path, device=device)
+    found: list[tuple[Query, Path]] = []
+    for name, file in files:
+        try:
+            query = query_from_image(file, embedder, layer=layer, frame=frame or 1)
+            found.append((replace(query, name=name), file))
+        except QUERY_ERRORS as error:
+            errors.show(str(error).replace(str(file), name))
+    return found, len(files) - len(found)
+
+
+def _answers(
+    index: Index,
+    found: list[tuple[Query, Path]],
+    like: tuple[str, ...] | list[str],
+    options: Options,
+    frame: int | None,
+    label: str | None,
+) -> tuple[list[tuple[Answer, Path | None]], int]:
+    """The answers, each with a file that shows its query (``None`` if there is none), and how many UIDs are unknown."""
+    from cli.rendering.tables import absolute_path
+    from index.query import query_from_stored
+    from index.search import search as search_index
+
+    queries: list[tuple[Query, Path | None]] = []
+    for query, file in found:
+        stored = index.retrieve([query.id]).get(query.id)
+        queries.append((replace(query, label=label or (stored.label if stored else None)), file))
+    missing = 0
+    for uid in like:
+        try:
+            query = query_from_stored(index, uid, layer=options.layer, frame=frame)
+        except SettingError as error:
+            errors.show(str(error))
+            missing += 1
+            continue
+        payload = index.retrieve([query.id])[query.id]
+        file = absolute_path(index.description.roots, payload.locations[0])
+        queries.append((replace(query, label=label or query.label), file))
+    return [(search_index(index, query, options), file) for query, file in queries], missing
+
+
+def _show(pairs: list[tuple[Answer, Path | None]], roots: tuple[str, ...], format: str) -> None:  # noqa: A002
+    from cli.rendering.records import answers_csv, answers_json
+    from cli.rendering.tables import answer_table
+
+    answers = [answer for answer, _ in pairs]
+    if format == "json":
+        print(answers_json(answers, roots))
+    elif format == "csv":
+        print(answers_csv(answers, roots), end="")
+    else:
+        for number, answer in enumerate(answers):
+            if number:
+                output.print()
+            output.print(answer_table(answer, roots))
+            if not answer.hits:
+                messages.print("nothing in the index matches: widen --organ or --where, or give --no-class-prediction")
+
+
+def _show_pictures(
+    pairs: list[tuple[Answer, Path | None]], roots: tuple[str, ...], sheet: Path | None, thumbnails: bool
+) -> None:
+    from cli.rendering.sheet import answer_tiles, draw_sheet
+
+    rows = [answer_tiles(answer, roots, file) for answer, file in pairs]
+    if thumbnails:
+        from cli.rendering.thumbnails import thumbnails as draw_thumbnails
+
+        for tiles in rows:
+            output.print(draw_thumbnails(tiles, output))
+    if sheet:
+        try:
+            draw_sheet(rows).save(sheet)
+        except (OSError, ValueError) as error:
+            raise CbmirError(f"the sheet {sheet} cannot be written: {error}") from error
+        messages.print(f"sheet: {sheet}", soft_wrap=True)

@@ -1,0 +1,136 @@
+"""``cbmir train``: a labelled repository in, a model out."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.console import messages, output
+from cli.options import one_of, option
+
+if TYPE_CHECKING:
+    from cli.rendering.progress import StageProgress
+    from model.training import Observer
+
+
+def train(
+    repository: Annotated[
+        Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
+    ],
+    model: Annotated[Path, option("--output", "-o", help="Model file to write (safetensors).")] = Path("model.safetensors"),
+    recipe: Annotated[
+        str, option("--recipe", help="fast, or paper: to its letter.", autocompletion=one_of("fast", "paper"))
+    ] = "fast",
+    epochs: Annotated[int | None, option("--epochs", help="Instead of the recipe's own number.")] = None,
+    seed: Annotated[int, option("--seed", help="Of the split and of the training.")] = 0,
+    resume: Annotated[bool, option("--resume", help="Go on where an interrupted training stopped.")] = False,
+    device: Annotated[str | None, option("--device", help="Torch device; by default a GPU if there is one.")] = None,
+    workers: Annotated[int | None, option("--workers", help="Processes that decode; by default one a core.")] = None,
+) -> None:
+    """Train the organ network on a labelled repository.
+
+    The repository is split 70/30 into training and test by class, files of one group kept together, unless its manifest
+    says how. The best epoch on a tenth of the training part is kept. Ctrl-C keeps what was learned.
+    """
+    from model.errors import SettingError
+    from model.recipes import recipe as find_recipe
+    from model.repository import read_repository, split_repository
+
+    chosen = find_recipe(recipe, epochs=epochs)
+    files = split_repository(read_repository(repository), seed=seed)
+    model = model.absolute()
+    state = model.with_name(model.name + ".training")
+    if state.exists() and not resume:
+        raise SettingError(f"{state} holds an interrupted training: go on with --resume, or delete it to train anew")
+    if not model.parent.is_dir():
+        raise SettingError(f"{model.parent} does not exist: make the folder, or name another --output")
+
+    import os
+
+    import torch
+
+    from cli.rendering.progress import StageProgress
+    from cli.rendering.tables import measures_table
+    from model.training import train as train_network
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    classes = sorted({file.label for file in files})
+    messages.print(f"{len(files):,} files, {len(classes)} classes, recipe {chosen.name}, {chosen.epochs} epochs, {device}")
+    with StageProgress() as progress, _interruptible(progress) as stopping:
+        result = train_network(
+            files,
+            chosen,
+            model,
+            seed=seed,
+            resume=resume,
+            device=device,
+            workers=os.cpu_count() or 1 if workers is None else workers,
+            observer=_observer(progress, stopping),
+        )
+    for error in result.left_out:
+        messages.print(f"[yellow]left out:[/] {error}", soft_wrap=True, markup=True)
+    if result.measures:
+        output.print(measures_table(result.measures))
+        output.print(f"accuracy {result.measures.accuracy:.2%} on {result.metadata.data['images']['test']:,} test images")
+    output.print(
+        f"{model}: epoch {result.metadata.epoch}, {len(classes)} classes, fingerprint {result.metadata.fingerprint[:8]}",
+        soft_wrap=True,
+    )
+
+
+class _Stopping:
+    asked = False
+
+
+@contextmanager
+def _interruptible(progress: StageProgress) -> Iterator[_Stopping]:
+    """The first Ctrl-C ends the training after its update; the second ends the program."""
+    stopping = _Stopping()
+
+    def stop(number: int, frame: Any) -> None:
+        if stopping.asked:
+            raise KeyboardInterrupt
+        stopping.asked = True
+        progress.note("stopping after this update, and keeping what was learned (Ctrl-C again: at once)")
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _observer(progress: StageProgress, stopping: _Stopping) -> Observer:
+    from model.training import Epoch, Observer, Step
+
+    class TrainingProgress(Observer):
+        def loaded(self, done: int, total: int) -> None:
+            progress.update("decoding", done, total)
+
+        def step(self, step: Step) -> None:
+            done = (step.epoch - 1) * step.total + step.images
+            note = f"epoch {step.epoch}/{step.epochs} · loss {step.loss:.3f} · accuracy {step.accuracy:.1%}"
+            progress.update("training", done, step.epochs * step.total, note)
+
+        def epoch(self, epoch: Epoch) -> None:
+            validation = (
+                f", validation loss {epoch.validation_loss:.3f} accuracy {epoch.validation_accuracy:.1%}"
+                if epoch.validation_accuracy is not None
+                else ""
+            )
+            progress.note(
+                f"epoch {epoch.number}: loss {epoch.loss:.3f} accuracy {epoch.accuracy:.1%}{validation} ({epoch.seconds:.0f} s)"
+            )
+
+        def stop(self) -> bool:
+            return stopping.asked
+
+    return TrainingProgress()
+
+
