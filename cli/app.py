@@ -32,7 +32,9 @@ app.command("status")(status.status)
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", envvar="CBMIR_DEBUG", help="Show tracebacks and Ray's log.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="CBMIR_DEBUG", help="Show tracebacks and Ray's log.")
+    ] = False,
 ) -> None:
     """Set what holds for every command."""
     errors.debug = debug

@@ -31,7 +31,8 @@ def index(
     archives: Annotated[list[Path], typer.Argument(metavar="ARCHIVE...", help="Folders and files to index.")],
     index: IndexOption,
     model: Annotated[
-        Path | None, option("--model", "-m", help="Model file; by default the one that made the index.", show_default=False)
+        Path | None,
+        option("--model", "-m", help="Model file; by default the one that made the index.", show_default=False),
     ] = None,
     layers: Annotated[
         str | None,
@@ -54,7 +55,9 @@ def index(
     retry_left_out: Annotated[bool, option("--retry-left-out", help="Try again what was left out before.")] = False,
     prune: Annotated[bool, option("--prune", help="Remove from the index the files that are gone.")] = False,
     report: Annotated[Path | None, option("--report", help="Write the JSON report here, too.")] = None,
-    actors: Annotated[str | None, option("--actors", help="Embedding actors: N, or MIN:MAX to let the pool grow.")] = None,
+    actors: Annotated[
+        str | None, option("--actors", help="Embedding actors: N, or MIN:MAX to let the pool grow.")
+    ] = None,
     gpus: Annotated[float | None, option("--gpus", help="GPUs of each actor; may be a fraction.", min=0)] = None,
     batch_size: Annotated[int | None, option("--batch-size", help="Frames embedded at once.", min=1)] = None,
     cpus: Annotated[int | None, option("--cpus", help="Cores that a Ray started here may use.", min=1)] = None,
@@ -126,7 +129,7 @@ def _quantization(name: str | None, stored: Any) -> Any:
     return chosen("quantization", name, ("turbo4", "int8", "none"))
 
 
-def _interrupt(number: int, frame: Any) -> None:
+def _interrupt(_signal: int, _frame: Any) -> None:
     raise KeyboardInterrupt
 
 
@@ -148,7 +151,9 @@ def _run(settings: JobSettings, index_archive: Any) -> JobReport:
                     lines.update("discover", plan.pending + plan.unchanged, None, "" if total is None else "all found")
                     lines.update("decode", progress.stages.decoded_frames, None, failed)
                     lines.update("embed", progress.stages.embedded_frames)
-                    lines.update("store", progress.sink.files + progress.left_out, total, f"{progress.sink.points:,} points")
+                    lines.update(
+                        "store", progress.sink.files + progress.left_out, total, f"{progress.sink.points:,} points"
+                    )
 
         report: JobReport = index_archive(settings, Lines())
     return report
@@ -163,7 +168,8 @@ def _print_plan(plan: Plan, settings: JobSettings) -> None:
             {
                 "new files": f"{plan.new:,}",
                 "changed files": f"{plan.changed:,}",
-                "unchanged files": f"{plan.unchanged:,}" + (f" ({plan.left_out_before:,} of them left out before)" if plan.left_out_before else ""),
+                "unchanged files": f"{plan.unchanged:,}"
+                + (f" ({plan.left_out_before:,} of them left out before)" if plan.left_out_before else ""),
                 "gone files": f"{len(plan.gone):,}",
                 "not readable": f"{len(plan.unreadable):,}",
                 "to read": f"{plan.bytes_pending / 2**20:,.0f} MB",

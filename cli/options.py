@@ -13,7 +13,7 @@ from model.errors import CbmirError, SettingError
 
 
 def option(name: str, *more: str, help: str, **settings: Any) -> Any:  # noqa: A002 (Typer's own name)
-    """A Typer option whose environment variable is ``CBMIR_`` and its name: ``--ray-address``, ``CBMIR_RAY_ADDRESS``."""
+    """A Typer option that is also read from the environment: ``--ray-address`` from ``CBMIR_RAY_ADDRESS``."""
     variable = "CBMIR_" + name.lstrip("-").replace("-", "_").upper()
     return typer.Option(name, *more, help=help, envvar=variable, show_envvar=False, **settings)
 

@@ -30,15 +30,21 @@ _FORMATS = ("table", "json", "csv")
 
 def search(
     index: IndexOption,
-    queries: Annotated[list[str] | None, typer.Argument(metavar="[QUERY]...", help="Image files; - is standard input.")] = None,
+    queries: Annotated[
+        list[str] | None, typer.Argument(metavar="[QUERY]...", help="Image files; - is standard input.")
+    ] = None,
     like: Annotated[
-        list[str] | None, option("--like", help="A stored picture: point id, SOP or Series Instance UID.", show_default=False)
+        list[str] | None,
+        option("--like", help="A stored picture: point id, SOP or Series Instance UID.", show_default=False),
     ] = None,
     model: Annotated[
-        Path | None, option("--model", "-m", help="Model file; by default the one that made the index.", show_default=False)
+        Path | None,
+        option("--model", "-m", help="Model file; by default the one that made the index.", show_default=False),
     ] = None,
     top: Annotated[int, option("--top", "-n", help="Hits a query.")] = 10,
-    layer: Annotated[str | None, option("--layer", help="Whose features to compare.", autocompletion=complete_layer)] = None,
+    layer: Annotated[
+        str | None, option("--layer", help="Whose features to compare.", autocompletion=complete_layer)
+    ] = None,
     organ: Annotated[
         list[str] | None,
         option("--organ", help="Search in this class; repeatable [the predicted one].", autocompletion=complete_organ),
@@ -46,7 +52,10 @@ def search(
     no_class_prediction: Annotated[bool, option("--no-class-prediction", help="Search the whole index.")] = False,
     where: Annotated[list[str] | None, option("--where", help="FIELD=VALUE, as modality=CT; repeatable.")] = None,
     exclude_same: Annotated[
-        str, option("--exclude-same", help="Leave out the query's self, series, study or none.", autocompletion=one_of(*_SAME))
+        str,
+        option(
+            "--exclude-same", help="Leave out the query's self, series, study or none.", autocompletion=one_of(*_SAME)
+        ),
     ] = "self",
     group_by: Annotated[
         str, option("--group-by", help="Only the best hit of each series or study.", autocompletion=one_of(*_GROUPS))
@@ -57,7 +66,9 @@ def search(
     format: Annotated[  # noqa: A002 (the option's name)
         str, option("--format", help="table, json or csv.", autocompletion=one_of(*_FORMATS))
     ] = "table",
-    sheet: Annotated[Path | None, option("--sheet", help="Draw queries and hits into this picture.", metavar="PNG")] = None,
+    sheet: Annotated[
+        Path | None, option("--sheet", help="Draw queries and hits into this picture.", metavar="PNG")
+    ] = None,
     thumbnails: Annotated[bool, option("--thumbnails", help="Show the pictures in the terminal.")] = False,
     device: Annotated[str, option("--device", help="Torch device.")] = "cpu",
 ) -> None:
@@ -132,10 +143,10 @@ def _input_file(query: str, stack: ExitStack) -> tuple[str, Path]:
     """The query's name and its file; standard input is kept in a temporary one."""
     if query != "-":
         return query, Path(query)
-    file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="cbmir-query-"))
-    file.write(sys.stdin.buffer.read())
-    file.flush()
-    return "standard input", Path(file.name)
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cbmir-query-"))
+    file = Path(folder, "standard-input")
+    file.write_bytes(sys.stdin.buffer.read())
+    return "standard input", file
 
 
 def _embed(

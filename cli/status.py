@@ -101,7 +101,9 @@ def _print(values: dict[str, Any]) -> None:
             case bool():
                 shown[name] = "yes" if value else "no: run 'cbmir index' again to build the vector index"
             case dict():
-                shown[name] = ", ".join(f"{key} {_number(one)}" for key, one in value.items() if one is not None) or "none"
+                shown[name] = (
+                    ", ".join(f"{key} {_number(one)}" for key, one in value.items() if one is not None) or "none"
+                )
             case list():
                 shown[name] = ", ".join(map(str, value)) or "none"
             case _ if name == "bytes on disk":

@@ -22,7 +22,9 @@ def train(
     repository: Annotated[
         Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
     ],
-    model: Annotated[Path, option("--output", "-o", help="Model file to write (safetensors).")] = Path("model.safetensors"),
+    model: Annotated[Path, option("--output", "-o", help="Model file to write (safetensors).")] = Path(
+        "model.safetensors"
+    ),
     recipe: Annotated[
         str, option("--recipe", help="fast, or paper: to its letter.", autocompletion=one_of("fast", "paper"))
     ] = "fast",
@@ -60,7 +62,9 @@ def train(
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     classes = sorted({file.label for file in files})
-    messages.print(f"{len(files):,} files, {len(classes)} classes, recipe {chosen.name}, {chosen.epochs} epochs, {device}")
+    messages.print(
+        f"{len(files):,} files, {len(classes)} classes, recipe {chosen.name}, {chosen.epochs} epochs, {device}"
+    )
     with StageProgress() as progress, _interruptible(progress) as stopping:
         result = train_network(
             files,
@@ -76,11 +80,11 @@ def train(
         messages.print(f"[yellow]left out:[/] {error}", soft_wrap=True, markup=True)
     if result.measures:
         output.print(measures_table(result.measures))
-        output.print(f"accuracy {result.measures.accuracy:.2%} on {result.metadata.data['images']['test']:,} test images")
-    output.print(
-        f"{model}: epoch {result.metadata.epoch}, {len(classes)} classes, fingerprint {result.metadata.fingerprint[:8]}",
-        soft_wrap=True,
-    )
+        output.print(
+            f"accuracy {result.measures.accuracy:.2%} on {result.metadata.data['images']['test']:,} test images"
+        )
+    what = f"epoch {result.metadata.epoch}, {len(classes)} classes, fingerprint {result.metadata.fingerprint[:8]}"
+    output.print(f"{model}: {what}", soft_wrap=True)
 
 
 class _Stopping:
@@ -89,10 +93,10 @@ class _Stopping:
 
 @contextmanager
 def _interruptible(progress: StageProgress) -> Iterator[_Stopping]:
-    """The first Ctrl-C ends the training after its update; the second ends the program."""
+    """The first Ctrl-C ends the training after its update, the second ends the program."""
     stopping = _Stopping()
 
-    def stop(number: int, frame: Any) -> None:
+    def stop(_signal: int, _frame: Any) -> None:
         if stopping.asked:
             raise KeyboardInterrupt
         stopping.asked = True
@@ -124,13 +128,10 @@ def _observer(progress: StageProgress, stopping: _Stopping) -> Observer:
                 if epoch.validation_accuracy is not None
                 else ""
             )
-            progress.note(
-                f"epoch {epoch.number}: loss {epoch.loss:.3f} accuracy {epoch.accuracy:.1%}{validation} ({epoch.seconds:.0f} s)"
-            )
+            training = f"loss {epoch.loss:.3f} accuracy {epoch.accuracy:.1%}"
+            progress.note(f"epoch {epoch.number}: {training}{validation} ({epoch.seconds:.0f} s)")
 
         def stop(self) -> bool:
             return stopping.asked
 
     return TrainingProgress()
-
-

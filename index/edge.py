@@ -48,10 +48,7 @@ class EdgeIndex(Index):
                     where = point.payload.locations[0].path
                     raise NonFiniteFeaturesError(f"{where}, frame {point.payload.frame}: its {layer} is not finite")
         self._require_space(sum(vector.nbytes for point in points for vector in point.vectors.values()))
-        records = [
-            qdrant.Point(point.id, {name: vector for name, vector in point.vectors.items()}, point.payload.to_dict())
-            for point in points
-        ]
+        records = [qdrant.Point(point.id, dict(point.vectors), point.payload.to_dict()) for point in points]
         with _engine_errors(self._folder):
             self._shard.update(qdrant.UpdateOperation.upsert_points(records))
 
@@ -75,7 +72,9 @@ class EdgeIndex(Index):
             raise VectorIndexError(f"{self._folder} holds no point {point}")
         return np.asarray(records[0].vector[layer], dtype=np.float32)
 
-    def nearest(self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False) -> list[Hit]:
+    def nearest(
+        self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
+    ) -> list[Hit]:
         quantization = qdrant.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
         request = qdrant.QueryRequest(
             limit=top,
@@ -159,10 +158,11 @@ class EdgeIndex(Index):
 
     def _require_space(self, needed: int) -> None:
         free = shutil.disk_usage(self._folder).free
-        if free < MIN_FREE_BYTES + needed:
+        required = MIN_FREE_BYTES + needed
+        if free < required:
             raise DiskFullError(
-                f"only {free / 2**20:,.0f} MB are free under {self._folder}, {(MIN_FREE_BYTES + needed) / 2**20:,.0f} MB "
-                "are needed: make room and run the same command again; everything stored so far is kept"
+                f"only {free / 2**20:,.0f} MB are free under {self._folder}, {required / 2**20:,.0f} MB are needed: "
+                "make room and run the same command again; everything stored so far is kept"
             )
 
 
@@ -183,7 +183,8 @@ def _config(description: Description) -> qdrant.EdgeConfig:
 def _quantization(name: Quantization) -> Any:
     match name:
         case "turbo4":
-            return qdrant.TurboQuantQuantizationConfig(bits=qdrant.TurboQuantBitSize.Bits4, memory=qdrant.Memory.Pinned)
+            bits = qdrant.TurboQuantBitSize.Bits4
+            return qdrant.TurboQuantQuantizationConfig(bits=bits, memory=qdrant.Memory.Pinned)
         case "int8":
             return qdrant.ScalarQuantizationConfig(type=qdrant.ScalarType.Int8, memory=qdrant.Memory.Pinned)
         case "none":

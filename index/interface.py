@@ -92,7 +92,9 @@ class Index(ABC):
         """One stored vector, ``(4096,)`` float32."""
 
     @abstractmethod
-    def nearest(self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False) -> list[Hit]:
+    def nearest(
+        self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
+    ) -> list[Hit]:
         """The ``top`` nearest points to a ``(4096,)`` vector by Euclidean distance, nearest first.
 
         ``exact`` compares with every original vector instead of walking the graph.
@@ -133,5 +135,7 @@ class Index(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

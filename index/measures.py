@@ -13,10 +13,11 @@ Relevance = NDArray[np.bool_]
 
 
 def average_precision(relevance: Relevance, relevant: int) -> float:
-    """Average precision of one answer, 0…1: the mean, over all ``relevant`` images of the database, of the precision at
-    the rank of each; an image that the answer does not contain counts 0.
+    """Average precision of one answer, 0…1.
 
-    So an answer that was restricted to a wrongly predicted class scores 0. The paper does not define its measure.
+    It is the mean, over all ``relevant`` images of the database, of the precision at the rank of each; an image that
+    the answer does not contain counts 0. So an answer that was restricted to a wrongly predicted class scores 0. The
+    paper does not define its measure.
 
     Args:
         relevance: the answer, ``(n,)``.

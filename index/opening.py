@@ -65,7 +65,9 @@ def check_same(folder: Path, existing: Description, wanted: Description) -> None
     for setting in ("layers", "quantization"):
         there, asked = getattr(existing, setting), getattr(wanted, setting)
         if there != asked:
-            raise ModelMismatchError(f"{folder} has {setting} {there}, not {asked}: leave it as it is, or use another index")
+            raise ModelMismatchError(
+                f"{folder} has {setting} {there}, not {asked}: leave it as it is, or use another index"
+            )
 
 
 def index_folder(address: str | Path) -> Path:

@@ -24,17 +24,23 @@ class EmbeddingsLike(Protocol):
     """What :meth:`model.embedder.Embedder.embed` returns."""
 
     @property
-    def probabilities(self) -> NDArray[np.float32]: ...
+    def probabilities(self) -> NDArray[np.float32]:
+        """``(n, classes)``."""
+
     @property
-    def features(self) -> dict[str, NDArray[np.float32]]: ...
+    def features(self) -> dict[str, NDArray[np.float32]]:
+        """By layer, ``(n, 4096)``."""
 
 
 class EmbedderLike(Protocol):
     """A :class:`model.embedder.Embedder`, or another runtime of the same network."""
 
     @property
-    def metadata(self) -> Metadata: ...
-    def embed(self, images: NDArray[np.uint8], layers: Sequence[str]) -> EmbeddingsLike: ...
+    def metadata(self) -> Metadata:
+        """What the checkpoint says of itself."""
+
+    def embed(self, images: NDArray[np.uint8], layers: Sequence[str]) -> EmbeddingsLike:
+        """Embed ``(n, 224, 224)`` uint8 images."""
 
 
 @dataclass(frozen=True, slots=True)

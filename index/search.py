@@ -73,7 +73,7 @@ def check_options(description: Description, options: Options) -> None:
         raise SettingError(f"--top {options.top} asks for nothing: give at least 1")
 
 
-def search(index: Index, query: Query, options: Options = Options()) -> Answer:  # noqa: B008 (frozen)
+def search(index: Index, query: Query, options: Options = Options()) -> Answer:
     """The nearest neighbours of ``query`` in ``index``.
 
     Raises:

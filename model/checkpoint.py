@@ -78,7 +78,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     path = path.absolute()
     partial = path.with_name(path.name + ".partial")
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, dict(metadata))
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, dict(metadata)
+        )
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)

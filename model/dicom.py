@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def read_dicom(path: Path) -> Iterator[Frame]:
 
 
 def _read_dataset(path: Path) -> Dataset:
-    large = os.path.getsize(path) > WHOLE_FILE_LIMIT
+    large = path.stat().st_size > WHOLE_FILE_LIMIT
     try:
         ds = dcmread(path, force=True, stop_before_pixels=large)
         if ds.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian and large:
@@ -95,8 +94,8 @@ def _check(path: Path, ds: Dataset) -> int:
     if kind := _NO_PICTURES.get(sop_class):
         raise ImageError(path, Reason.NOT_A_PICTURE, f"{kind} object")
     rows, columns = ds.get("Rows"), ds.get("Columns")
-    large_with_pixels = os.path.getsize(path) > WHOLE_FILE_LIMIT and rows
-    if not any(keyword in ds for keyword in _PIXEL_KEYWORDS) and not large_with_pixels:
+    unread = path.stat().st_size > WHOLE_FILE_LIMIT and rows
+    if not unread and not any(keyword in ds for keyword in _PIXEL_KEYWORDS):
         kind = sop_class.name if sop_class else f"modality {ds.get('Modality', 'unknown')}"
         raise ImageError(path, Reason.NO_PIXEL_DATA, f"{kind} object")
     if not rows or not columns:

@@ -46,7 +46,7 @@ def to_grey(values: Values, ds: Dataset, frame: int) -> GreyImage:
         display = 1.0 - display
     if padding is not None:
         display[padding] = 0.0
-    return np.rint(display * 255.0).astype(np.uint8)
+    return np.asarray(np.rint(display * 255.0), dtype=np.uint8)
 
 
 def scale_to_range(values: Values, valid: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
@@ -62,7 +62,7 @@ def scale_to_range(values: Values, valid: NDArray[np.bool_] | None = None) -> ND
     span = high - low
     if span <= 0:
         return np.zeros_like(numbers)
-    return np.nan_to_num(np.clip((numbers - low) / span, 0.0, 1.0), nan=0.0)
+    return np.asarray(np.nan_to_num(np.clip((numbers - low) / span, 0.0, 1.0), nan=0.0), dtype=np.float32)
 
 
 def _luma(rgb: Values) -> GreyImage:
@@ -98,17 +98,17 @@ def _voi(values: Values, ds: Dataset, padding: NDArray[np.bool_] | None) -> NDAr
     if luts := ds.get("VOILUTSequence"):
         # The table's own index arithmetic needs integers; a rescale may have made them floats.
         table = apply_voi(np.rint(values).astype(np.int64), ds)
-        return (table / float(2 ** int(luts[0].LUTDescriptor[2]) - 1)).clip(0.0, 1.0).astype(np.float32)
+        return np.asarray((table / float(2 ** int(luts[0].LUTDescriptor[2]) - 1)).clip(0.0, 1.0), dtype=np.float32)
     centre, width = _first(ds.get("WindowCenter")), _first(ds.get("WindowWidth"))
     function = str(ds.get("VOILUTFunction") or "LINEAR").upper()
     if centre is None or width is None or width < (1 if function == "LINEAR" else 1e-9):
         return scale_to_range(values, None if padding is None else ~padding)
     numbers = values.astype(np.float32)
     if function == "SIGMOID":  # PS3.3 C.11.2.1.3.1
-        return 1.0 / (1.0 + np.exp((-4.0 / width) * (numbers - centre)))
+        return np.asarray(1.0 / (1.0 + np.exp((-4.0 / width) * (numbers - centre))), dtype=np.float32)
     if function == "LINEAR":  # PS3.3 C.11.2.1.2.1; a width of 1 is a threshold
         centre, width = centre - 0.5, max(width - 1.0, 1e-9)
-    return np.clip((numbers - centre) * (1.0 / width) + 0.5, 0.0, 1.0)
+    return np.asarray(np.clip((numbers - centre) * (1.0 / width) + 0.5, 0.0, 1.0), dtype=np.float32)
 
 
 def _first(value: Any) -> float | None:

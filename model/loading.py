@@ -54,7 +54,7 @@ def load_repository(
     classes: Sequence[str],
     *,
     workers: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[Split, LabelledFrames], list[ImageError]]:
     """Decode every file into the frames of its split; return them with the errors of the files left out.
 
@@ -76,7 +76,8 @@ def load_repository(
             for frame in frames:
                 stores[file.split].write(np.asarray(frame).tobytes())
                 labels[file.split].append(classes.index(file.label))
-        progress(number, len(files))
+        if progress:
+            progress(number, len(files))
     parts: dict[Split, LabelledFrames] = {}
     for split, store in stores.items():
         store.flush()

@@ -52,7 +52,7 @@ def read_picture(path: Path) -> Iterator[Frame]:
 def _grey(page: Image.Image) -> GreyImage:
     upright = ImageOps.exif_transpose(page)
     if upright.mode in _HIGH_DEPTH_MODES:
-        return np.rint(scale_to_range(np.asarray(upright)) * 255.0).astype(np.uint8)
+        return np.asarray(np.rint(scale_to_range(np.asarray(upright)) * 255.0), dtype=np.uint8)
     if upright.mode in {"RGBA", "LA", "PA"} or "transparency" in upright.info:
         # What is transparent shows as black, as on a viewer's background.
         rgba = upright.convert("RGBA")

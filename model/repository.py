@@ -114,7 +114,7 @@ def read_manifest(manifest: Path) -> list[LabelledFile]:
     except Exception as error:  # pandas and its readers raise many kinds
         raise RepositoryError(f"{manifest} cannot be read as a CSV or Parquet manifest: {error}") from error
     if missing := {"path", "label"} - set(table.columns):
-        raise RepositoryError(f"{manifest} has no column {sorted(missing)[0]!r}: it needs path and label")
+        raise RepositoryError(f"{manifest} has no column {min(missing)!r}: it needs path and label")
     table = table.where(table.notna(), None)
     files = []
     for number, row in enumerate(table.to_dict("records"), 2):
@@ -134,9 +134,11 @@ def _assign(files: Sequence[LabelledFile], part: Split, share: float, seed: int)
     groups_of: dict[str, set[str]] = defaultdict(set)
     for file in files:
         groups_of[file.label].add(file.group)
-    folds = min(_SPLITTING_FOLDS, min(len(groups) for groups in groups_of.values()))
+    folds = min(_SPLITTING_FOLDS, *(len(groups) for groups in groups_of.values()))
     if folds < 2:
-        return [replace(file, split="train") for file in files] if part == "validation" else _refuse_one_group(groups_of)
+        return (
+            [replace(file, split="train") for file in files] if part == "validation" else _refuse_one_group(groups_of)
+        )
     labels, groups = [file.label for file in files], [file.group for file in files]
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     chosen: set[int] = set()
@@ -147,7 +149,9 @@ def _assign(files: Sequence[LabelledFile], part: Split, share: float, seed: int)
 
 def _refuse_one_group(groups_of: dict[str, set[str]]) -> list[LabelledFile]:
     label = next(label for label, groups in groups_of.items() if len(groups) < 2)
-    raise RepositoryError(f"all images of class {label!r} are of one group: they cannot be split into training and test")
+    raise RepositoryError(
+        f"all images of class {label!r} are of one group: they cannot be split into training and test"
+    )
 
 
 def _refuse_leakage(files: Iterable[LabelledFile]) -> None:

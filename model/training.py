@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def train(
     workers: int = 0,
     observer: Observer | None = None,
 ) -> TrainingResult:
-    """Train on the files' ``train`` part, choose the best epoch on ``validation``, measure on ``test``, write ``output``.
+    """Train on the ``train`` part, choose the best epoch on ``validation``, measure on ``test``, and write ``output``.
 
     On CPU, equal files, recipe, seed and number of threads give equal weights, interrupted and resumed or not: order,
     augmentation and dropout of every update are seeded by its number.
@@ -134,8 +134,8 @@ def train(
         if not finished:
             write(None)
             raise TrainingInterrupted(
-                f"training was stopped in epoch {state.update // updates_an_epoch + 1} of {recipe.epochs}; {output} holds "
-                "what was learned: go on with --resume"
+                f"training was stopped in epoch {state.update // updates_an_epoch + 1} of {recipe.epochs}; "
+                f"{output} holds what was learned: go on with --resume"
             )
     if state.best:
         network.load_state_dict(state.best)
@@ -162,24 +162,22 @@ def _train_epoch(
         images, loss_sum, hits = images + len(chosen), loss_sum + loss * len(chosen), hits + right
         done = min((place + 1) * recipe.batch_size, len(frames))
         rate = images / (time.perf_counter() - started)
-        observer.step(
-            Step(epoch + 1, recipe.epochs, done, len(frames), loss_sum / images, hits / images, rate)
-        )
+        observer.step(Step(epoch + 1, recipe.epochs, done, len(frames), loss_sum / images, hits / images, rate))
         if observer.stop() and state.update % updates_an_epoch:
             return False
     validation_loss, validation_accuracy = _validate(network, parts["validation"])
     state.keep_if_best(epoch + 1, validation_accuracy, validation_loss)
     seconds = time.perf_counter() - started
-    observer.epoch(
-        Epoch(epoch + 1, loss_sum / images, hits / images, validation_loss, validation_accuracy, seconds)
-    )
+    observer.epoch(Epoch(epoch + 1, loss_sum / images, hits / images, validation_loss, validation_accuracy, seconds))
     return not (observer.stop() and epoch + 1 < recipe.epochs)
 
 
 def _update(state: TrainingState, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[float, int]:
     """One update on ``(n, 256, 256)`` images; return the mean loss and how many were predicted right."""
     device = next(state.network.parameters()).device
-    pixels = _augment(torch.from_numpy(images)) if state.recipe.augment else torch.from_numpy(centre_crop(images).copy())
+    pixels = (
+        _augment(torch.from_numpy(images)) if state.recipe.augment else torch.from_numpy(centre_crop(images).copy())
+    )
     target = torch.from_numpy(labels).to(device)
     state.optimizer.zero_grad(set_to_none=True)
     log_probabilities = state.network(scale(pixels.to(device)))
@@ -218,9 +216,7 @@ def _validate(network: OrganNetwork, frames: LabelledFrames) -> tuple[float | No
     return float(nn.functional.nll_loss(log_probabilities, target)), accuracy
 
 
-def _evaluate(
-    network: OrganNetwork, frames: LabelledFrames, classes: Sequence[str]
-) -> ClassificationMeasures | None:
+def _evaluate(network: OrganNetwork, frames: LabelledFrames, classes: Sequence[str]) -> ClassificationMeasures | None:
     if not len(frames):
         return None
     predicted = _log_probabilities(network, frames.images).argmax(1).numpy()

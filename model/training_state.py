@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -42,14 +43,12 @@ class TrainingState:
         """Make the learning-rate schedule over ``total`` updates, at the update reached."""
         if self.recipe.schedule != "one-cycle":
             return
-        restored = self.optimizer.state_dict()
         self.schedule = OneCycleLR(self.optimizer, self.recipe.learning_rate, total_steps=total + 1)
-        for _ in range(self.update):
-            self.optimizer._opt_called = True  # type: ignore[attr-defined] # no update is skipped: they were made before
-            self.schedule.step()
-        moments = self.optimizer.state_dict()
-        moments["state"] = restored["state"]
-        self.optimizer.load_state_dict(moments)
+        with warnings.catch_warnings():
+            # The updates of these steps were made before the interruption, not by this optimizer object.
+            warnings.filterwarnings("ignore", "Detected call of", UserWarning)
+            for _ in range(self.update):
+                self.schedule.step()
 
     def keep_if_best(self, epoch: int, accuracy: float | None, loss: float | None) -> None:
         """Keep a copy of the weights if this epoch validates best; without validation the last epoch is kept."""

@@ -58,7 +58,9 @@ def share_resources(
     if per_actor:
         low, high = actors or (1, max(1, int(gpus / per_actor)))
         if high * per_actor > gpus:
-            raise SettingError(f"{high} actors with {per_actor:g} GPUs each need more than the {gpus:g} that Ray sees here")
+            raise SettingError(
+                f"{high} actors with {per_actor:g} GPUs each need more than the {gpus:g} that Ray sees here"
+            )
         actor_cpus, threads = min(1.0, cpus / 2 / high), 1
     else:
         low, high = actors or (max(1, int(cpus // 8)),) * 2
@@ -89,7 +91,11 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
     own = not ray.is_initialized()
     with tempfile.TemporaryDirectory(prefix="cbmir-empty-") as empty:
         if own:
-            local = {} if address else {"num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+            local = (
+                {}
+                if address
+                else {"num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+            )
             try:
                 ray.init(
                     address=address or "local",

@@ -143,7 +143,13 @@ class _Job:
         roots: list[Path],
         observer: JobObserver,
     ) -> None:
-        self.settings, self.metadata, self.index, self.ledger, self.observer = settings, metadata, index, ledger, observer
+        self.settings, self.metadata, self.index, self.ledger, self.observer = (
+            settings,
+            metadata,
+            index,
+            ledger,
+            observer,
+        )
         names, self.roots = _number_roots(index.description.roots, roots)
         index.update_description(roots=names, model_path=str(settings.model.absolute()))
         self.plan = Plan()
@@ -214,9 +220,7 @@ class _Job:
         finally:
             self.report.seconds_indexing = time.perf_counter() - started
 
-    def _index_window(
-        self, window: list[PendingFile], shard: int, network: Any, resources: Any, counters: Any
-    ) -> int:
+    def _index_window(self, window: list[PendingFile], shard: int, network: Any, resources: Any, counters: Any) -> int:
         """Send a window through the pipeline until every file of it is accounted for; return the next shard number."""
         import ray
 
@@ -233,7 +237,9 @@ class _Job:
                     self._notify("indexing")
             except ray.exceptions.RayError as error:
                 if attempt + 1 == PASSES:
-                    raise JobError(f"Ray gave the job up: {_last_line(error)}: see --debug, then run it again") from error
+                    raise JobError(
+                        f"Ray gave the job up: {_last_line(error)}: see --debug, then run it again"
+                    ) from error
             finally:
                 sink.commit()
             shard += len(RepositorySource(window, shard, counters).shards)

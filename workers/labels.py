@@ -29,6 +29,6 @@ def label_reader(labels: str | None) -> Labels | None:
     return by_manifest
 
 
-def _by_folder(root: Path, path: str) -> str | None:
+def _by_folder(_root: Path, path: str) -> str | None:
     folder, separator, _ = path.partition("/")
     return folder if separator else None

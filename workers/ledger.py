@@ -109,7 +109,18 @@ class Ledger:
     def put(self, records: Sequence[FileRecord]) -> None:
         """Insert or replace files, all or none of them."""
         rows = (
-            (r.key.root, r.key.directory, r.key.name, r.size, r.mtime_ns, r.state, r.label, _pack(r.points), r.reason, r.detail)
+            (
+                r.key.root,
+                r.key.directory,
+                r.key.name,
+                r.size,
+                r.mtime_ns,
+                r.state,
+                r.label,
+                _pack(r.points),
+                r.reason,
+                r.detail,
+            )
             for r in records
         )
         with self._errors(), self._connection:
@@ -165,7 +176,7 @@ class Ledger:
         except sqlite3.Error as error:
             if "full" in str(error):
                 raise DiskFullError(
-                    f"the disk of {self._path} is full: make room and run the same command again; everything stored is kept"
+                    f"the disk of {self._path} is full: make room and run the same command again; nothing is lost"
                 ) from error
             raise VectorIndexError(f"the ledger {self._path} cannot be used: {error}") from error
 

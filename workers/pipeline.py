@@ -56,7 +56,7 @@ class RepositorySource(Datasource):
         """Bytes of all decoded frames, if every file holds one."""
         return sum(len(shard.files) for shard in self.shards) * INPUT * INPUT
 
-    def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
+    def get_read_tasks(self, _parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
         """One task a shard, however many Ray would like."""
         return [
             ReadTask(
@@ -79,7 +79,12 @@ def build_dataset(source: RepositorySource, network: Network, resources: Resourc
     return frames.map_batches(
         EmbeddingActor,
         fn_constructor_args=(
-            network.path, network.fingerprint, network.layers, resources.device, resources.actor_threads, counters
+            network.path,
+            network.fingerprint,
+            network.layers,
+            resources.device,
+            resources.actor_threads,
+            counters,
         ),
         batch_size=resources.batch_size,
         batch_format="pyarrow",
@@ -90,7 +95,13 @@ def build_dataset(source: RepositorySource, network: Network, resources: Resourc
 
 
 def run_pipeline(
-    files: Sequence[PendingFile], first_shard: int, network: Network, resources: Resources, counters: Any, *, debug: bool
+    files: Sequence[PendingFile],
+    first_shard: int,
+    network: Network,
+    resources: Resources,
+    counters: Any,
+    *,
+    debug: bool,
 ) -> Iterator[pa.Table]:
     """Stream a window through the pipeline; yield tables of embedded frames and of files left out, in any order."""
     context = DataContext.get_current()

@@ -102,9 +102,7 @@ def plan_files(
                 plan.new += before is None
                 plan.bytes_pending += file.size
                 absolute = f"{root}/{relative}" if relative else str(root)
-                yield PendingFile(
-                    FileKey(number, directory.path, file.name), absolute, file.size, file.mtime_ns, label
-                )
+                yield PendingFile(FileKey(number, directory.path, file.name), absolute, file.size, file.mtime_ns, label)
             plan.gone.extend(FileKey(number, directory.path, name) for name in known)
         if ledger:
             for vanished in ledger.directories(number) - visited:
@@ -116,23 +114,7 @@ def windows(files: Iterator[PendingFile]) -> Iterator[list[PendingFile]]:
     """Cut the stream into windows; while one is worked on, the walk goes on in a thread, one window ahead at most."""
     found: queue.Queue[PendingFile | BaseException | None] = queue.Queue(WINDOW_FILES)
     stopped = threading.Event()
-
-    def walk() -> None:
-        try:
-            for file in files:
-                while not stopped.is_set():
-                    try:
-                        found.put(file, timeout=0.5)
-                        break
-                    except queue.Full:
-                        continue
-                if stopped.is_set():
-                    return
-            found.put(None)
-        except BaseException as error:  # raised again by the consumer
-            found.put(error)
-
-    thread = threading.Thread(target=walk, name="discovery", daemon=True)
+    thread = threading.Thread(target=_walk, args=(files, found, stopped), name="discovery", daemon=True)
     thread.start()
     try:
         ended = False
@@ -156,3 +138,27 @@ def windows(files: Iterator[PendingFile]) -> Iterator[list[PendingFile]]:
         stopped.set()
         thread.join()
 
+
+def _walk(
+    files: Iterator[PendingFile], found: queue.Queue[PendingFile | BaseException | None], stopped: threading.Event
+) -> None:
+    """Put the files into the queue, then ``None`` or the error that ended the walk; wait while the queue is full."""
+
+    def put(item: PendingFile | BaseException | None) -> None:
+        waiting = True
+        while waiting and not stopped.is_set():
+            try:
+                found.put(item, timeout=0.5)
+                waiting = False
+            except queue.Full:
+                continue
+
+    try:
+        for file in files:
+            put(file)
+            if stopped.is_set():
+                return
+    except BaseException as error:  # raised again by the consumer
+        put(error)
+    else:
+        put(None)

@@ -36,7 +36,9 @@ FEATURE = np.dtype(np.float16)
 def embedded_schema(layers: Sequence[str], dimension: int) -> pa.Schema:
     """Embedded frames: the predicted class by number, its probability, and one feature a layer."""
     size = dimension * FEATURE.itemsize
-    return pa.schema([*_FILE, ("organ", pa.int32()), ("organ_probability", pa.float32()), *((n, pa.binary(size)) for n in layers)])
+    return pa.schema(
+        [*_FILE, ("organ", pa.int32()), ("organ_probability", pa.float32()), *((n, pa.binary(size)) for n in layers)]
+    )
 
 
 def frame_row(file: int, frame: Frame, pixels: NDArray[np.uint8]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from index.interface import Index, Where
 from index.schema import Location, Payload, Point, point_id
 from model.frames import Header
-from workers.ledger import FileKey, FileRecord, Ledger
+from workers.ledger import FileKey, FileRecord, Ledger, State
 from workers.planning import PendingFile
 from workers.rows import FEATURE
 
@@ -57,7 +57,7 @@ class _Complete:
     detail: str | None = None
 
     def record(self) -> FileRecord:
-        state = "left out" if self.reason else "indexed"
+        state: State = "left out" if self.reason else "indexed"
         ids = tuple(point.id for point in self.points)
         file = self.file
         return FileRecord(file.key, file.size, file.mtime_ns, state, file.label, ids, self.reason, self.detail)

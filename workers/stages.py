@@ -44,6 +44,7 @@ def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
     decoded in a process of its own, so that the culprit is named and the others are kept.
 
     Args:
+        shard: which files.
         counters: handle of the job's :class:`workers.counters.Counters`.
     """
     import ray
@@ -120,7 +121,10 @@ def _without_non_finite(embedded: pa.Table, finite: Any) -> pa.Table:
     rows = embedded.to_pylist()
     for row, good in zip(rows, finite, strict=True):
         if not good:
-            row |= {"reason": Reason.NON_FINITE.value, "detail": f"frame {row['frame']}: NaN or infinity: check the model"}
+            row |= {
+                "reason": Reason.NON_FINITE.value,
+                "detail": f"frame {row['frame']}: NaN or infinity: check the model",
+            }
     return pa.Table.from_pylist(rows, embedded.schema)
 
 
@@ -166,4 +170,3 @@ def _decode_apart(number: int, path: str) -> list[dict[str, Any]]:
 
 def _send_rows(sender: Connection, number: int, path: str) -> None:
     sender.send(_decode_file(number, path))
-

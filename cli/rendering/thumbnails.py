@@ -24,7 +24,9 @@ def thumbnails(tiles: Sequence[Tile], console: Console) -> RenderableType:
     cells: list[RenderableType] = []
     for tile in tiles:
         style = "#{:02x}{:02x}{:02x}".format(*tile.colour)
-        caption = Text("\n".join(tile.caption), style=style if tile.width > 1 else "", no_wrap=True, overflow="ellipsis")
+        caption = Text(
+            "\n".join(tile.caption), style=style if tile.width > 1 else "", no_wrap=True, overflow="ellipsis"
+        )
         if tile.picture is None:
             cells.append(Group(Text("no picture at hand"), caption))
         else:
