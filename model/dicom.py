@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import (
     UID,
@@ -21,6 +21,9 @@ from pydicom.uid import (
 from model.display import to_grey
 from model.errors import ImageError, Reason
 from model.frames import Frame, GreyImage, Header
+
+# What matters of its warnings becomes an error here, with the file's name; the rest would only clutter a terminal.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 MAX_FRAME_PIXELS = 2**28
 """Rows × columns above which a frame is left out: 16,384 × 16,384, far beyond any clinical detector."""
@@ -46,31 +49,30 @@ def read_dicom(path: Path) -> Iterator[Frame]:
         ImageError: the file has no pixel data, is no picture of a patient, is too large, is damaged, or is
             compressed with a transfer syntax that no installed decoder reads.
     """
-    ds = _read_dataset(path)
-    frames = _check(path, ds)
-    header = _header(ds)
-    source: Dataset | Path = ds if any(keyword in ds for keyword in _PIXEL_KEYWORDS) else path
-    count = 0
+    count, frames = 0, 0
     try:
-        for count, values in enumerate(iter_pixels(source), 1):
-            pixels = to_grey(values, ds, count - 1)
+        ds = _read_dataset(path)
+        frames, header = _check(path, ds), _header(ds)
+        for values in iter_pixels(ds if _has_pixels(ds) else path):
+            pixels = to_grey(values, ds, count)
+            count += 1
             yield Frame(pixels, count, frames, _identity(header, count, pixels), header)
+    except ImageError:
+        raise
     except NotImplementedError as error:
-        raise ImageError(path, Reason.UNSUPPORTED, str(error)) from error
-    except Exception as error:  # every decoder plug-in has errors of its own
-        raise ImageError(path, _decode_reason(error), f"frame {count + 1} of {frames}: {error}") from error
+        raise ImageError(path, Reason.UNSUPPORTED, _one_line(error)) from error
+    except Exception as error:  # parsers of damaged headers, and every decoder plug-in, raise whatever they like
+        place = f"frame {count + 1} of {frames}" if frames else "header"
+        raise ImageError(path, _reason(error), f"{place}: {_one_line(error)}") from error
     if count != frames:
         raise ImageError(path, Reason.CORRUPT, f"{count} of {frames} frames could be decoded")
 
 
 def _read_dataset(path: Path) -> Dataset:
     large = path.stat().st_size > WHOLE_FILE_LIMIT
-    try:
-        ds = dcmread(path, force=True, stop_before_pixels=large)
-        if ds.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian and large:
-            ds = dcmread(path, force=True)  # an inflated stream has no file offsets to read frames from
-    except (InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        raise ImageError(path, Reason.CORRUPT, f"the DICOM header cannot be parsed: {error}") from error
+    ds = dcmread(path, force=True, stop_before_pixels=large)
+    if large and ds.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        ds = dcmread(path, force=True)  # an inflated stream has no file offsets to read frames from
     if len(ds) == 0:
         raise ImageError(path, Reason.CORRUPT, "the file starts like DICOM but holds no data elements")
     if not getattr(ds, "file_meta", None):
@@ -95,20 +97,25 @@ def _check(path: Path, ds: Dataset) -> int:
         raise ImageError(path, Reason.NOT_A_PICTURE, f"{kind} object")
     rows, columns = ds.get("Rows"), ds.get("Columns")
     unread = path.stat().st_size > WHOLE_FILE_LIMIT and rows
-    if not unread and not any(keyword in ds for keyword in _PIXEL_KEYWORDS):
+    if not unread and not _has_pixels(ds):
         kind = sop_class.name if sop_class else f"modality {ds.get('Modality', 'unknown')}"
         raise ImageError(path, Reason.NO_PIXEL_DATA, f"{kind} object")
     if not rows or not columns:
         raise ImageError(path, Reason.CORRUPT, "Rows or Columns are missing or zero")
     if int(rows) * int(columns) > MAX_FRAME_PIXELS:
         raise ImageError(path, Reason.TOO_LARGE, f"{rows} × {columns} pixels a frame, limit {MAX_FRAME_PIXELS:,}")
-    try:
-        return max(1, int(ds.get("NumberOfFrames") or 1))
-    except (TypeError, ValueError) as error:
-        raise ImageError(path, Reason.CORRUPT, f"Number of Frames is no number: {error}") from error
+    return max(1, int(ds.get("NumberOfFrames") or 1))
 
 
-def _decode_reason(error: Exception) -> Reason:
+def _has_pixels(ds: Dataset) -> bool:
+    return any(keyword in ds for keyword in _PIXEL_KEYWORDS)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _reason(error: Exception) -> Reason:
     return Reason.UNSUPPORTED if isinstance(error, RuntimeError) and "plugins" in str(error) else Reason.CORRUPT
 
 

@@ -74,22 +74,24 @@ def _luma(rgb: Values) -> GreyImage:
 
 
 def _frame_attributes(ds: Dataset, frame: int) -> Dataset:
-    """The modality and VOI attributes that hold for one frame, gathered into one flat dataset."""
+    """The modality and VOI attributes that hold for one frame in one flat dataset; empty ones are absent from it."""
     shared = ds.get("SharedFunctionalGroupsSequence") or [Dataset()]
     per_frame = ds.get("PerFrameFunctionalGroupsSequence") or []
-    groups = [shared[0], *per_frame[frame : frame + 1]]
     macros = [
         item[0]
-        for group in groups
+        for group in (shared[0], *per_frame[frame : frame + 1])
         for keyword in ("PixelValueTransformationSequence", "FrameVOILUTSequence")
         if (item := group.get(keyword))
     ]
-    if not macros:
-        return ds
     flat = Dataset()
-    flat.update({element.tag: element for element in ds.group_dataset(0x0028)})
-    for macro in macros:
-        flat.update({element.tag: element for element in macro})
+    flat.file_meta = ds.file_meta  # a table's values are read in the file's byte order
+    flat.set_original_encoding(*ds.original_encoding)
+    for part in (ds.group_dataset(0x0028), *macros):
+        flat.update({element.tag: element for element in part if not element.is_empty})
+    for keyword in ("ModalityLUTSequence", "VOILUTSequence"):
+        table = flat.get(keyword)
+        if table and not (table[0].get("LUTDescriptor") and table[0].get("LUTData") is not None):
+            del flat[keyword]
     return flat
 
 
