@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +35,10 @@ class LabelledFrames:
         return len(self.labels)
 
 
-class _Files(Dataset[list[NDArray[np.uint8]] | ImageError]):
+Frames = list[NDArray[np.uint8]] | ImageError
+
+
+class _Files(Dataset[Frames]):
     """Files as lists of resized frames; a file that cannot be read is its error, so that nothing shifts."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -42,7 +47,7 @@ class _Files(Dataset[list[NDArray[np.uint8]] | ImageError]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, number: int) -> list[NDArray[np.uint8]] | ImageError:
+    def __getitem__(self, number: int) -> Frames:
         try:
             return [resize(frame.pixels) for frame in read_frames(self.paths[number])]
         except ImageError as error:
@@ -66,26 +71,35 @@ def load_repository(
     """
     errors: list[ImageError] = []
     labels: dict[Split, list[int]] = {"train": [], "validation": [], "test": []}
-    stores = {split: tempfile.TemporaryFile(prefix="cbmir-frames-") for split in labels}  # noqa: SIM115 (np.memmap's)
-    loader = DataLoader(_Files([f.path for f in files]), batch_size=None, num_workers=workers)
-    for number, (file, frames) in enumerate(zip(files, loader, strict=True), 1):
-        if isinstance(frames, ImageError):
-            errors.append(frames)
-        else:
-            assert file.split is not None
-            for frame in frames:
-                stores[file.split].write(np.asarray(frame).tobytes())
-                labels[file.split].append(classes.index(file.label))
-        if progress:
-            progress(number, len(files))
-    parts: dict[Split, LabelledFrames] = {}
-    for split, store in stores.items():
-        store.flush()
-        count = len(labels[split])
-        shape = (count, RESIZED, RESIZED)
-        images = np.memmap(store, np.uint8, "r", shape=shape) if count else np.empty(shape, np.uint8)
-        parts[split] = LabelledFrames(images, np.array(labels[split], dtype=np.int64))
+    loader = DataLoader(
+        _Files([file.path for file in files]), batch_size=None, num_workers=workers, collate_fn=_as_it_is
+    )
+    with ExitStack() as stack:
+        stores = {split: stack.enter_context(tempfile.TemporaryFile(prefix="cbmir-frames-")) for split in labels}
+        for number, (file, frames) in enumerate(zip(files, loader, strict=True), 1):
+            if isinstance(frames, ImageError):
+                errors.append(frames)
+            else:
+                assert file.split is not None
+                for frame in frames:
+                    stores[file.split].write(frame.tobytes())
+                    labels[file.split].append(classes.index(file.label))
+            if progress:
+                progress(number, len(files))
+        parts = {split: _map(store, labels[split]) for split, store in stores.items()}
     if missing := set(range(len(classes))) - set(labels["train"]):
         cause = f"; the first error: {errors[0]}" if errors else ""
         raise RepositoryError(f"no training image of class {classes[min(missing)]!r} could be read{cause}")
     return parts, errors
+
+
+def _map(store: IO[bytes], labels: list[int]) -> LabelledFrames:
+    """Map a file of frames; the mapping outlives the file."""
+    store.flush()
+    shape = (len(labels), RESIZED, RESIZED)
+    images = np.memmap(store, np.uint8, "r", shape=shape) if labels else np.empty(shape, np.uint8)
+    return LabelledFrames(images, np.array(labels, dtype=np.int64))
+
+
+def _as_it_is(item: Frames) -> Frames:
+    return item

@@ -33,8 +33,8 @@ def main(folder: Path) -> None:
     files = write_repository(Path("repository"), images=IMAGES)
     console.rule("generated images")
     console.print(
-        f"{files} DICOM files of {len(ORGANS)} organs are drawn by a program, in six transfer syntaxes, one of them with\n"
-        "four frames and one broken on purpose. They are no patients' images, and far easier to tell apart."
+        f"{files} DICOM files of {len(ORGANS)} organs are drawn by a program, in six transfer syntaxes, one of them\n"
+        "with four frames and one broken on purpose. They are no patients' images, and far easier to tell apart."
     )
     cbmir("train repository --output model.safetensors", f"--epochs {EPOCHS}")
     cbmir("index repository --index index --model model.safetensors --labels folder", expected=3)
@@ -45,7 +45,9 @@ def main(folder: Path) -> None:
     cbmir(f"search {query} --index index --top 5")
     cbmir(f"search {query} --index index --top 11 --no-class-prediction --sheet sheet.png --thumbnails")
     console.rule()
-    console.print(f"{time.monotonic() - started:.0f} s after the install. The result sheet is [bold]{folder}/sheet.png[/].")
+    console.print(
+        f"{time.monotonic() - started:.0f} s after the install. The result sheet is [bold]{folder}/sheet.png[/]."
+    )
 
 
 def cbmir(*parts: str, expected: int = 0) -> None:
@@ -76,7 +78,10 @@ def measure(repository: Path, folder: Path) -> None:
                 continue
             relevant.append(sum(points[other].label == payload.label for other in database))
             vector = index.vector(point, "fcl1")
-            for name, organs in (("without class prediction", {}), ("with class prediction", {"organ": [payload.organ]})):
+            for name, organs in (
+                ("without class prediction", {}),
+                ("with class prediction", {"organ": [payload.organ]}),
+            ):
                 hits = index.nearest(vector, "fcl1", top=len(points), where=Where(must=organs), exact=True)
                 labels = [hit.payload.label for hit in hits if hit.id in database]
                 answers[name].append(relevance(labels, payload.label))

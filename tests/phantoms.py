@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -131,18 +132,18 @@ def uid(*parts: object) -> str:
 
 
 def dicom(pictures: list[Picture], organ: str, name: object, *, syntax: Any = ExplicitVRLittleEndian) -> FileDataset:
-    """A secondary capture object of 12-bit values with rescale and window; CR is MONOCHROME1; several pictures are frames.
+    """A secondary capture object of 12-bit values with rescale and window; several pictures are its frames.
 
-    ``name`` makes its UIDs; objects named by a number share a series with their neighbours.
+    CR is MONOCHROME1. ``name`` makes its UIDs; objects named by a number share a series with their neighbours.
     """
     modality = ORGANS[organ][0]
     meta = FileMetaDataset()
     several = len(pictures) > 1
     sop_class = MultiFrameGrayscaleWordSecondaryCaptureImageStorage if several else SecondaryCaptureImageStorage
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, uid(organ, name)
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, UID(uid(organ, name))
     compressed = syntax.is_compressed and not syntax.is_deflated
     meta.TransferSyntaxUID = ExplicitVRLittleEndian if compressed else syntax
-    ds = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     ds.SOPClassUID, ds.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
     series = name // FILES_A_SERIES if isinstance(name, int) else name
     ds.SeriesInstanceUID, ds.StudyInstanceUID = uid(organ, "series", series), uid(organ, "study", series)

@@ -29,7 +29,11 @@ def test_pages_of_a_tiff_are_frames(tmp_path: Path) -> None:
     pages = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (10, 20, 30)]
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
     frames = list(read_frames(tmp_path / "pages.tif"))
-    assert [(frame.number, frame.of, int(frame.pixels[0, 0])) for frame in frames] == [(1, 3, 10), (2, 3, 20), (3, 3, 30)]
+    assert [(frame.number, frame.of, int(frame.pixels[0, 0])) for frame in frames] == [
+        (1, 3, 10),
+        (2, 3, 20),
+        (3, 3, 30),
+    ]
     assert len({frame.identity for frame in frames}) == 3
 
 
@@ -41,7 +45,9 @@ def test_exif_rotation_is_applied(tmp_path: Path) -> None:
 
 
 def test_transparency_is_black_and_palettes_are_colours(tmp_path: Path) -> None:
-    Image.fromarray(np.dstack([np.full((4, 4), 255, np.uint8)] * 3 + [np.zeros((4, 4), np.uint8)])).save(tmp_path / "a.png")
+    Image.fromarray(np.dstack([np.full((4, 4), 255, np.uint8)] * 3 + [np.zeros((4, 4), np.uint8)])).save(
+        tmp_path / "a.png"
+    )
     assert next(read_frames(tmp_path / "a.png")).pixels.max() == 0
     Image.fromarray(RAMP).convert("P").save(tmp_path / "p.png")
     assert (next(read_frames(tmp_path / "p.png")).pixels == RAMP).all()

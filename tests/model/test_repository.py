@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from model.errors import RepositoryError
+from model.repository import LabelledFile, read_repository, split_repository
+
+
+def folders(root: Path, **sizes: int) -> Path:
+    for label, size in sizes.items():
+        (root / label).mkdir()
+        for number in range(size):
+            (root / label / f"{number:03}").write_text("")
+    return root
+
+
+def test_one_folder_a_class(tmp_path: Path) -> None:
+    files = read_repository(folders(tmp_path, liver=3, brain=2))
+    assert Counter(file.label for file in files) == {"liver": 3, "brain": 2}
+    assert [file.path for file in files] == sorted(file.path for file in files)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_manifests(tmp_path: Path, kind: str) -> None:
+    table = pd.DataFrame(
+        {
+            "path": ["a", "b", "c", "d"],
+            "label": ["x", "x", "y", "y"],
+            "split": ["train", "test"] * 2,
+            "group": list("1234"),
+        }
+    )
+    manifest = tmp_path / f"manifest.{kind}"
+    if kind == "csv":
+        table.to_csv(manifest, index=False)
+    else:
+        table.to_parquet(manifest)
+    files = read_repository(manifest)
+    assert files[0] == LabelledFile(tmp_path / "a", "x", "1", "train")
+    assert [file.split for file in split_repository(files, seed=0)] == ["train", "test"] * 2
+
+
+def test_the_split_is_stratified_seeded_and_30_percent(tmp_path: Path) -> None:
+    files = read_repository(folders(tmp_path, liver=100, brain=200))
+    split = split_repository(files, seed=3)
+    parts = Counter((file.label, file.split) for file in split)
+    assert parts["liver", "test"] == 30
+    assert parts["brain", "test"] == 60
+    assert parts["liver", "validation"] == 7
+    assert split == split_repository(files, seed=3)
+    assert split != split_repository(files, seed=4)
+
+
+def test_groups_stay_together() -> None:
+    files = [LabelledFile(Path(f"{n:03}"), "ab"[n % 2], group=f"patient {n // 4}") for n in range(400)]
+    sides: dict[str, set[bool]] = {}
+    for file in split_repository(files, seed=0):
+        sides.setdefault(file.group, set()).add(file.split == "test")
+    assert all(len(side) == 1 for side in sides.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path\na", "no column 'label'"),
+        ("path,label\na,\n", "line 2: path or label is empty"),
+        ("path,label,split\na,x,holdout\n", "'holdout' is none of"),
+        ("path,label\na,x\nb,x\n", "only the class 'x'"),
+        ("path,label\na,x\nb,y\nc,y\n", "class 'x' has one image"),
+    ],
+)
+def test_bad_manifests_are_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "manifest.csv").write_text(text)
+    with pytest.raises(RepositoryError, match=message):
+        read_repository(tmp_path / "manifest.csv")
+
+
+def test_empty_and_missing_repositories(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match="holds no files"):
+        read_repository(tmp_path)
+    with pytest.raises(RepositoryError, match="does not exist"):
+        read_repository(tmp_path / "absent")
+
+
+def test_leakage_and_impossible_splits_are_refused() -> None:
+    def file(name: str, label: str, group: str, split: str | None) -> LabelledFile:
+        return LabelledFile(Path(name), label, group, split)  # type: ignore[arg-type] # as a manifest gives it
+
+    with pytest.raises(RepositoryError, match="group 'p1' is in the training and in the test part"):
+        split_repository([file("a", "x", "p1", "train"), file("b", "x", "p1", "test")], seed=0)
+    with pytest.raises(RepositoryError, match="has no split while others have"):
+        split_repository([file("a", "x", "p1", "train"), file("b", "x", "p2", None)], seed=0)
+    with pytest.raises(RepositoryError, match="'y' are of one group"):
+        many = [file(f"x{n}", "x", f"{n}", None) for n in range(4)]
+        split_repository([*many, *(file(f"y{n}", "y", "one", None) for n in range(4))], seed=0)
+    with pytest.raises(RepositoryError, match="class 'y' has no training image"):
+        split_repository([file("a", "x", "1", "train"), file("b", "y", "2", "test")], seed=0)

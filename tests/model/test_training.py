@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.embedder import Embedder
+from model.errors import CheckpointError, RepositoryError, SettingError, TrainingInterrupted
+from model.preprocessing import to_input
+from model.reading import read_frames
+from model.recipes import RECIPES, recipe
+from model.repository import LabelledFile, read_repository, split_repository
+from model.training import Epoch, Observer, train
+from tests import phantoms
+
+FEW = replace(recipe("fast", epochs=2), batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledFile]:
+    folder = tmp_path_factory.mktemp("repository")
+    phantoms.write_repository(folder, images=6, side=64)
+    return split_repository(read_repository(folder), seed=0)
+
+
+class StopAfter(Observer):
+    """Stops after so many updates."""
+
+    def __init__(self, updates: int) -> None:
+        self.left = updates
+
+    def stop(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def test_training_interrupted_and_resumed_is_training(repository: list[LabelledFile], tmp_path: Path) -> None:
+    epochs: list[Epoch] = []
+
+    class Watch(Observer):
+        def epoch(self, epoch: Epoch) -> None:
+            epochs.append(epoch)
+
+    result = train(repository, FEW, tmp_path / "whole", observer=Watch())
+    assert [epoch.number for epoch in epochs] == [1, 2]
+    assert result.measures
+    assert len(result.left_out) == 1
+    assert "knee-broken" in result.left_out[0].path
+    assert result.metadata.data["images"]["train"] > 20
+
+    # In the middle of the first epoch, then at its end.
+    output = tmp_path / "parts"
+    with pytest.raises(TrainingInterrupted, match="--resume"):
+        train(repository, FEW, output, observer=StopAfter(1))
+    assert Embedder.load(output).metadata.measures is None
+    with pytest.raises(TrainingInterrupted):
+        train(repository, FEW, output, resume=True, observer=StopAfter(3))
+    train(repository, FEW, output, resume=True)
+    assert not output.with_name("parts.training").exists()
+    whole, parts = load_file(tmp_path / "whole"), load_file(output)
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_resuming_refuses_what_does_not_belong(repository: list[LabelledFile], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no training to resume"):
+        train(repository, FEW, tmp_path / "model", resume=True)
+    with pytest.raises(TrainingInterrupted):
+        train(repository, FEW, tmp_path / "model", observer=StopAfter(1))
+    with pytest.raises(SettingError, match="other data, another recipe or seed"):
+        train(repository, FEW, tmp_path / "model", resume=True, seed=5)
+
+
+def test_a_few_updates_learn_something(tmp_path: Path) -> None:
+    folder = tmp_path / "repository"
+    for organ in ("chest", "knee"):
+        (folder / organ).mkdir(parents=True)
+        for number in range(24):
+            ds = phantoms.dicom([phantoms.draw(organ, number, 64)], organ, number)
+            ds.save_as(folder / organ / str(number), enforce_file_format=True)
+    files = split_repository(read_repository(folder), seed=0)
+    result = train(files, recipe("fast", epochs=6), tmp_path / "model")
+    assert result.measures
+    assert result.measures.accuracy > 0.9
+    embedder = Embedder.load(tmp_path / "model")
+    images = [to_input(next(read_frames(folder / organ / "3")).pixels) for organ in ("chest", "knee")]
+    for number, image in enumerate(images):
+        assert embedder.embed(image[None]).probabilities[0].argmax() == number
+
+
+def test_a_class_without_a_readable_image_is_named(tmp_path: Path) -> None:
+    files = []
+    for label in ("good", "bad"):
+        for number in range(4):
+            path = tmp_path / f"{label}{number}"
+            phantoms.dicom([phantoms.draw("eye", number, 32)], "eye", number).save_as(path, enforce_file_format=True)
+            files.append(LabelledFile(path, label, str(path), "train"))
+            if label == "bad":
+                path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises(RepositoryError, match="no training image of class 'bad' could be read"):
+        train(files, FEW, tmp_path / "model")
+
+
+def test_the_papers_recipe_is_to_the_letter() -> None:
+    paper = RECIPES["paper"]
+    assert (paper.optimizer, paper.learning_rate, paper.schedule) == ("sgd", 1e-4, "constant")
+    assert (paper.epochs, paper.batch_size, paper.initialisation) == (30, 1, "paper")
+    assert not paper.augment
+    with pytest.raises(SettingError, match="no recipe 'slow'"):
+        recipe("slow")
+    with pytest.raises(SettingError, match="at least 1"):
+        recipe("fast", epochs=0)
