@@ -94,8 +94,8 @@ def test_leakage_and_impossible_splits_are_refused() -> None:
         split_repository([file("a", "x", "p1", "train"), file("b", "x", "p1", "test")], seed=0)
     with pytest.raises(RepositoryError, match="has no split while others have"):
         split_repository([file("a", "x", "p1", "train"), file("b", "x", "p2", None)], seed=0)
+    many = [file(f"x{n}", "x", f"{n}", None) for n in range(4)]
     with pytest.raises(RepositoryError, match="'y' are of one group"):
-        many = [file(f"x{n}", "x", f"{n}", None) for n in range(4)]
         split_repository([*many, *(file(f"y{n}", "y", "one", None) for n in range(4))], seed=0)
     with pytest.raises(RepositoryError, match="class 'y' has no training image"):
         split_repository([file("a", "x", "1", "train"), file("b", "y", "2", "test")], seed=0)
