@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import phantoms
+
+settings.register_profile("cbmir", deadline=None)  # the first example pays for heavy imports
+settings.load_profile("cbmir")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -78,8 +81,3 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the real images of {SHARED}, which are absent")
     return SHARED
-
-
-def read_json(path: Path) -> object:
-    """A JSON file's content."""
-    return json.loads(path.read_text())

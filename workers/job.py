@@ -47,6 +47,7 @@ class JobSettings:
         actors: least and most embedding actors; ``gpus`` of each; ``batch_size`` frames at once.
         ray_address: cluster to join.
         cpus: processors of a Ray started here.
+        file_seconds: time after which a file's decoder counts as hanging.
         retry_left_out: try again what an earlier job left out.
         prune: remove the points of files that are gone.
         report: where to write the JSON report, beside the copy in the index folder.
@@ -65,6 +66,7 @@ class JobSettings:
     batch_size: int | None = None
     ray_address: str | None = None
     cpus: int | None = None
+    file_seconds: float = 120.0
     retry_left_out: bool = False
     prune: bool = False
     report: Path | None = None
@@ -229,9 +231,10 @@ class _Job:
 
         assert self.sink_counts is not None
         for attempt in range(PASSES):
+            source = RepositorySource(window, shard, self.settings.file_seconds, counters)
             sink = Sink(self.index, self.ledger, window, self._leave_out, self.sink_counts)
             try:
-                for table in run_pipeline(window, shard, network, resources, counters, debug=self.settings.debug):
+                for table in run_pipeline(source, network, resources, counters, debug=self.settings.debug):
                     sink.take(table)
                     self.stage_counts = ray.get(counters.counts.remote())
                     self._notify("indexing")
@@ -242,7 +245,7 @@ class _Job:
                     ) from error
             finally:
                 sink.commit()
-            shard += len(RepositorySource(window, shard, counters).shards)
+            shard += len(source.shards)
             window = [file for number, file in enumerate(window) if number not in sink.accounted]
             if not window:
                 return shard

@@ -39,11 +39,11 @@ class Network:
 class RepositorySource(Datasource):
     """A window of files as a Ray Data source; each read task decodes one shard."""
 
-    def __init__(self, files: Sequence[PendingFile], first_shard: int, counters: Any) -> None:
+    def __init__(self, files: Sequence[PendingFile], first_shard: int, file_seconds: float, counters: Any) -> None:
         super().__init__()
         numbered = [(number, file.absolute) for number, file in enumerate(files)]
         self.shards = [
-            Shard(first_shard + n // SHARD_FILES, tuple(numbered[n : n + SHARD_FILES]))
+            Shard(first_shard + n // SHARD_FILES, tuple(numbered[n : n + SHARD_FILES]), file_seconds)
             for n in range(0, len(numbered), SHARD_FILES)
         ]
         self._counters = counters
@@ -95,13 +95,7 @@ def build_dataset(source: RepositorySource, network: Network, resources: Resourc
 
 
 def run_pipeline(
-    files: Sequence[PendingFile],
-    first_shard: int,
-    network: Network,
-    resources: Resources,
-    counters: Any,
-    *,
-    debug: bool,
+    source: RepositorySource, network: Network, resources: Resources, counters: Any, *, debug: bool
 ) -> Iterator[pa.Table]:
     """Stream a window through the pipeline; yield tables of embedded frames and of files left out, in any order."""
     context = DataContext.get_current()
@@ -109,5 +103,5 @@ def run_pipeline(
     context.print_on_execution_start = debug
     if not debug:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-    dataset = build_dataset(RepositorySource(files, first_shard, counters), network, resources, counters)
+    dataset = build_dataset(source, network, resources, counters)
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)

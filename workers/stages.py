@@ -22,19 +22,23 @@ from workers.rows import FEATURE, FRAMES, embedded_schema, frame_row, left_out_r
 ROWS_A_BLOCK = 128
 """Most rows in one block of decoded frames: 6 MB."""
 
+SPAWN_SECONDS = 60.0
+"""Time that a process of its own may take to start, on a busy machine, on top of a file's time."""
+
 MAX_FRAMES = 20_000
 """Frames above which a file is left out: 1 GB of network input."""
-
-FILE_SECONDS = 120.0
-"""Time after which a file's decoder counts as hanging."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A piece of a window: the numbers and absolute paths of some files, decoded by one task."""
+    """A piece of a window: the numbers and absolute paths of some files, decoded by one task.
+
+    After ``file_seconds`` a file's decoder counts as hanging.
+    """
 
     number: int
     files: tuple[tuple[int, str], ...]
+    file_seconds: float
 
 
 def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
@@ -53,7 +57,8 @@ def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
     rows: list[dict[str, Any]] = []
     for number, path in shard.files:
         started = time.perf_counter()
-        file_rows = _decode_file(number, path) if attempt == 1 else _decode_apart(number, path)
+        decode = decode_file if attempt == 1 else decode_apart
+        file_rows = decode(number, path, shard.file_seconds)
         left_out = sum(1 for row in file_rows if row.get("reason"))
         counters.decoded.remote(len(file_rows) - left_out, left_out, time.perf_counter() - started)
         rows += file_rows
@@ -128,11 +133,11 @@ def _without_non_finite(embedded: pa.Table, finite: Any) -> pa.Table:
     return pa.Table.from_pylist(rows, embedded.schema)
 
 
-def _decode_file(number: int, path: str) -> list[dict[str, Any]]:
+def decode_file(number: int, path: str, seconds: float) -> list[dict[str, Any]]:
     """All rows of one file, or the one row that says why it was left out: never a part of a file."""
     rows: list[dict[str, Any]] = []
     # A decoder that hangs in C, perhaps holding the interpreter's lock, can only be ended with its process.
-    faulthandler.dump_traceback_later(FILE_SECONDS, exit=True)
+    faulthandler.dump_traceback_later(seconds, exit=True)
     try:
         for frame in read_frames(path):
             if frame.of > MAX_FRAMES:
@@ -147,26 +152,27 @@ def _decode_file(number: int, path: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _decode_apart(number: int, path: str) -> list[dict[str, Any]]:
+def decode_apart(number: int, path: str, seconds: float) -> list[dict[str, Any]]:
     """Decode one file in a process of its own; its death or its hanging leaves the file out and nothing else."""
     # Spawned, not forked: the Ray worker's threads hold locks that a forked child would wait for.
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send_rows, args=(sender, number, path))
+    process = context.Process(target=_send_rows, args=(sender, number, path, seconds))
     process.start()
     sender.close()
     try:
-        if receiver.poll(FILE_SECONDS):
+        if receiver.poll(seconds + SPAWN_SECONDS):
             rows: list[dict[str, Any]] = receiver.recv()
             return rows
-        return [left_out_row(number, Reason.CRASHED, f"its decoder had not ended after {FILE_SECONDS:.0f} s")]
+        return [left_out_row(number, Reason.CRASHED, f"its decoder had not ended after {seconds:g} s")]
     except EOFError:
         process.join()
-        return [left_out_row(number, Reason.CRASHED, f"its decoder ended the process (exit code {process.exitcode})")]
+        why = f"its decoder ended the process (exit code {process.exitcode}), or ran longer than {seconds:g} s"
+        return [left_out_row(number, Reason.CRASHED, why)]
     finally:
         process.kill()
         process.join()
 
 
-def _send_rows(sender: Connection, number: int, path: str) -> None:
-    sender.send(_decode_file(number, path))
+def _send_rows(sender: Connection, number: int, path: str, seconds: float) -> None:
+    sender.send(decode_file(number, path, seconds))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_one_best_hit_a_series(index: Index, query: Query) -> None:
     grouped = search(index, query, Options(top=7, organs=(), group_by="series")).hits
     series = [hit.payload.header.series_instance_uid for hit in grouped]
     assert len(set(series)) == 7
-    first = {}
+    first: dict[str | None, UUID] = {}
     for hit in every:
         first.setdefault(hit.payload.header.series_instance_uid, hit.id)
     assert [hit.id for hit in grouped] == list(first.values())[:7]
