@@ -62,9 +62,7 @@ def index(
     batch_size: Annotated[int | None, option("--batch-size", help="Frames embedded at once.", min=1)] = None,
     cpus: Annotated[int | None, option("--cpus", help="Cores that a Ray started here may use.", min=1)] = None,
     ray_address: Annotated[str | None, option("--ray-address", help="Join this Ray cluster.")] = None,
-    file_seconds: Annotated[
-        float, option("--file-seconds", help="Give a file's decoder up after so long.", min=1)
-    ] = 120,
+    file_seconds: Annotated[float, option("--file-seconds", help="Give up a decoder after so long.", min=1)] = 120,
 ) -> None:
     """Index archives of DICOM, TIFF, PNG and JPEG files: what is new or changed, and nothing twice.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,7 +110,7 @@ def plan_files(
     plan.finished = True
 
 
-def windows(files: Iterator[PendingFile]) -> Iterator[list[PendingFile]]:
+def windows(files: Iterator[PendingFile]) -> Generator[list[PendingFile], None, None]:
     """Cut the stream into windows; while one is worked on, the walk goes on in a thread, one window ahead at most."""
     found: queue.Queue[PendingFile | BaseException | None] = queue.Queue(WINDOW_FILES)
     stopped = threading.Event()

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from index.query import query_from_image
 from index.schema import frame_point_id
-from model.embedder import Embedder
+from model.embedder import Embedder, Embeddings
 from model.errors import ImageError, Reason, SettingError
 from model.reading import read_frames
 from tests import phantoms
@@ -30,7 +32,7 @@ def test_features_that_are_not_finite_are_refused(archive: Path, model_path: Pat
     class Broken:
         metadata = embedder.metadata
 
-        def embed(self, images: np.ndarray, layers: tuple[str, ...]) -> object:  # type: ignore[type-arg]
+        def embed(self, images: NDArray[np.uint8], layers: Sequence[str]) -> Embeddings:
             embeddings = embedder.embed(images, layers)
             embeddings.features["fcl1"][0, 5] = np.nan
             return embeddings

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.errors import SettingError
+from workers.cluster import share_resources
+
+
+@given(cpus=st.integers(1, 256), actors=st.none() | st.integers(1, 32), gpus=st.integers(0, 8))
+def test_something_is_left_to_decode_and_stages_differ(cpus: int, actors: int | None, gpus: int) -> None:
+    per_actor = None if actors is None or gpus == 0 else gpus / actors
+    pool = None if actors is None else (actors, actors)
+    resources = share_resources(cpus, gpus, actors=pool, actor_gpus=per_actor, batch_size=None)
+    assert resources.actors[1] * resources.actor_cpus + resources.decode_cpus <= cpus
+    assert resources.actor_cpus != resources.decode_cpus
+    assert resources.actor_threads >= 1
+
+
+def test_two_cores_are_both_given_to_the_network() -> None:
+    resources = share_resources(2, 0, actors=None, actor_gpus=None, batch_size=None)
+    assert (resources.actors, resources.actor_threads, resources.device) == ((1, 1), 2, "cpu")
+
+
+def test_gpus_are_taken_and_never_more_than_there_are() -> None:
+    assert share_resources(16, 2, actors=None, actor_gpus=None, batch_size=None).actors == (1, 2)
+    assert share_resources(16, 1, actors=None, actor_gpus=0.25, batch_size=8).actors == (1, 4)
+    for gpus, actors in ((4.0, None), (1.0, (1, 3))):
+        with pytest.raises(SettingError, match="GPUs"):
+            share_resources(16, 2, actors=actors, actor_gpus=gpus, batch_size=None)
+    with pytest.raises(SettingError, match="makes no sense"):
+        share_resources(16, 0, actors=(3, 2), actor_gpus=None, batch_size=None)

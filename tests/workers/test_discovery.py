@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from model.errors import JobError
+from workers.discovery import discover, resolve_root
+
+
+def test_every_file_is_found_once_in_order(tmp_path: Path) -> None:
+    for name in ("b/2", "b/1", "a/x/3", ".hidden", "c.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    found = [(directory.path, [file.name for file in directory.files]) for directory in discover(tmp_path)]
+    assert found == [("", [".hidden", "c.txt"]), ("a", []), ("a/x", ["3"]), ("b", ["1", "2"])]
+    sizes = {file.name: file.size for directory in discover(tmp_path) for file in directory.files}
+    assert sizes["3"] == 5
+
+
+def test_links_to_files_are_followed_and_circles_are_not(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "broken").symlink_to(tmp_path / "absent")
+    (tmp_path / "circle").symlink_to(tmp_path)
+    [directory] = discover(tmp_path)
+    assert [file.name for file in directory.files] == ["link", "real"]
+    assert set(directory.unreadable) == {"broken"}
+
+
+def test_what_is_no_regular_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    [directory] = discover(tmp_path)
+    assert directory.unreadable == {"pipe": "no regular file"}
+
+
+def test_a_file_is_a_root_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "one.dcm").write_text("xyz")
+    [directory] = discover(tmp_path / "one.dcm")
+    assert [(file.name, file.size) for file in directory.files] == [("", 3)]
+
+
+def test_skipped_and_vanished_directories(tmp_path: Path) -> None:
+    for name in ("index/file", "archive/file"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("")
+    paths = [directory.path for directory in discover(tmp_path, skip=frozenset({tmp_path / "index"}))]
+    assert paths == ["", "archive"]
+    walk = discover(tmp_path)
+    next(walk)
+    (tmp_path / "archive" / "file").unlink()
+    (tmp_path / "archive").rmdir()
+    assert "" in next(walk).unreadable
+
+
+def test_a_missing_archive_is_named(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="absent does not exist"):
+        resolve_root(tmp_path / "absent")

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from workers.labels import label_reader
+from workers.ledger import FileRecord, Ledger, State
+from workers.planning import PendingFile, Plan, plan_files, windows
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("liver/1", "liver/2", "brain/1", "top"):
+        path = tmp_path / "archive" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path / "archive"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger(tmp_path)
+    yield opened
+    opened.close()
+
+
+def walk(folder: Path, ledger: Ledger, **settings: object) -> tuple[list[PendingFile], Plan]:
+    plan = Plan()
+    files = list(plan_files([(0, folder)], ledger, plan, **settings))  # type: ignore[arg-type] # its own settings
+    return files, plan
+
+
+def enter(ledger: Ledger, files: list[PendingFile], state: State = "indexed") -> None:
+    ledger.put([FileRecord(f.key, f.size, f.mtime_ns, state, f.label, ()) for f in files])
+
+
+def test_only_new_changed_and_half_written_files_are_pending(folder: Path, ledger: Ledger) -> None:
+    files, plan = walk(folder, ledger)
+    assert (plan.new, plan.changed, plan.unchanged, plan.finished) == (4, 0, 0, True)
+    assert plan.bytes_pending == sum(file.size for file in files)
+    assert {file.absolute for file in files} == {str(path) for path in folder.rglob("*") if path.is_file()}
+    enter(ledger, files)
+    assert walk(folder, ledger)[0] == []
+
+    os.utime(folder / "liver" / "1", ns=(1, 1))
+    (folder / "liver" / "3").write_text("new")
+    enter(ledger, [file for file in files if file.key.path == "brain/1"], "writing")
+    again, plan = walk(folder, ledger)
+    assert sorted(file.key.path for file in again) == ["brain/1", "liver/1", "liver/3"]
+    assert (plan.new, plan.changed, plan.unchanged) == (1, 2, 2)
+
+
+def test_files_left_out_before_are_counted_and_retried_on_demand(folder: Path, ledger: Ledger) -> None:
+    files, _ = walk(folder, ledger)
+    enter(ledger, files, "left out")
+    none, plan = walk(folder, ledger)
+    assert (none, plan.unchanged, plan.left_out_before) == ([], 4, 4)
+    assert len(walk(folder, ledger, retry_left_out=True)[0]) == 4
+
+
+def test_gone_files_and_directories(folder: Path, ledger: Ledger) -> None:
+    enter(ledger, walk(folder, ledger)[0])
+    (folder / "liver" / "1").unlink()
+    (folder / "brain" / "1").unlink()
+    (folder / "brain").rmdir()
+    plan = walk(folder, ledger)[1]
+    assert sorted(key.path for key in plan.gone) == ["brain/1", "liver/1"]
+
+
+def test_what_cannot_be_looked_at_is_not_gone(folder: Path, ledger: Ledger) -> None:
+    enter(ledger, walk(folder, ledger)[0])
+    (folder / "liver" / "1").unlink()
+    (folder / "liver" / "1").symlink_to("absent")
+    plan = walk(folder, ledger)[1]
+    assert list(plan.unreadable) == [str(folder / "liver" / "1")]
+    assert plan.gone == []
+
+
+def test_another_label_means_changed_and_none_means_the_old_one(folder: Path, ledger: Ledger, tmp_path: Path) -> None:
+    labels = label_reader("folder")
+    files, _ = walk(folder, ledger, labels=labels)
+    assert {file.key.path: file.label for file in files} == {
+        "liver/1": "liver", "liver/2": "liver", "brain/1": "brain", "top": None,
+    }  # fmt: skip
+    enter(ledger, files)
+    assert walk(folder, ledger)[0] == []
+    (tmp_path / "labels.csv").write_text(
+        "path,label\narchive/liver/1,spleen\narchive/liver/2,liver\narchive/brain/1,brain\n"
+    )
+    [changed] = walk(folder, ledger, labels=label_reader(str(tmp_path / "labels.csv")))[0]
+    assert (changed.key.path, changed.label) == ("liver/1", "spleen")
+
+
+def test_the_limit_counts_new_files(folder: Path, ledger: Ledger) -> None:
+    files, plan = walk(folder, ledger, limit=2)
+    assert (len(files), plan.pending, plan.finished) == (2, 2, False)
+    enter(ledger, files)
+    assert len(walk(folder, ledger, limit=2)[0]) == 2
+
+
+def test_windows_hold_everything_once(folder: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, _ = walk(folder, ledger)
+    monkeypatch.setattr("workers.planning.WINDOW_FILES", 3)
+    assert [len(window) for window in windows(iter(files))] == [3, 1]
+    assert [file for window in windows(iter(files)) for file in window] == files
+    assert list(windows(iter([]))) == []
+
+
+def test_an_error_of_the_walk_reaches_the_consumer(folder: Path, ledger: Ledger) -> None:
+    def failing() -> Iterator[PendingFile]:
+        yield walk(folder, ledger)[0][0]
+        raise OSError("the share is gone")
+
+    with pytest.raises(OSError, match="the share is gone"):
+        list(windows(failing()))
+
+
+def test_a_consumer_that_stops_early_ends_the_walk(
+    folder: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.planning.WINDOW_FILES", 1)
+    consumer = windows(iter(walk(folder, ledger)[0]))
+    next(consumer)
+    consumer.close()  # hangs if the thread does not end
