@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from rich.console import Console
 from rich.markup import escape
 
@@ -23,3 +29,23 @@ class _Errors:
 
 
 errors = _Errors()
+
+
+@contextmanager
+def native_errors_to(log: Path) -> Iterator[None]:
+    """Send what libraries in C++ write to standard error into ``log``; Python's own goes where it always goes.
+
+    Ray's core writes lines between the progress lines that are of no use to a user.
+    """
+    sys.stderr.flush()
+    python_errors = sys.stderr
+    terminal = os.dup(2)
+    with log.open("ab") as file, os.fdopen(os.dup(terminal), "w", buffering=1) as stream:
+        os.dup2(file.fileno(), 2)
+        sys.stderr = stream
+        try:
+            yield
+        finally:
+            sys.stderr = python_errors
+            os.dup2(terminal, 2)
+            os.close(terminal)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import errors, messages, output
+from cli.console import errors, messages, native_errors_to, output
 from cli.options import IndexOption, chosen, complete_layer, one_of, option, parse_range
-from model.errors import CheckpointError, SettingError
+from model.errors import SettingError
 
 if TYPE_CHECKING:
-    from workers.job import JobSettings
     from workers.planning import Plan
     from workers.report import JobReport
+    from workers.settings import JobSettings
 
 EXIT_LEFT_OUT = 3
 
@@ -69,7 +70,8 @@ def index(
     Ray starts on this machine unless --ray-address names a cluster. A run that was stopped, or killed, is continued by
     the same command. Exit code 3 says that it is done but some files were left out: the report names each.
     """
-    from workers.job import JobSettings, index_archive, plan_job
+    from workers.job import index_archive, plan_job
+    from workers.settings import JobSettings
 
     stored = _stored(index)
     settings = JobSettings(
@@ -111,9 +113,9 @@ def _stored(folder: Path) -> Any:
 def _model_of(folder: Path, stored: Any) -> Path:
     if stored is None:
         raise SettingError(f"{folder} is a new index: name the model that makes it with --model")
-    if not Path(stored.model_path).exists():
-        raise CheckpointError(f"the model that made {folder} is gone from {stored.model_path}: name it with --model")
-    return Path(stored.model_path)
+    from index.opening import resolve_model
+
+    return resolve_model(folder, stored, None)
 
 
 def _layers(text: str | None, stored: Any) -> tuple[str, ...]:
@@ -137,9 +139,11 @@ def _interrupt(_signal: int, _frame: Any) -> None:
 
 def _run(settings: JobSettings, index_archive: Any) -> JobReport:
     from cli.rendering.progress import StageProgress
-    from workers.job import JobObserver, Progress
+    from workers.settings import JobObserver, Progress
 
-    with StageProgress() as lines:
+    log = settings.index / "ray.log"
+    settings.index.mkdir(parents=True, exist_ok=True)
+    with nullcontext() if settings.debug else native_errors_to(log), StageProgress() as lines:
 
         class Lines(JobObserver):
             def progress(self, progress: Progress) -> None:
@@ -148,7 +152,7 @@ def _run(settings: JobSettings, index_archive: Any) -> JobReport:
                     lines.note("starting Ray")
                 elif progress.stage == "optimizing":
                     lines.note("building the vector index")
-                elif progress.stage == "indexing" and progress.stages and progress.sink:
+                elif progress.stages and progress.sink:
                     failed = f"{progress.left_out:,} left out" if progress.left_out else ""
                     lines.update("discover", plan.pending + plan.unchanged, None, "" if total is None else "all found")
                     lines.update("decode", progress.stages.decoded_frames, None, failed)

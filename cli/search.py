@@ -13,7 +13,7 @@ import typer
 
 from cli.console import errors, messages, output
 from cli.options import IndexOption, chosen, complete_layer, complete_organ, one_of, option, parse_where
-from model.errors import CbmirError, CheckpointError, SettingError
+from model.errors import CbmirError, SettingError
 
 if TYPE_CHECKING:
     from index.interface import Index
@@ -159,22 +159,11 @@ def _embed(
     device: str,
 ) -> tuple[list[tuple[Query, Path]], int]:
     """The queries that could be read, with their files, and the number of those that could not."""
+    from index.opening import resolve_model
     from index.query import QUERY_ERRORS, query_from_image
-    from model.checkpoint import read_metadata
-    from model.errors import ModelMismatchError
-
-    path = model or Path(description.model_path)
-    if model is None and not path.exists():
-        raise CheckpointError(f"the model that made {folder} is gone from {path}: name it with --model")
-    fingerprint = read_metadata(path).fingerprint
-    if fingerprint != description.model_fingerprint:
-        raise ModelMismatchError(
-            f"{path} (fingerprint {fingerprint[:8]}) did not make {folder}, which needs "
-            f"{description.model_fingerprint[:8]}, once at {description.model_path}: name that model"
-        )
     from model.embedder import Embedder
 
-    embedder = Embedder.load(path, device=device)
+    embedder = Embedder.load(resolve_model(folder, description, model), device=device)
     found: list[tuple[Query, Path]] = []
     for name, file in files:
         try:

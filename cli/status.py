@@ -85,8 +85,13 @@ def _contents(folder: Path) -> dict[str, Any]:
             "complete": statistics.complete,
             "bytes on disk": statistics.bytes_on_disk,
             "organs": opened.facet("organ"),
-            "modalities": opened.facet("modality"),
+            "modalities": _with_unknown(opened.facet("modality"), statistics.points),
         }
+
+
+def _with_unknown(counts: dict[str, int], points: int) -> dict[str, int]:
+    unknown = points - sum(counts.values())
+    return counts | ({"unknown": unknown} if unknown else {})
 
 
 def _print(values: dict[str, Any]) -> None:

@@ -8,7 +8,8 @@ from index.description_file import NAME, read_description, write_description
 from index.interface import Index
 from index.lock import IndexLock
 from index.schema import Description
-from model.errors import ModelMismatchError, NotAnIndexError, SettingError, VectorIndexError
+from model.checkpoint import read_metadata
+from model.errors import CheckpointError, ModelMismatchError, NotAnIndexError, SettingError, VectorIndexError
 
 
 def open_index(address: str | Path, *, purpose: str, wait: float = 5.0) -> Index:
@@ -68,6 +69,25 @@ def check_same(folder: Path, existing: Description, wanted: Description) -> None
             raise ModelMismatchError(
                 f"{folder} has {setting} {there}, not {asked}: leave it as it is, or use another index"
             )
+
+
+def resolve_model(folder: Path, description: Description, model: Path | None) -> Path:
+    """The model to use with an index: the given one, or the one that made it, where that still lies.
+
+    Raises:
+        CheckpointError: the model that made the index is gone, or the file is no model.
+        ModelMismatchError: the given model did not make the index.
+    """
+    path = model or Path(description.model_path)
+    if model is None and not path.exists():
+        raise CheckpointError(f"the model that made {folder} is gone from {path}: name it with --model")
+    fingerprint = read_metadata(path).fingerprint
+    if fingerprint != description.model_fingerprint:
+        raise ModelMismatchError(
+            f"{path} (fingerprint {fingerprint[:8]}) did not make {folder}, which needs "
+            f"{description.model_fingerprint[:8]}, once at {description.model_path}: use that model, or another index"
+        )
+    return path
 
 
 def index_folder(address: str | Path) -> Path:

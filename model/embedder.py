@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.checkpoint import Metadata, load_network
+from model.devices import to_device
 from model.errors import SettingError
 from model.network import LAYERS, OrganNetwork, scale
 
@@ -36,11 +37,7 @@ class Embedder:
     """
 
     def __init__(self, network: OrganNetwork, metadata: Metadata, *, device: str = "cpu") -> None:
-        try:
-            self._device = torch.device(device)
-            self._network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        except (RuntimeError, AssertionError) as error:
-            raise SettingError(f"device {device!r} cannot be used here: {error}") from error
+        self._network, self._device = to_device(network, device), torch.device(device)
         self.metadata = metadata
 
     @classmethod

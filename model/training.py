@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.checkpoint import Metadata, fingerprint, save_checkpoint
+from model.devices import to_device
 from model.errors import ImageError, TrainingInterrupted
 from model.loading import LabelledFrames, load_repository
 from model.measures import ClassificationMeasures, classification_measures
@@ -95,18 +96,17 @@ def train(
     Raises:
         RepositoryError: a class has no readable training image.
         TrainingInterrupted: the observer asked to stop; ``output`` and its training state are written.
-        SettingError: ``resume`` is asked with other data, recipe or seed.
+        SettingError: the device cannot be used, or ``resume`` is asked with other data, recipe or seed.
         CheckpointError: there is no training state to resume, or a file cannot be written.
     """
     observer = observer or Observer()
     classes = tuple(sorted({file.label for file in files}))
-    parts, left_out = load_repository(files, classes, workers=workers, progress=observer.loaded)
-    data = {"images": {split: len(part) for split, part in parts.items()}, "left_out": len(left_out)}
-
     torch.manual_seed(seed)
     network = OrganNetwork(len(classes))
     initialise(network, recipe.initialisation)
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # absent in stubs
+    network = to_device(network, device)
+    parts, left_out = load_repository(files, classes, workers=workers, progress=observer.loaded)
+    data = {"images": {split: len(part) for split, part in parts.items()}, "left_out": len(left_out)}
     state = TrainingState(network, recipe, classes, seed, data)
     if resume:
         state.load(output)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from model.errors import JobError, SettingError
 
-OBJECT_STORE_BYTES = 2**30
+OBJECT_STORE_BYTES = 2**28
 """Shared memory of a local Ray: frames wait in it between the stages, so it bounds the pipeline's memory."""
 
 

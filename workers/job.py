@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from index.interface import Index
 from index.opening import create_index, index_folder
-from index.schema import Description, Quantization
+from index.schema import Description
 from model.checkpoint import Metadata, read_metadata
 from model.errors import CbmirError, JobError, Reason
 from workers.discovery import resolve_root
 from workers.labels import label_reader
-from workers.ledger import FileKey, Ledger
+from workers.ledger import Ledger
 from workers.planning import PendingFile, Plan, plan_files, windows
 from workers.report import FileLeftOut, JobReport
+from workers.settings import JobObserver, JobSettings, Progress, Stage
 
 if TYPE_CHECKING:
     from workers.counters import StageCounts
@@ -28,68 +28,6 @@ PASSES = 2
 """Times that a window's files are sent through the pipeline; the second takes up what was lost with a worker."""
 
 PURPOSE = "cbmir index"
-
-Stage = Literal["starting", "indexing", "optimizing", "done"]
-
-
-@dataclass(frozen=True, slots=True)
-class JobSettings:
-    """What to index, and how; ``None`` lets the machine decide.
-
-    Attributes:
-        archives: folders and files.
-        model, index: paths.
-        layers: layers to store as named vectors.
-        quantization: of the copy that is searched first.
-        labels: ``folder`` (the first folder below an archive names the true class), or a CSV or Parquet manifest with
-            ``path`` and ``label``.
-        limit: index only so many files.
-        actors: least and most embedding actors; ``gpus`` of each; ``batch_size`` frames at once.
-        ray_address: cluster to join.
-        cpus: processors of a Ray started here.
-        file_seconds: time after which a file's decoder counts as hanging.
-        retry_left_out: try again what an earlier job left out.
-        prune: remove the points of files that are gone.
-        report: where to write the JSON report, beside the copy in the index folder.
-        debug: show what Ray says.
-    """
-
-    archives: tuple[Path, ...]
-    model: Path
-    index: Path
-    layers: tuple[str, ...] = ("fcl1",)
-    quantization: Quantization = "turbo4"
-    labels: str | None = None
-    limit: int | None = None
-    actors: tuple[int, int] | None = None
-    gpus: float | None = None
-    batch_size: int | None = None
-    ray_address: str | None = None
-    cpus: int | None = None
-    file_seconds: float = 120.0
-    retry_left_out: bool = False
-    prune: bool = False
-    report: Path | None = None
-    debug: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A job at one moment: its plan so far, the stages' counts, and files stored or left out."""
-
-    stage: Stage
-    plan: Plan
-    stages: StageCounts | None
-    sink: SinkCounts | None
-    left_out: int
-    vectors: int = 0
-
-
-class JobObserver:
-    """Told of a job's progress; does nothing unless overridden."""
-
-    def progress(self, progress: Progress) -> None:
-        """Something has moved."""
 
 
 def index_archive(settings: JobSettings, observer: JobObserver | None = None) -> JobReport:
@@ -335,6 +273,3 @@ def _last_line(error: BaseException) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-__all__ = ["FileKey", "JobObserver", "JobSettings", "Progress", "index_archive", "plan_job"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -70,11 +71,14 @@ class RepositorySource(Datasource):
 
 def build_dataset(source: RepositorySource, network: Network, resources: Resources, counters: Any) -> Dataset:
     """The lazy dataset: decode, then embed. The two stages are never fused, as their resources differ."""
-    frames = ray.data.read_datasource(
-        source,
-        override_num_blocks=len(source.shards),
-        ray_remote_args={"num_cpus": resources.decode_cpus, "max_retries": DECODE_RETRIES},
-    )
+    with warnings.catch_warnings():
+        # Deprecated until Ray 2.64 in favour of named parameters, of which there is none for retries yet.
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+        frames = ray.data.read_datasource(
+            source,
+            override_num_blocks=len(source.shards),
+            ray_remote_args={"num_cpus": resources.decode_cpus, "max_retries": DECODE_RETRIES},
+        )
     low, high = resources.actors
     return frames.map_batches(
         EmbeddingActor,

@@ -22,11 +22,13 @@ class _Line:
     done: int = 0
     total: int | None = None
     note: str = ""
+    first: int = 0
     started: float | None = None
 
     def rate(self) -> float:
+        """Items a second since the first update that had any; when those of that one were done is unknown."""
         elapsed = time.monotonic() - self.started if self.started is not None else 0.0
-        return self.done / elapsed if elapsed > 0 else 0.0
+        return (self.done - self.first) / elapsed if elapsed > 1 else 0.0
 
     def text(self) -> str:
         parts = [f"{self.done:,}" + (f"/{self.total:,}" if self.total is not None else "")]
@@ -60,10 +62,10 @@ class StageProgress:
         self._live = Progress(*columns, console=messages) if messages.is_terminal else None
 
     def update(self, name: str, done: int, total: int | None = None, note: str = "") -> None:
-        """Set a line; its rate counts from its first item on."""
+        """Set a line."""
         line = self._lines.setdefault(name, _Line(name))
         if line.started is None and done:
-            line.started = time.monotonic()
+            line.started, line.first = time.monotonic(), done
         line.done, line.total, line.note = done, total, note
         if self._live:
             if name not in self._ids:

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from index.interface import Index
+from index.opening import create_index
+from index.schema import Location, point_id
+from tests.index.conftest import describe
+from workers.ledger import FileKey, Ledger
+from workers.planning import PendingFile
+from workers.rows import FEATURE, embedded_schema
+from workers.sink import Sink, SinkCounts, drop_points
+
+SCHEMA = embedded_schema(("fcl1",), 4096)
+
+
+@dataclass
+class Store:
+    """An index, its ledger, and sinks over windows of named files."""
+
+    index: Index
+    ledger: Ledger
+    counts: SinkCounts = field(default_factory=SinkCounts)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def sink(self, *names: str, labels: dict[str, str] | None = None) -> Sink:
+        window = [PendingFile(FileKey(0, "d", n), f"/d/{n}", 1, 1, (labels or {}).get(n)) for n in names]
+
+        def left_out(file: PendingFile, reason: str, detail: str) -> None:
+            self.left_out[file.key.name] = f"{reason}: {detail}"
+
+        return Sink(self.index, self.ledger, window, left_out, self.counts)
+
+    def locations(self) -> dict[str, list[str]]:
+        """Paths by the identity's hash digit, of everything stored."""
+        return {str(point): [one.path for one in payload.locations] for point, payload in self.index.scroll()}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with create_index(tmp_path / "index", describe(), purpose="test") as index:
+        ledger = Ledger(tmp_path)
+        yield Store(index, ledger)
+        ledger.close()
+
+
+def row(
+    file: int, identity: str, *, frame: int = 1, of: int = 1, uid: str | None = None, organ: int = 0
+) -> dict[str, Any]:
+    feature = np.full(4096, (hash(identity) % 50) / 10, FEATURE)
+    return {
+        "file": file,
+        "frame": frame,
+        "of": of,
+        "identity": identity,
+        "sop_instance_uid": uid,
+        "organ": organ,
+        "organ_probability": 0.5,
+        "fcl1": feature.tobytes(),
+    }
+
+
+def bad(file: int) -> dict[str, Any]:
+    return {"file": file, "frame": 0, "of": 1, "reason": "corrupt or truncated", "detail": "half"}
+
+
+def table(*rows: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), SCHEMA)
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_a_bad_file_in_any_place_shifts_nothing(store: Store, place: int) -> None:
+    names = [f"file{n}" for n in range(5)]
+    rows = [bad(n) if n == place else row(n, f"picture{n}", organ=n % 3) for n in range(5)]
+    sink = store.sink(*names, labels={name: f"label of {name}" for name in names})
+    sink.take(table(*rows))
+    sink.commit()
+    assert store.left_out == {f"file{place}": "corrupt or truncated: half"}
+    stored = store.index.retrieve([point_id(f"picture{n}") for n in range(5)])
+    assert len(stored) == 4
+    for n in set(range(5)) - {place}:
+        payload = stored[point_id(f"picture{n}")]
+        assert payload.locations == (Location(0, f"d/file{n}"),)
+        assert payload.label == f"label of file{n}"
+        assert payload.organ == describe().classes[n % 3]
+    assert store.ledger.counts() == {"indexed": 4, "left out": 1}
+
+
+def test_frames_may_come_in_any_order_and_in_pieces(store: Store) -> None:
+    sink = store.sink("cine", "single")
+    sink.take(table(row(0, "frame3", frame=3, of=3), row(1, "single")))
+    sink.take(table(row(0, "frame1", frame=1, of=3)))
+    sink.commit()
+    assert store.ledger.counts() == {"indexed": 1}
+    assert sink.accounted == {1}
+    sink.take(table(row(0, "frame2", frame=2, of=3)))
+    sink.commit()
+    assert store.index.count() == 4
+    assert store.ledger.counts() == {"indexed": 2}
+    assert [payload.frame for payload in store.index.retrieve([point_id("frame2")]).values()] == [2]
+
+
+def test_a_frame_that_is_not_finite_leaves_its_file_out_whole(store: Store) -> None:
+    sink = store.sink("cine")
+    failed = row(0, "frame2", frame=2, of=3) | {"reason": "features not finite", "detail": "frame 2"}
+    sink.take(table(row(0, "frame1", frame=1, of=3), failed, row(0, "frame3", frame=3, of=3)))
+    sink.commit()
+    assert store.index.count() == 0
+    assert store.left_out == {"cine": "features not finite: frame 2"}
+
+
+def test_copies_are_one_point_whatever_their_order(tmp_path: Path) -> None:
+    results = set()
+    for number, order in enumerate(permutations(range(3))):
+        with create_index(tmp_path / f"index{number}", describe(), purpose="test") as index:
+            ledger = Ledger(tmp_path / f"index{number}")
+            store = Store(index, ledger)
+            sink = store.sink("b", "a", "c", labels={"a": "label of a", "b": "label of b"})
+            for file in order:
+                sink.take(table(row(file, "same")))
+                sink.commit()
+            [(_, payload)] = index.scroll()
+            results.add(payload)
+            assert store.counts.copies == 2
+            ledger.close()
+    [payload] = results
+    assert [location.path for location in payload.locations] == ["d/a", "d/b", "d/c"]
+    assert payload.label == "label of a"
+
+
+def test_repeated_uids_with_other_pixels_are_reported(store: Store) -> None:
+    sink = store.sink("a", "b", "c", "d")
+    sink.take(table(row(0, "one", uid="1.2"), row(1, "one", uid="1.2"), row(3, "three", uid="1.3")))
+    sink.commit()
+    assert store.counts.repeated_uids == set()
+    sink.take(table(row(2, "two", uid="1.2")))
+    sink.commit()
+    assert store.counts.repeated_uids == {"1.2"}
+    assert store.index.count() == 3
+
+
+def test_a_changed_files_old_points_go_and_shared_ones_stay(store: Store) -> None:
+    sink = store.sink("a", "b")
+    sink.take(table(row(0, "old", frame=1, of=2), row(0, "shared", frame=2, of=2), row(1, "shared")))
+    sink.commit()
+    assert store.index.count() == 2
+    changed = store.sink("a")
+    changed.take(table(row(0, "new")))
+    changed.commit()
+    assert store.locations() == {str(point_id("new")): ["d/a"], str(point_id("shared")): ["d/b"]}
+    broken = store.sink("a")
+    broken.take(table(bad(0)))
+    broken.commit()
+    assert store.locations() == {str(point_id("shared")): ["d/b"]}
+
+
+def test_a_writer_that_died_between_points_and_ledger_leaves_no_orphan(store: Store) -> None:
+    class Death(Exception):
+        """The process ends here."""
+
+    sink = store.sink("a")
+    sink.take(table(row(0, "first")))
+    store.index.flush = lambda: (_ for _ in ()).throw(Death())  # type: ignore[method-assign] # after the points, before the ledger
+    with pytest.raises(Death):
+        sink.commit()
+    del store.index.flush
+    assert store.index.count() == 1
+    assert store.ledger.counts() == {"writing": 1}
+    # Meanwhile the file was changed: the dead job's point must not stay.
+    again = store.sink("a")
+    again.take(table(row(0, "second")))
+    again.commit()
+    assert store.locations() == {str(point_id("second")): ["d/a"]}
+    assert store.ledger.counts() == {"indexed": 1}
+
+
+def test_dropping_a_file_twice_is_dropping_it_once(store: Store) -> None:
+    sink = store.sink("a")
+    sink.take(table(row(0, "one")))
+    sink.commit()
+    for _ in range(2):
+        drop_points(store.index, FileKey(0, "d", "a"), [point_id("one")])
+        assert store.index.count() == 0

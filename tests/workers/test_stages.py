@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from model.errors import JobError
+from model.preprocessing import to_input
+from model.reading import read_frames
+from workers.rows import FEATURE, FRAMES, frame_row, left_out_row, to_array
+from workers.stages import EmbeddingActor, decode_apart, decode_file
+
+
+class NoCounters:
+    """Stands where a job's counters are told of embedded frames."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    def __call__(self, *_: object) -> None:
+        pass
+
+
+def test_a_file_is_decoded_whole_or_left_out(archive: Path) -> None:
+    rows = decode_file(7, str(archive / "brain" / "brain-cine.dcm"), 60)
+    assert [(row["file"], row["frame"], row["of"]) for row in rows] == [(7, n, 4) for n in (1, 2, 3, 4)]
+    [broken] = decode_file(8, str(archive / "knee" / "knee-broken.dcm"), 60)
+    assert broken["file"] == 8
+    assert broken["reason"] == "corrupt or truncated"
+
+
+def test_frames_beyond_the_limit_are_refused(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.stages.MAX_FRAMES", 3)
+    [row] = decode_file(0, str(archive / "brain" / "brain-cine.dcm"), 60)
+    assert row["reason"] == "too large"
+
+
+def test_a_process_of_its_own_decodes_alike(archive: Path) -> None:
+    path = str(archive / "eye" / "eye-002.dcm")
+    assert decode_apart(0, path, 60) == decode_file(0, path, 60)
+
+
+def test_a_decoder_that_hangs_is_ended_and_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "hangs")  # whoever opens it waits for a writer that never comes
+    [row] = decode_apart(3, str(tmp_path / "hangs"), 1)
+    assert row["file"] == 3
+    assert row["reason"] == "decoder crashed"
+    assert "ran longer than 1 s" in row["detail"]
+
+
+def test_the_actor_embeds_frames_and_passes_on_what_was_left_out(archive: Path, model_path: Path) -> None:
+    from model.checkpoint import read_metadata
+    from model.embedder import Embedder
+
+    fingerprint = read_metadata(model_path).fingerprint
+    actor = EmbeddingActor(str(model_path), fingerprint, ("fcl1", "fcl2"), "cpu", 2, NoCounters())
+    frames = [next(read_frames(archive / organ / f"{organ}-001.dcm")) for organ in ("eye", "knee")]
+    inputs = [to_input(frame.pixels) for frame in frames]
+    from model.errors import Reason
+
+    rows = [
+        frame_row(0, frames[0], inputs[0]),
+        left_out_row(1, Reason.CORRUPT, "half"),
+        frame_row(2, frames[1], inputs[1]),
+    ]
+    result = actor(pa.Table.from_pylist(rows, FRAMES))
+    by_file = {row["file"]: row for row in result.to_pylist()}
+    assert by_file[1]["reason"] == Reason.CORRUPT.value
+    expected = Embedder.load(model_path).embed(np.stack(inputs), ("fcl1", "fcl2"))
+    for place, file in enumerate((0, 2)):
+        assert by_file[file]["identity"] == frames[place].identity
+        assert by_file[file]["organ"] == expected.probabilities[place].argmax()
+        stored = np.frombuffer(by_file[file]["fcl2"], FEATURE)
+        assert np.allclose(stored, expected.features["fcl2"][place], rtol=2e-3, atol=1e-3)
+    nothing = actor(pa.Table.from_pylist([left_out_row(5, Reason.EMPTY_FILE, "")], FRAMES))
+    assert nothing.num_rows == 1
+    assert to_array(result.filter(pa.compute.is_null(result["reason"]))["fcl1"], FEATURE, (4096,)).shape == (2, 4096)
+
+
+def test_features_that_are_not_finite_are_marked_at_their_own_row(archive: Path, model_path: Path) -> None:
+    from model.checkpoint import read_metadata
+
+    actor = EmbeddingActor(str(model_path), read_metadata(model_path).fingerprint, ("fcl1",), "cpu", 2, NoCounters())
+    embed = actor._embedder.embed
+
+    def broken(images: Any, layers: Any) -> Any:
+        embeddings = embed(images, layers)
+        embeddings.features["fcl1"][1, 100] = np.inf
+        return embeddings
+
+    actor._embedder.embed = broken  # type: ignore[method-assign,assignment] # a network that overflows
+    frame = next(read_frames(archive / "eye" / "eye-001.dcm"))
+    rows = [frame_row(number, frame, to_input(frame.pixels)) for number in range(3)]
+    result = actor(pa.Table.from_pylist(rows, FRAMES))
+    assert result["reason"].to_pylist() == [None, "features not finite", None]
+
+
+def test_a_replaced_model_is_refused(model_path: Path) -> None:
+    with pytest.raises(JobError, match="was replaced"):
+        EmbeddingActor(str(model_path), "0" * 32, ("fcl1",), "cpu", 1, NoCounters())

@@ -1,0 +1,76 @@
+"""What an indexing job is asked for, and what it tells while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from index.schema import Quantization
+from workers.planning import Plan
+
+if TYPE_CHECKING:
+    from workers.counters import StageCounts
+    from workers.sink import SinkCounts
+
+Stage = Literal["starting", "indexing", "optimizing", "done"]
+"""Ray starts; images are read, embedded and stored; the vector index is built; nothing more is to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """What to index, and how; ``None`` lets the machine decide.
+
+    Attributes:
+        archives: folders and files.
+        model, index: paths.
+        layers: layers to store as named vectors.
+        quantization: of the copy that is searched first.
+        labels: ``folder`` (the first folder below an archive names the true class), or a CSV or Parquet manifest with
+            ``path`` and ``label``.
+        limit: index only so many files.
+        actors: least and most embedding actors; ``gpus`` of each; ``batch_size`` frames at once.
+        ray_address: cluster to join.
+        cpus: processors of a Ray started here.
+        file_seconds: time after which a file's decoder counts as hanging.
+        retry_left_out: try again what an earlier job left out.
+        prune: remove the points of files that are gone.
+        report: where to write the JSON report, beside the copy in the index folder.
+        debug: show what Ray says.
+    """
+
+    archives: tuple[Path, ...]
+    model: Path
+    index: Path
+    layers: tuple[str, ...] = ("fcl1",)
+    quantization: Quantization = "turbo4"
+    labels: str | None = None
+    limit: int | None = None
+    actors: tuple[int, int] | None = None
+    gpus: float | None = None
+    batch_size: int | None = None
+    ray_address: str | None = None
+    cpus: int | None = None
+    file_seconds: float = 120.0
+    retry_left_out: bool = False
+    prune: bool = False
+    report: Path | None = None
+    debug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A job at one moment: its plan so far, the stages' counts, and files stored or left out."""
+
+    stage: Stage
+    plan: Plan
+    stages: StageCounts | None
+    sink: SinkCounts | None
+    left_out: int
+
+
+class JobObserver:
+    """Told of a job's progress; does nothing unless overridden."""
+
+    def progress(self, progress: Progress) -> None:
+        """Something has moved."""
