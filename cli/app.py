@@ -21,6 +21,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 all done · 1 error · 2 wrong usage · 3 done, but some files or queries were left out · "
     "130 interrupted. Every option can come from the environment: --index from CBMIR_INDEX, --model from CBMIR_MODEL…",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -29,7 +29,7 @@ BYTES_A_POINT = 1_500
 
 
 def index(
-    archives: Annotated[list[Path], typer.Argument(metavar="ARCHIVE...", help="Folders and files to index.")],
+    archives: Annotated[list[Path], typer.Argument(metavar="ARCHIVE", help="Folders and files to index.")],
     index: IndexOption,
     model: Annotated[
         Path | None,

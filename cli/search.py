@@ -31,7 +31,7 @@ _FORMATS = ("table", "json", "csv")
 def search(
     index: IndexOption,
     queries: Annotated[
-        list[str] | None, typer.Argument(metavar="[QUERY]...", help="Image files; - is standard input.")
+        list[str] | None, typer.Argument(metavar="QUERY", help="Image files; - is standard input.")
     ] = None,
     like: Annotated[
         list[str] | None,

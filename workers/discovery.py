@@ -44,29 +44,32 @@ def resolve_root(archive: str | Path) -> Path:
     return root
 
 
-def discover(root: Path, *, skip: frozenset[Path] = frozenset()) -> Iterator[FoundDirectory]:
-    """Walk a root directory by directory, depth first, in order of names; memory is bounded by one directory.
+def discover(root: Path, below: str = "", *, skip: frozenset[Path] = frozenset()) -> Iterator[FoundDirectory]:
+    """Walk a root, or what lies at ``below`` in it, depth first and in order of names.
 
-    A root that is a file stands for itself. Links to files are followed; links to directories are not, as they may lead
-    in circles. Hidden files are files like any other. Directories in ``skip`` are left out.
+    Memory is bounded by one directory. A file stands for itself; as a root it has no name. Links to files are followed;
+    links to directories are not, as they may lead in circles. Hidden files are files like any other. Directories in
+    ``skip`` are left out. A directory that cannot be read has itself, the empty name, among its ``unreadable``.
     """
-    if not root.is_dir():
-        status = root.stat()
-        yield FoundDirectory("", [FoundFile("", status.st_size, status.st_mtime_ns)], {})
+    start = root / below if below else root
+    if not start.is_dir():
+        status = start.stat()
+        directory, _, name = below.rpartition("/")
+        yield FoundDirectory(directory, [FoundFile(name, status.st_size, status.st_mtime_ns)], {})
         return
-    pending = [(str(root), "")]
+    pending = [(str(start), below)]
     while pending:
         absolute, relative = pending.pop()
         prefix = f"{relative}/" if relative else ""
         files: list[FoundFile] = []
         unreadable: dict[str, str] = {}
-        below: list[tuple[str, str]] = []
+        inner: list[tuple[str, str]] = []
         try:
             with os.scandir(absolute) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         if not skip or Path(entry.path) not in skip:
-                            below.append((entry.path, prefix + entry.name))
+                            inner.append((entry.path, prefix + entry.name))
                         continue
                     try:
                         status = entry.stat()
@@ -80,6 +83,6 @@ def discover(root: Path, *, skip: frozenset[Path] = frozenset()) -> Iterator[Fou
         except OSError as error:
             unreadable[""] = error.strerror or str(error)
         files.sort(key=lambda file: file.name)
-        below.sort(reverse=True)
-        pending.extend(below)
+        inner.sort(reverse=True)
+        pending.extend(inner)
         yield FoundDirectory(relative, files, unreadable)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from model.errors import CbmirError, JobError, Reason
 from workers.discovery import resolve_root
 from workers.labels import label_reader
 from workers.ledger import Ledger
-from workers.planning import PendingFile, Plan, plan_files, windows
+from workers.planning import PendingFile, Plan, Root, number_roots, plan_files, windows
 from workers.report import FileLeftOut, JobReport
 from workers.settings import JobObserver, JobSettings, Progress, Stage
 
@@ -66,7 +66,7 @@ def plan_job(settings: JobSettings) -> Plan:
     ledger = None
     if (folder / NAME).exists():
         known, ledger = read_description(folder).roots, Ledger(folder, read_only=True)
-    roots = _number_roots(known, [resolve_root(archive) for archive in settings.archives])[1]
+    roots = number_roots(known, [resolve_root(archive) for archive in settings.archives])[1]
     plan = Plan()
     for _ in _files(settings, roots, ledger, plan):
         pass
@@ -90,7 +90,7 @@ class _Job:
             ledger,
             observer,
         )
-        names, self.roots = _number_roots(index.description.roots, roots)
+        names, self.roots = number_roots(index.description.roots, roots)
         index.update_description(roots=names, model_path=str(settings.model.absolute()))
         self.plan = Plan()
         self.sink_counts: SinkCounts | None = None
@@ -237,9 +237,7 @@ class _Job:
         self.observer.progress(Progress(stage, self.plan, self.stage_counts, self.sink_counts, left_out))
 
 
-def _files(
-    settings: JobSettings, roots: list[tuple[int, Path]], ledger: Ledger | None, plan: Plan
-) -> Iterator[PendingFile]:
+def _files(settings: JobSettings, roots: list[Root], ledger: Ledger | None, plan: Plan) -> Iterator[PendingFile]:
     return plan_files(
         roots,
         ledger,
@@ -249,17 +247,6 @@ def _files(
         retry_left_out=settings.retry_left_out,
         skip=frozenset({index_folder(settings.index)}),
     )
-
-
-def _number_roots(known: Sequence[str], roots: Sequence[Path]) -> tuple[tuple[str, ...], list[tuple[int, Path]]]:
-    """Numbers of the roots: old ones keep theirs, new ones are added."""
-    names = list(known)
-    numbered = []
-    for root in dict.fromkeys(roots):
-        if str(root) not in names:
-            names.append(str(root))
-        numbered.append((names.index(str(root)), root))
-    return tuple(names), numbered
 
 
 def _chain(first: PendingFile, rest: Iterator[PendingFile]) -> Iterator[PendingFile]:

@@ -17,6 +17,9 @@ NAME = "ledger.sqlite"
 State = Literal["writing", "indexed", "left out"]
 """Of a file: its points may be partly there; they are all there; it was left out."""
 
+Known = tuple[int, int, State, str | None]
+"""Size, time of change in nanoseconds, state and label of a file."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     root INTEGER NOT NULL, directory TEXT NOT NULL, name TEXT NOT NULL,
@@ -83,8 +86,8 @@ class Ledger:
                 self._connection.execute("PRAGMA synchronous = NORMAL")
                 self._connection.executescript(_SCHEMA)
 
-    def directory(self, root: int, directory: str) -> dict[str, tuple[int, int, State, str | None]]:
-        """Size, time, state and label by name, of the files known in one directory."""
+    def directory(self, root: int, directory: str) -> dict[str, Known]:
+        """The files known in one directory, by name."""
         query = "SELECT name, size, mtime_ns, state, label FROM files WHERE root = ? AND directory = ?"
         with self._errors():
             return {row[0]: row[1:] for row in self._connection.execute(query, (root, directory))}

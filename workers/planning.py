@@ -9,8 +9,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workers.discovery import discover
-from workers.ledger import FileKey, Ledger
+from workers.discovery import FoundFile, discover
+from workers.ledger import FileKey, Known, Ledger
 
 WINDOW_FILES = 200_000
 """Most files in one window: about 100 MB of paths and bookkeeping."""
@@ -20,6 +20,36 @@ WINDOW_SECONDS = 10.0
 
 Labels = Callable[[Path, str], str | None]
 """Root and path below it → the known true class, or ``None``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What to walk: a root of the index by its number, and the part ``below`` it that was asked for (empty: all)."""
+
+    number: int
+    path: Path
+    below: str = ""
+
+    def covers(self, directory: str) -> bool:
+        """Whether the walk would come to a directory of the root, if it is there."""
+        return not self.below or directory == self.below or directory.startswith(f"{self.below}/")
+
+
+def number_roots(known: Sequence[str], archives: Sequence[Path]) -> tuple[tuple[str, ...], list[Root]]:
+    """All roots of an index, old ones under their old numbers, and what to walk for these archives.
+
+    An archive inside a root that is known already is a part of it, and not indexed a second time as one of its own.
+    """
+    names = list(known)
+    roots = []
+    for archive in dict.fromkeys(archives):
+        outer = next((name for name in names if archive.is_relative_to(name)), None)
+        if outer is None:
+            outer = str(archive)
+            names.append(outer)
+        below = archive.relative_to(outer).as_posix()
+        roots.append(Root(names.index(outer), Path(outer), "" if below == "." else below))
+    return tuple(names), roots
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +91,7 @@ class Plan:
 
 
 def plan_files(
-    roots: Sequence[tuple[int, Path]],
+    roots: Sequence[Root],
     ledger: Ledger | None,
     plan: Plan,
     *,
@@ -75,11 +105,14 @@ def plan_files(
     A file is unchanged if its size and time are those of the ledger and its label is not another one. Without a ledger
     everything is new.
     """
-    for number, root in roots:
-        visited: set[str] = set()
-        for directory in discover(root, skip=skip):
+    for part in roots:
+        number, root = part.number, part.path
+        whole_directories = (root / part.below).is_dir()
+        seen: set[str] = set()
+        blind: list[Root] = []
+        for directory in discover(root, part.below, skip=skip):
             known = ledger.directory(number, directory.path) if ledger else {}
-            visited.add(directory.path)
+            seen.add(directory.path)
             prefix = f"{directory.path}/" if directory.path else ""
             for name, why in directory.unreadable.items():
                 plan.unreadable[str(root / (prefix + name))] = why
@@ -87,15 +120,11 @@ def plan_files(
             for file in directory.files:
                 relative = prefix + file.name
                 before = known.pop(file.name, None)
-                label = labels(root, relative) if labels else None
-                if before is not None:
-                    size, mtime_ns, state, old_label = before
-                    label = label if labels else old_label
-                    same = (size, mtime_ns, old_label) == (file.size, file.mtime_ns, label)
-                    if same and (state == "indexed" or (state == "left out" and not retry_left_out)):
-                        plan.unchanged += 1
-                        plan.left_out_before += state == "left out"
-                        continue
+                label = labels(root, relative) if labels else before[3] if before else None
+                if before and _is_same(file, label, before, retry_left_out):
+                    plan.unchanged += 1
+                    plan.left_out_before += before[2] == "left out"
+                    continue
                 if limit is not None and plan.pending >= limit:
                     return
                 plan.changed += before is not None
@@ -103,11 +132,22 @@ def plan_files(
                 plan.bytes_pending += file.size
                 absolute = f"{root}/{relative}" if relative else str(root)
                 yield PendingFile(FileKey(number, directory.path, file.name), absolute, file.size, file.mtime_ns, label)
-            plan.gone.extend(FileKey(number, directory.path, name) for name in known)
-        if ledger:
-            for vanished in ledger.directories(number) - visited:
-                plan.gone.extend(FileKey(number, vanished, name) for name in ledger.directory(number, vanished))
+            if "" in directory.unreadable:
+                blind.append(Root(number, root, directory.path))
+            elif whole_directories:
+                plan.gone.extend(FileKey(number, directory.path, name) for name in known)
+        if ledger and whole_directories:
+            for vanished in ledger.directories(number) - seen:
+                # What lies behind a directory that cannot be read now may still be there.
+                if part.covers(vanished) and not any(one.covers(vanished) for one in blind):
+                    plan.gone.extend(FileKey(number, vanished, name) for name in ledger.directory(number, vanished))
     plan.finished = True
+
+
+def _is_same(file: FoundFile, label: str | None, before: Known, retry_left_out: bool) -> bool:
+    size, mtime_ns, state, old_label = before
+    done = state == "indexed" or (state == "left out" and not retry_left_out)
+    return done and (size, mtime_ns, old_label) == (file.size, file.mtime_ns, label)
 
 
 def windows(files: Iterator[PendingFile]) -> Generator[list[PendingFile], None, None]:

@@ -8,7 +8,7 @@ import pytest
 
 from workers.labels import label_reader
 from workers.ledger import FileRecord, Ledger, State
-from workers.planning import PendingFile, Plan, plan_files, windows
+from workers.planning import PendingFile, Plan, Root, number_roots, plan_files, windows
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def walk(folder: Path, ledger: Ledger, **settings: object) -> tuple[list[PendingFile], Plan]:
     plan = Plan()
-    files = list(plan_files([(0, folder)], ledger, plan, **settings))  # type: ignore[arg-type] # its own settings
+    files = list(plan_files([Root(0, folder)], ledger, plan, **settings))  # type: ignore[arg-type] # its own settings
     return files, plan
 
 
@@ -125,3 +125,37 @@ def test_a_consumer_that_stops_early_ends_the_walk(
     consumer = windows(iter(walk(folder, ledger)[0]))
     next(consumer)
     consumer.close()  # hangs if the thread does not end
+
+
+def test_a_part_of_a_known_archive_is_no_second_archive(folder: Path, ledger: Ledger) -> None:
+    names, roots = number_roots((), [folder])
+    assert (names, roots) == ((str(folder),), [Root(0, folder)])
+    enter(ledger, walk(folder, ledger)[0])
+    names, roots = number_roots(names, [folder / "liver", folder / "brain" / "1", folder.parent])
+    assert names == (str(folder), str(folder.parent))
+    assert roots == [Root(0, folder, "liver"), Root(0, folder, "brain/1"), Root(1, folder.parent)]
+    (folder / "liver" / "1").unlink()
+    (folder / "top").unlink()
+    plan = Plan()
+    assert list(plan_files(roots[:2], ledger, plan)) == []
+    assert plan.unchanged == 2
+    assert [key.path for key in plan.gone] == ["liver/1"]  # and not what lies outside the parts
+
+
+def test_what_lies_behind_an_unreadable_directory_is_not_gone(
+    folder: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "liver" / "deep").mkdir()
+    (folder / "liver" / "deep" / "4").write_text("")
+    enter(ledger, walk(folder, ledger)[0])
+    scandir = os.scandir
+
+    def denied(path: str) -> object:
+        if path.endswith("liver"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", denied)
+    plan = walk(folder, ledger)[1]
+    assert plan.gone == []
+    assert plan.unreadable == {str(folder / "liver"): "Permission denied"}
