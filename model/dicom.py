@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from pydicom import dcmread
+from pydicom.config import IGNORE, settings
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import (
@@ -24,12 +27,10 @@ from model.frames import Frame, GreyImage, Header
 
 # What matters of its warnings becomes an error here, with the file's name; the rest would only clutter a terminal.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+settings.reading_validation_mode = IGNORE
 
 MAX_FRAME_PIXELS = 2**28
 """Rows × columns above which a frame is left out: 16,384 × 16,384, far beyond any clinical detector."""
-
-WHOLE_FILE_LIMIT = 2**25
-"""Bytes up to which a file is read at once; larger ones are read frame by frame."""
 
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
@@ -42,8 +43,10 @@ _NO_PICTURES = {
 }
 
 
-def read_dicom(path: Path) -> Iterator[Frame]:
+def read_dicom(path: Path, content: bytes | None) -> Iterator[Frame]:
     """Yield the frames of one DICOM file in order, at most one decoded frame in memory at a time.
+
+    ``content`` is the whole file; without it the pixels are read from ``path`` frame by frame.
 
     Raises:
         ImageError: the file has no pixel data, is no picture of a patient, is too large, is damaged, or is
@@ -51,8 +54,8 @@ def read_dicom(path: Path) -> Iterator[Frame]:
     """
     count, frames = 0, 0
     try:
-        ds = _read_dataset(path)
-        frames, header = _check(path, ds), _header(ds)
+        ds = _read_dataset(path, content)
+        frames, header = _check(path, ds, unread=content is None), _header(ds)
         for values in iter_pixels(ds if _has_pixels(ds) else path):
             pixels = to_grey(values, ds, count)
             count += 1
@@ -68,10 +71,9 @@ def read_dicom(path: Path) -> Iterator[Frame]:
         raise ImageError(path, Reason.CORRUPT, f"{count} of {frames} frames could be decoded")
 
 
-def _read_dataset(path: Path) -> Dataset:
-    large = path.stat().st_size > WHOLE_FILE_LIMIT
-    ds = dcmread(path, force=True, stop_before_pixels=large)
-    if large and ds.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+def _read_dataset(path: Path, content: bytes | None) -> Dataset:
+    ds = dcmread(BytesIO(content), force=True) if content else dcmread(path, force=True, stop_before_pixels=True)
+    if not content and ds.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         ds = dcmread(path, force=True)  # an inflated stream has no file offsets to read frames from
     if len(ds) == 0:
         raise ImageError(path, Reason.CORRUPT, "the file starts like DICOM but holds no data elements")
@@ -90,14 +92,13 @@ def _assumed_syntax(ds: Dataset) -> UID:
     return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
-def _check(path: Path, ds: Dataset) -> int:
+def _check(path: Path, ds: Dataset, *, unread: bool) -> int:
     """Return the number of frames, or raise for an object that is no picture or that is absurdly large."""
     sop_class = UID(str(ds.get("SOPClassUID", "")))
     if kind := _NO_PICTURES.get(sop_class):
         raise ImageError(path, Reason.NOT_A_PICTURE, f"{kind} object")
     rows, columns = ds.get("Rows"), ds.get("Columns")
-    unread = path.stat().st_size > WHOLE_FILE_LIMIT and rows
-    if not unread and not _has_pixels(ds):
+    if not (unread and rows) and not _has_pixels(ds):  # unread pixels are still on disk, so no element tells of them
         kind = sop_class.name if sop_class else f"modality {ds.get('Modality', 'unknown')}"
         raise ImageError(path, Reason.NO_PIXEL_DATA, f"{kind} object")
     if not rows or not columns:
@@ -120,7 +121,7 @@ def _reason(error: Exception) -> Reason:
 
 
 def _identity(header: Header, frame: int, pixels: GreyImage) -> str:
-    digest = hashlib.blake2b(pixels.tobytes(), digest_size=16, person=b"cbmir-frame")
+    digest = hashlib.sha256(np.ascontiguousarray(pixels).data)  # in hardware on most processors
     digest.update(repr(pixels.shape).encode())
     return f"dicom/{header.sop_instance_uid or ''}/{frame}/{digest.hexdigest()}"
 

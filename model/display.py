@@ -39,14 +39,14 @@ def to_grey(values: Values, ds: Dataset, frame: int) -> GreyImage:
         values = apply_color_lut(values, ds)
     if values.ndim == 3:
         return _luma(values)
-    lut = _frame_attributes(ds, frame)
+    attributes = _frame_attributes(ds, frame)
     padding = _padding_mask(values, ds)
-    display = _voi(apply_modality_lut(values, lut), lut, padding)
+    display = _voi(apply_modality_lut(values, attributes), attributes, padding)
     if photometric == "MONOCHROME1":
         display = 1.0 - display
     if padding is not None:
         display[padding] = 0.0
-    return np.asarray(np.rint(display * 255.0), dtype=np.uint8)
+    return np.asarray(display * np.float32(255.0) + np.float32(0.5), dtype=np.uint8)
 
 
 def scale_to_range(values: Values, valid: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
@@ -54,15 +54,16 @@ def scale_to_range(values: Values, valid: NDArray[np.bool_] | None = None) -> ND
 
     Values outside ``valid``, and those that are not finite, do not count for the range; constant input gives zeros.
     """
-    numbers = values.astype(np.float32)
-    counted = np.isfinite(numbers) if valid is None else valid & np.isfinite(numbers)
-    if not counted.any():
-        return np.zeros_like(numbers)
-    low, high = float(numbers[counted].min()), float(numbers[counted].max())
-    span = high - low
-    if span <= 0:
-        return np.zeros_like(numbers)
-    return np.asarray(np.nan_to_num(np.clip((numbers - low) / span, 0.0, 1.0), nan=0.0), dtype=np.float32)
+    counted = values if valid is None else values[valid]
+    if values.dtype.kind == "f":
+        counted = counted[np.isfinite(counted)]
+    low, high = (float(counted.min()), float(counted.max())) if counted.size else (0.0, 0.0)
+    if high <= low:
+        return np.zeros(values.shape, np.float32)
+    scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(1.0 / (high - low))
+    if values.dtype.kind == "f":
+        np.nan_to_num(scaled, copy=False, nan=0.0)
+    return np.clip(scaled, 0.0, 1.0, out=scaled)
 
 
 def _luma(rgb: Values) -> GreyImage:
@@ -73,8 +74,19 @@ def _luma(rgb: Values) -> GreyImage:
     return np.asarray(Image.fromarray(colour, "RGB").convert("L"))
 
 
+_SPECIAL = (
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "ModalityLUTSequence",
+    "VOILUTSequence",
+)
+
+
 def _frame_attributes(ds: Dataset, frame: int) -> Dataset:
-    """The modality and VOI attributes that hold for one frame in one flat dataset; empty ones are absent from it."""
+    """The modality and VOI attributes that hold for one frame, in one dataset; empty ones are absent from it."""
+    rescale = [ds[name].is_empty for name in ("RescaleSlope", "RescaleIntercept") if name in ds]
+    if not any(rescale) and not any(name in ds for name in _SPECIAL):
+        return ds  # as it is, in most files
     shared = ds.get("SharedFunctionalGroupsSequence") or [Dataset()]
     per_frame = ds.get("PerFrameFunctionalGroupsSequence") or []
     macros = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -23,30 +24,37 @@ Image.MAX_IMAGE_PIXELS = None  # our own limit stands in its place and gives a r
 _HIGH_DEPTH_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
 
-def read_picture(path: Path) -> Iterator[Frame]:
+def read_picture(path: Path, content: bytes | None) -> Iterator[Frame]:
     """Yield the pages of a picture file in order; the orientation of EXIF is applied.
 
     8-bit pictures are taken as they are, colour as luma (ITU-R 601); deeper ones, which carry no window, are scaled
-    from their least to their greatest value.
+    from their least to their greatest value. ``content`` is the whole file; without it ``path`` is read.
 
     Raises:
         ImageError: the file cannot be decoded, or is too large.
     """
     try:
-        content = hashlib.blake2b(path.read_bytes(), digest_size=16, person=b"cbmir-file").hexdigest()
-        with Image.open(path, formats=FORMATS) as picture:
+        identity = _digest(path, content)
+        with Image.open(BytesIO(content) if content else path, formats=FORMATS) as picture:
             pages = int(getattr(picture, "n_frames", 1))
             for number, page in enumerate(ImageSequence.Iterator(picture), 1):
                 if page.width * page.height > MAX_PICTURE_PIXELS:
                     size = f"{page.width} × {page.height} pixels, limit {MAX_PICTURE_PIXELS:,}"
                     raise ImageError(path, Reason.TOO_LARGE, size)
-                yield Frame(_grey(page), number, pages, f"file/{content}/{number}", Header())
+                yield Frame(_grey(page), number, pages, f"file/{identity}/{number}", Header())
     except ImageError:
         raise
     except UnidentifiedImageError as error:
         raise ImageError(path, Reason.CORRUPT, "the picture's header cannot be parsed") from error
     except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, struct.error, zlib.error and more
         raise ImageError(path, Reason.CORRUPT, str(error) or type(error).__name__) from error
+
+
+def _digest(path: Path, content: bytes | None) -> str:
+    if content:
+        return hashlib.sha256(content).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _grey(page: Image.Image) -> GreyImage:

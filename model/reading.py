@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from model.errors import ImageError, Reason
 from model.frames import Frame
+
+WHOLE_FILE_LIMIT = 2**25
+"""Bytes up to which a file is read at once; of larger ones a frame at a time is in memory."""
+
+_START = 132
+"""Bytes by which a format is told: the preamble and prefix of DICOM."""
 
 _PICTURE_SIGNATURES = (
     b"\xff\xd8\xff",  # JPEG
@@ -43,19 +50,21 @@ def read_frames(path: str | Path) -> Iterator[Frame]:
 def _frames(path: Path) -> Iterator[Frame]:
     try:
         with path.open("rb") as file:
-            start = file.read(132)
+            large = os.fstat(file.fileno()).st_size > WHOLE_FILE_LIMIT
+            content = file.read(_START if large else -1)
     except OSError as error:
         raise ImageError(path, Reason.UNREADABLE, error.strerror or str(error)) from error
-    if not start:
+    if not content:
         raise ImageError(path, Reason.EMPTY_FILE, "the file has no content")
-    if _is_dicom(start):
+    whole = None if large else content
+    if _is_dicom(content[:_START]):
         from model.dicom import read_dicom  # pydicom takes 0.3 s to import
 
-        yield from read_dicom(path)
-    elif start.startswith(_PICTURE_SIGNATURES):
+        yield from read_dicom(path, whole)
+    elif content.startswith(_PICTURE_SIGNATURES):
         from model.pictures import read_picture
 
-        yield from read_picture(path)
+        yield from read_picture(path, whole)
     else:
         raise ImageError(path, Reason.NOT_AN_IMAGE, "neither DICOM, TIFF, PNG, JPEG nor BMP by its content")
 

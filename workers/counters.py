@@ -30,7 +30,7 @@ class Counters:
         return self._attempts[shard]
 
     def decoded(self, frames: int, left_out: int, seconds: float) -> None:
-        """A file was decoded, or left out."""
+        """A shard was decoded: its frames, the files of it that were left out, and the time."""
         old = self._counts
         self._counts = replace(
             old,

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PASSES = 2
 """Times that a window's files are sent through the pipeline; the second takes up what was lost with a worker."""
 
+LOOK_SECONDS = 0.5
+
 PURPOSE = "cbmir index"
 
 
@@ -93,6 +95,7 @@ class _Job:
         names, self.roots = number_roots(index.description.roots, roots)
         index.update_description(roots=names, model_path=str(settings.model.absolute()))
         self.plan = Plan()
+        self._looked_at = 0.0
         self.sink_counts: SinkCounts | None = None
         self.stage_counts: StageCounts | None = None
         self.report = JobReport(
@@ -163,6 +166,8 @@ class _Job:
     def _index_window(self, window: list[PendingFile], shard: int, network: Any, resources: Any, counters: Any) -> int:
         """Send a window through the pipeline until every file of it is accounted for; return the next shard number."""
         import ray
+        from ray.data.exceptions import ExecutionTimeoutError, SystemException
+        from ray.exceptions import RayError
 
         from workers.pipeline import RepositorySource, run_pipeline
         from workers.sink import Sink
@@ -174,15 +179,15 @@ class _Job:
             try:
                 for table in run_pipeline(source, network, resources, counters, debug=self.settings.debug):
                     sink.take(table)
-                    self.stage_counts = ray.get(counters.counts.remote())
-                    self._notify("indexing")
-            except ray.exceptions.RayError as error:
+                    self._look(counters)
+            except (RayError, SystemException, ExecutionTimeoutError) as error:
                 if attempt + 1 == PASSES:
                     raise JobError(
                         f"Ray gave the job up: {_last_line(error)}: see --debug, then run it again"
                     ) from error
             finally:
                 sink.commit()
+                self.stage_counts = ray.get(counters.counts.remote())
             shard += len(source.shards)
             window = [file for number, file in enumerate(window) if number not in sink.accounted]
             if not window:
@@ -190,6 +195,15 @@ class _Job:
         for file in window:
             self._leave_out(file, Reason.CRASHED.value, "its worker was lost twice; run the same command again")
         return shard
+
+    def _look(self, counters: Any) -> None:
+        """Tell the observer how far the stages are, twice a second at most."""
+        import ray
+
+        if time.monotonic() - self._looked_at > LOOK_SECONDS:
+            self.stage_counts = ray.get(counters.counts.remote())
+            self._looked_at = time.monotonic()
+            self._notify("indexing")
 
     def _leave_out(self, file: PendingFile, reason: str, detail: str) -> None:
         self.report.left_out.append(FileLeftOut(file.absolute, reason, detail))

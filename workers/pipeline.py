@@ -21,7 +21,7 @@ from workers.planning import PendingFile
 from workers.rows import FRAMES
 from workers.stages import EmbeddingActor, Shard, decode_shard
 
-SHARD_FILES = 64
+SHARD_FILES = 256
 """Files that one task decodes: 64 ms of uncompressed 256 × 256 images, 3 MB of network input."""
 
 DECODE_RETRIES = 3
@@ -105,7 +105,10 @@ def run_pipeline(
     context = DataContext.get_current()
     context.enable_progress_bars = debug
     context.print_on_execution_start = debug
+    context.memory_usage_poll_interval_s = (
+        None  # reading every worker's memory map, for statistics, costs processor time
+    )
     if not debug:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
     dataset = build_dataset(source, network, resources, counters)
-    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from model.errors import ImageError, JobError, Reason
 from model.preprocessing import INPUT, to_input
 from model.reading import read_frames
-from workers.rows import FEATURE, FRAMES, embedded_schema, frame_row, left_out_row, to_array, to_binary
+from workers.rows import FEATURE, embedded_schema, frame_row, left_out_row, to_array, to_binary, to_table
 
-ROWS_A_BLOCK = 128
+ROWS_A_BLOCK = 256
 """Most rows in one block of decoded frames: 6 MB."""
 
 SPAWN_SECONDS = 60.0
@@ -54,19 +54,24 @@ def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
     import ray
 
     attempt = ray.get(counters.begin.remote(shard.number))
+    decode = decode_file if attempt == 1 else decode_apart
     rows: list[dict[str, Any]] = []
-    for number, path in shard.files:
-        started = time.perf_counter()
-        decode = decode_file if attempt == 1 else decode_apart
-        file_rows = decode(number, path, shard.file_seconds)
-        left_out = sum(1 for row in file_rows if row.get("reason"))
-        counters.decoded.remote(len(file_rows) - left_out, left_out, time.perf_counter() - started)
-        rows += file_rows
-        while len(rows) >= ROWS_A_BLOCK:
-            yield pa.Table.from_pylist(rows[:ROWS_A_BLOCK], FRAMES)
-            rows = rows[ROWS_A_BLOCK:]
+    frames, left_out, started = 0, 0, time.perf_counter()
+    try:
+        for number, path in shard.files:
+            file_rows = decode(number, path, shard.file_seconds)
+            failed = "reason" in file_rows[0]
+            frames, left_out = frames + (0 if failed else len(file_rows)), left_out + failed
+            rows += file_rows
+            while len(rows) >= ROWS_A_BLOCK:
+                _deadline.cancel()  # what follows is not the decoder's time
+                yield to_table(rows[:ROWS_A_BLOCK])
+                rows = rows[ROWS_A_BLOCK:]
+    finally:
+        _deadline.cancel()
     if rows:
-        yield pa.Table.from_pylist(rows, FRAMES)
+        yield to_table(rows)
+    counters.decoded.remote(frames, left_out, time.perf_counter() - started)
 
 
 class EmbeddingActor:
@@ -133,11 +138,37 @@ def _without_non_finite(embedded: pa.Table, finite: Any) -> pa.Table:
     return pa.Table.from_pylist(rows, embedded.schema)
 
 
+class _Deadline:
+    """Ends this process if it is not set anew in time.
+
+    A decoder that hangs in C, perhaps holding the interpreter's lock, can only be ended with its process. Setting the
+    timer starts a thread, so it is set at most once a second, and runs out up to a second early.
+    """
+
+    def __init__(self) -> None:
+        self._set_at = 0.0
+
+    def set(self, seconds: float) -> None:
+        now = time.monotonic()
+        if now - self._set_at > 1.0:
+            faulthandler.dump_traceback_later(seconds, exit=True)
+            self._set_at = now
+
+    def cancel(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        self._set_at = 0.0
+
+
+_deadline = _Deadline()
+
+
 def decode_file(number: int, path: str, seconds: float) -> list[dict[str, Any]]:
-    """All rows of one file, or the one row that says why it was left out: never a part of a file."""
+    """All rows of one file, or the one row that says why it was left out: never a part of a file.
+
+    The caller cancels the deadline, ``seconds`` from now, after which this process is ended.
+    """
     rows: list[dict[str, Any]] = []
-    # A decoder that hangs in C, perhaps holding the interpreter's lock, can only be ended with its process.
-    faulthandler.dump_traceback_later(seconds, exit=True)
+    _deadline.set(seconds)
     try:
         for frame in read_frames(path):
             if frame.of > MAX_FRAMES:
@@ -147,8 +178,6 @@ def decode_file(number: int, path: str, seconds: float) -> list[dict[str, Any]]:
         return [left_out_row(number, error.reason, error.detail)]
     except (MemoryError, OSError) as error:
         return [left_out_row(number, Reason.UNREADABLE, str(error) or type(error).__name__)]
-    finally:
-        faulthandler.cancel_dump_traceback_later()
     return rows
 
 
@@ -175,4 +204,6 @@ def decode_apart(number: int, path: str, seconds: float) -> list[dict[str, Any]]
 
 
 def _send_rows(sender: Connection, number: int, path: str, seconds: float) -> None:
-    sender.send(decode_file(number, path, seconds))
+    rows = decode_file(number, path, seconds)
+    _deadline.cancel()
+    sender.send(rows)

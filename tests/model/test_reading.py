@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -79,8 +80,13 @@ def test_large_files_are_read_frame_by_frame(tmp_path: Path, monkeypatch: pytest
     path = tmp_path / "cine"
     phantoms.dicom(pictures, "brain", "cine").save_as(path, enforce_file_format=True)
     at_once = list(read_frames(path))
-    monkeypatch.setattr("model.dicom.WHOLE_FILE_LIMIT", 100)
+    monkeypatch.setattr("model.reading.WHOLE_FILE_LIMIT", 100)
     one_by_one = list(read_frames(path))
+    pages = tmp_path / "page.png"
+    Image.new("L", (300, 300), 9).save(pages)
+    assert [frame.identity for frame in read_frames(pages)] == [
+        f"file/{hashlib.sha256(pages.read_bytes()).hexdigest()}/1"
+    ]
     assert [frame.identity for frame in one_by_one] == [frame.identity for frame in at_once]
     assert one_by_one[0].header == at_once[0].header
 

@@ -18,9 +18,11 @@ def test_something_is_left_to_decode_and_stages_differ(cpus: int, actors: int | 
     assert resources.actor_threads >= 1
 
 
-def test_two_cores_are_both_given_to_the_network() -> None:
+def test_every_core_gets_an_actor_and_many_cores_share_eight() -> None:
     resources = share_resources(2, 0, actors=None, actor_gpus=None, batch_size=None)
-    assert (resources.actors, resources.actor_threads, resources.device) == ((1, 1), 2, "cpu")
+    assert (resources.actors, resources.actor_threads, resources.device) == ((2, 2), 1, "cpu")
+    resources = share_resources(64, 0, actors=None, actor_gpus=None, batch_size=None)
+    assert (resources.actors, resources.actor_threads) == ((8, 8), 8)
 
 
 def test_gpus_are_taken_and_never_more_than_there_are() -> None:
