@@ -6,11 +6,11 @@ import sys
 from typing import Annotated
 
 import typer
-from click.exceptions import Abort, ClickException, Exit
+from typer.exceptions import Abort, Exit, TyperException
 
 from cli import index, search, status, train
 from cli.console import errors
-from model.errors import CbmirError
+from model.errors import CbmirError, Interrupted
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -53,18 +53,20 @@ def run(arguments: list[str]) -> int:
         code = app(arguments, standalone_mode=False, prog_name="cbmir")
         return code if isinstance(code, int) else 0
     except Exit as exit_:
+        if exit_.exit_code == EXIT_INTERRUPTED:  # Typer's own answer to Ctrl-C
+            errors.show("interrupted")
         return exit_.exit_code
-    except ClickException as error:
-        error.show()
+    except TyperException as error:
+        errors.show(f"{error.format_message()} (see --help)")
         return error.exit_code
     except (KeyboardInterrupt, Abort):
-        errors.show("interrupted; everything stored is kept: the same command goes on where it stopped")
+        errors.show("interrupted")
         return EXIT_INTERRUPTED
     except CbmirError as error:
         if errors.debug:
             raise
         errors.show(str(error))
-        return EXIT_ERROR
+        return EXIT_INTERRUPTED if isinstance(error, Interrupted) else EXIT_ERROR
     except Exception as error:
         if errors.debug:
             raise

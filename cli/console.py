@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from rich.console import Console
@@ -32,20 +33,30 @@ errors = _Errors()
 
 
 @contextmanager
-def native_errors_to(log: Path) -> Iterator[None]:
-    """Send what libraries in C++ write to standard error into ``log``; Python's own goes where it always goes.
+def noise_aside(library: str) -> Iterator[None]:
+    """Keep off the terminal what a library prints, and what its C++ writes to standard error.
 
-    Ray's core writes lines between the progress lines that are of no use to a user.
+    Ray's core writes lines between the progress lines, and on standard output, that are of no use to a user; our own
+    messages go where they always go. If an error is raised, what was written is kept in a file that is named.
     """
     sys.stderr.flush()
     python_errors = sys.stderr
     terminal = os.dup(2)
-    with log.open("ab") as file, os.fdopen(os.dup(terminal), "w", buffering=1) as stream:
-        os.dup2(file.fileno(), 2)
-        sys.stderr = stream
+    kept = False
+    with tempfile.NamedTemporaryFile("w", prefix="cbmir-", suffix=".log", buffering=1, delete=False) as log:
+        os.dup2(log.fileno(), 2)
         try:
-            yield
+            with os.fdopen(os.dup(terminal), "w", buffering=1) as stream, redirect_stdout(log):
+                sys.stderr = stream
+                yield
+        except Exception:
+            kept = Path(log.name).stat().st_size > 0
+            raise
         finally:
             sys.stderr = python_errors
             os.dup2(terminal, 2)
             os.close(terminal)
+            if kept:
+                messages.print(f"{library} wrote to {log.name}", soft_wrap=True)
+            else:
+                Path(log.name).unlink()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import errors, messages, native_errors_to, output
+from cli.console import errors, messages, noise_aside, output
 from cli.options import IndexOption, chosen, complete_layer, one_of, option, parse_range
 from model.errors import SettingError
 
@@ -141,9 +141,7 @@ def _run(settings: JobSettings, index_archive: Any) -> JobReport:
     from cli.rendering.progress import StageProgress
     from workers.settings import JobObserver, Progress
 
-    log = settings.index / "ray.log"
-    settings.index.mkdir(parents=True, exist_ok=True)
-    with nullcontext() if settings.debug else native_errors_to(log), StageProgress() as lines:
+    with nullcontext() if settings.debug else noise_aside("Ray"), StageProgress() as lines:
 
         class Lines(JobObserver):
             def progress(self, progress: Progress) -> None:

@@ -207,7 +207,7 @@ def _answers(
 
 def _show(pairs: list[tuple[Answer, Path | None]], roots: tuple[str, ...], format: str) -> None:  # noqa: A002
     from cli.rendering.records import answers_csv, answers_json
-    from cli.rendering.tables import answer_table
+    from cli.rendering.tables import answer_table, answer_title
 
     answers = [answer for answer, _ in pairs]
     if format == "json":
@@ -218,6 +218,7 @@ def _show(pairs: list[tuple[Answer, Path | None]], roots: tuple[str, ...], forma
         for number, answer in enumerate(answers):
             if number:
                 output.print()
+            output.print(answer_title(answer), soft_wrap=True)
             output.print(answer_table(answer, roots))
             if not answer.hits:
                 messages.print("nothing in the index matches: widen --organ or --where, or give --no-class-prediction")

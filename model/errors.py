@@ -7,14 +7,16 @@
     ├── ImageError                   one file cannot be read as a picture (path, reason, detail)
     ├── RepositoryError              a labelled repository cannot be trained on
     ├── CheckpointError              a file is no checkpoint of this program, or of another version
-    │   └── TrainingInterrupted      Ctrl-C during training, after what was learned was written
     ├── VectorIndexError             an index cannot be opened, read or written
     │   ├── NotAnIndexError          the address holds no index
     │   ├── IndexLockedError         another process holds the index
     │   ├── ModelMismatchError       the index was made by another model, or stores other layers
     │   ├── NonFiniteFeaturesError   a vector holds NaN or infinity
     │   └── DiskFullError            too little space is left to write safely
-    └── JobError                     an indexing job cannot start or go on
+    ├── JobError                     an indexing job cannot start or go on
+    └── Interrupted                  Ctrl-C, after what was done was made safe
+        ├── TrainingInterrupted
+        └── JobInterrupted
 
 Every message is one sentence for the person at the terminal: it names the file or setting and what to do.
 All of them survive pickling, so that a Ray worker can raise them in the driver.
@@ -76,10 +78,6 @@ class CheckpointError(CbmirError):
     """A file is no checkpoint of this program, is damaged, or comes from another version."""
 
 
-class TrainingInterrupted(CheckpointError):
-    """Training was stopped by Ctrl-C; what was learned is on disk."""
-
-
 class VectorIndexError(CbmirError):
     """An index cannot be opened, read or written."""
 
@@ -106,3 +104,15 @@ class DiskFullError(VectorIndexError):
 
 class JobError(CbmirError):
     """An indexing job cannot start or go on."""
+
+
+class Interrupted(CbmirError):
+    """The user stopped what was going on; what was done is safe."""
+
+
+class TrainingInterrupted(Interrupted):
+    """Training was stopped; what was learned is on disk."""
+
+
+class JobInterrupted(Interrupted):
+    """An indexing job was stopped; everything stored is kept, and the report is written."""

@@ -12,7 +12,7 @@ from index.interface import Index
 from index.opening import create_index, index_folder
 from index.schema import Description
 from model.checkpoint import Metadata, read_metadata
-from model.errors import CbmirError, JobError, Reason
+from model.errors import CbmirError, JobError, JobInterrupted, Reason
 from workers.discovery import resolve_root
 from workers.labels import label_reader
 from workers.ledger import Ledger
@@ -39,7 +39,7 @@ def index_archive(settings: JobSettings, observer: JobObserver | None = None) ->
         JobError: an archive does not exist, or Ray cannot be started.
         CheckpointError: the model cannot be read.
         VectorIndexError: the index cannot be made, opened or written, or another model made it.
-        KeyboardInterrupt: the job was interrupted; everything stored is kept, and the report is written.
+        JobInterrupted: by Ctrl-C; everything stored is kept, and the report is written.
     """
     roots = [resolve_root(archive) for archive in settings.archives]
     metadata = read_metadata(settings.model)
@@ -115,9 +115,11 @@ class _Job:
             self._prune()
             self._optimize()
             self.report.outcome = "complete"
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             self.report.outcome = "interrupted"
-            raise
+            raise JobInterrupted(
+                f"the job was stopped; {self.report.index} keeps everything stored: the same command goes on"
+            ) from error
         except CbmirError as error:
             self.report.error = str(error)
             raise
@@ -174,7 +176,13 @@ class _Job:
 
         assert self.sink_counts is not None
         for attempt in range(PASSES):
-            source = RepositorySource(window, shard, self.settings.file_seconds, counters)
+            source = RepositorySource(
+                window,
+                shard,
+                actors=resources.actors[1],
+                file_seconds=self.settings.file_seconds,
+                counters=counters,
+            )
             sink = Sink(self.index, self.ledger, window, self._leave_out, self.sink_counts)
             try:
                 for table in run_pipeline(source, network, resources, counters, debug=self.settings.debug):

@@ -166,7 +166,7 @@ class Sink:
         for point in points:
             other = payloads.get(point.id)
             payload = point.payload if other is None else _merge_payloads(point.payload, other)
-            self._counts.copies += len(payload.locations) > 1 and point.payload.locations[0] != payload.locations[0]
+            self._counts.copies += other is not None and len(payload.locations) > 1
             payloads[point.id] = payload
             merged[point.id] = replace(point, payload=payload)
         return list(merged.values())

@@ -25,9 +25,9 @@ def is_wrong(answer: Answer, hit: Hit) -> bool:
 
 
 def answer_table(answer: Answer, roots: tuple[str, ...]) -> Table:
-    """One answer: a row a hit, wrong-class hits in red, the query's prediction above."""
+    """One answer: a row a hit, wrong-class hits in red."""
     labelled = any(hit.payload.label for hit in answer.hits)
-    table = Table(title=answer_title(answer), title_justify="left", title_style="", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("rank", justify="right")
     table.add_column("distance", justify="right", no_wrap=True)
     table.add_column("organ", no_wrap=True)

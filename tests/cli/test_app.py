@@ -57,6 +57,7 @@ def test_errors_are_one_sentence_and_debug_shows_more(
     with pytest.raises(NotAnIndexError):
         cbmir("--debug", "status", "--index", tmp_path / "absent")
     assert cbmir("status", "--no-such-option") == 2
+    assert "No such option: --no-such-option" in capsys.readouterr().err
     assert cbmir("search") == 2
 
 

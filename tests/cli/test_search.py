@@ -66,15 +66,19 @@ def test_the_class_decides_where_is_searched(
 ) -> None:
     query = archive / "chest" / "chest-001.dcm"
 
-    def organs(*arguments: object) -> tuple[str, set[str]]:
+    def found(*arguments: object) -> dict[str, Any]:
         assert cbmir("search", query, "--index", index, "--top", 50, "--format", "json", *arguments) == 0
-        [found] = answer(capsys)
-        return found["organ"], {hit["organ"] for hit in found["hits"]}
+        return answer(capsys)[0]
 
-    predicted, within = organs()
-    assert within <= {predicted}
-    assert organs("--organ", "knee", "--organ", "eye")[1] <= {"knee", "eye"}
-    assert len(organs("--no-class-prediction")[1]) > 1
+    within = found()
+    assert within["searched_organs"] == [within["organ"]]
+    assert {hit["organ"] for hit in within["hits"]} == {within["organ"]}
+    named = found("--organ", "knee", "--organ", "eye")
+    assert named["searched_organs"] == ["knee", "eye"]
+    assert {hit["organ"] for hit in named["hits"]} <= {"knee", "eye"}
+    everywhere = found("--no-class-prediction")
+    assert everywhere["searched_organs"] == []
+    assert len(everywhere["hits"]) == 27
 
 
 def test_several_queries_standard_input_and_stored_pictures(program: Path, archive: Path, index: Path) -> None:

@@ -143,7 +143,7 @@ def larger_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("larger")
     for organ in phantoms.ORGANS:
         (folder / organ).mkdir()
-        for number in range(100):
+        for number in range(70):
             ds = phantoms.dicom([phantoms.draw(organ, number, 48)], organ, number)
             ds.save_as(folder / organ / f"{number}.dcm", enforce_file_format=True)
     return folder
@@ -160,7 +160,7 @@ def test_a_killed_job_ends_with_the_points_of_an_undisturbed_one(
         wait_until_some_files_are_done(index, process)
         os.killpg(process.pid, signal.SIGKILL)
     done = files_done(index)
-    assert 0 < done < 600
+    assert 0 < done < 420
     assert subprocess.run(list(map(str, command)), check=False, capture_output=True).returncode == 0
     assert contents(index).keys() == contents(undisturbed).keys()
     assert {k: v[0].locations for k, v in contents(index).items()} == {
@@ -198,7 +198,7 @@ def test_ctrl_c_keeps_what_is_stored_and_says_so(
         process.send_signal(signal.SIGINT)
         _, text = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "the same command goes on where it stopped" in text
+    assert "the same command goes on" in " ".join(text.split())
     assert "Traceback" not in text
     assert json.loads((index / "reports" / "job-000001.json").read_text())["outcome"] == "interrupted"
     assert len(contents(index)) >= files_done(index) > 0

@@ -27,14 +27,17 @@ def pending(*paths: Path) -> list[PendingFile]:
     return [PendingFile(FileKey(0, "", path.name), str(path), 1, 1, None) for path in paths]
 
 
+def source(files: list[PendingFile], counters: Any, *, seconds: float = 60) -> RepositorySource:
+    return RepositorySource(files, 0, actors=2, file_seconds=seconds, counters=counters)
+
+
 def network(model_path: Path) -> Network:
     return Network(str(model_path), read_metadata(model_path).fingerprint, ("fcl1",))
 
 
 def test_stages_are_not_fused(archive: Path, model_path: Path, counters: Any) -> None:
     files = pending(*sorted(archive.rglob("*.dcm")))
-    dataset = build_dataset(RepositorySource(files, 0, 60, counters), network(model_path), RESOURCES, counters)
-    dataset = dataset.materialize()
+    dataset = build_dataset(source(files, counters), network(model_path), RESOURCES, counters).materialize()
     stages = [line for line in dataset.stats().splitlines() if line.startswith("Operator")]
     assert len(stages) == 2
     assert "ReadRepository" in stages[0]
@@ -43,9 +46,9 @@ def test_stages_are_not_fused(archive: Path, model_path: Path, counters: Any) ->
 
 
 def test_shards_hold_every_file_once(archive: Path) -> None:
-    files = pending(*[archive / str(number) for number in range(SHARD_FILES * 2 + 1)])
-    shards = RepositorySource(files, 5, 60, None).shards
-    assert [shard.number for shard in shards] == [5, 6, 7]
+    files = pending(*[archive / str(number) for number in range(SHARD_FILES * 8 + 1)])
+    shards = RepositorySource(files, 5, actors=2, file_seconds=60, counters=None).shards
+    assert [shard.number for shard in shards] == list(range(5, 14))
     assert [number for shard in shards for number, _ in shard.files] == list(range(len(files)))
 
 
@@ -55,10 +58,9 @@ def test_every_file_comes_out_once(archive: Path, model_path: Path, counters: An
 
     files = pending(*sorted(archive.rglob("*.dcm")))
     resources = share_resources(2, 0, actors=(1, actors), actor_gpus=None, batch_size=5)
-    source = RepositorySource(files, 0, 60, counters)
     rows = [
         row
-        for t in run_pipeline(source, network(model_path), resources, counters, debug=False)
+        for t in run_pipeline(source(files, counters), network(model_path), resources, counters, debug=False)
         for row in t.to_pylist()
     ]
     assert {row["file"] for row in rows} == set(range(len(files)))
@@ -73,8 +75,7 @@ def test_a_file_that_hangs_its_decoder_costs_only_itself(archive: Path, model_pa
     if not hanging.exists():
         os.mkfifo(hanging)
     files = pending(archive / "eye" / "eye-000.dcm", hanging, archive / "eye" / "eye-001.dcm")
-    source = RepositorySource(files, 0, 2, counters)
-    tables = run_pipeline(source, network(model_path), RESOURCES, counters, debug=False)
+    tables = run_pipeline(source(files, counters, seconds=2), network(model_path), RESOURCES, counters, debug=False)
     rows = {row["file"]: row for table in tables for row in table.to_pylist()}
     assert (rows[0]["reason"], rows[2]["reason"]) == (None, None)
     assert rows[1]["reason"] == "decoder crashed"
