@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -38,8 +39,6 @@ class EdgeIndex(Index):
     def __init__(self, folder: Path, lock: IndexLock) -> None:
         self._folder, self._lock = folder, lock
         self.description = read_description(folder)
-        with _engine_errors(folder):
-            self._shard = self._open_shard()
 
     def upsert(self, points: Sequence[Point]) -> None:
         for point in points:
@@ -136,13 +135,18 @@ class EdgeIndex(Index):
 
     def close(self) -> None:
         try:
-            with _engine_errors(self._folder):
-                self._shard.close()
+            if "_shard" in self.__dict__:
+                with _engine_errors(self._folder):
+                    self._shard.close()
         finally:
             self._lock.release()
 
-    def _open_shard(self) -> qdrant.EdgeShard:
-        """Load the shard; make it if it is not there, or if its making was cut off before the first point."""
+    @cached_property
+    def _shard(self) -> qdrant.EdgeShard:
+        """The shard, loaded when it is first needed: a job with nothing to do need not wait for it.
+
+        It is made if it is not there, or if its making was cut off before the first point.
+        """
         path = self._folder / "shard"
         if (path / "edge_config.json").exists():
             shard = qdrant.EdgeShard.load(str(path))

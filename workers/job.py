@@ -96,6 +96,7 @@ class _Job:
         index.update_description(roots=names, model_path=str(settings.model.absolute()))
         self.plan = Plan()
         self._looked_at = 0.0
+        self._complete_before = False
         self.sink_counts: SinkCounts | None = None
         self.stage_counts: StageCounts | None = None
         self.report = JobReport(
@@ -108,6 +109,8 @@ class _Job:
 
     def run(self) -> JobReport:
         started = time.perf_counter()
+        last = self.ledger.last_job()
+        self._complete_before = last is not None and last.outcome == "complete"
         number = self.ledger.start_job(self.report.started)
         try:
             self._index_windows(_files(self.settings, self.roots, self.ledger, self.plan))
@@ -213,6 +216,10 @@ class _Job:
             self._looked_at = time.monotonic()
             self._notify("indexing")
 
+    @property
+    def _changed(self) -> bool:
+        return self.plan.pending > 0 or self.report.files_pruned > 0
+
     def _leave_out(self, file: PendingFile, reason: str, detail: str) -> None:
         self.report.left_out.append(FileLeftOut(file.absolute, reason, detail))
 
@@ -232,6 +239,8 @@ class _Job:
         self.report.files_pruned = len(self.plan.gone)
 
     def _optimize(self) -> None:
+        if not self._changed and self._complete_before:
+            return  # what an undisturbed job left, without asking the engine, which would have to be loaded
         if self.index.statistics().complete and not self.report.files_pruned:
             return
         started = time.perf_counter()

@@ -62,7 +62,8 @@ def test_damaged_and_future_descriptions_are_named(tmp_path: Path) -> None:
 
 
 def test_a_creation_cut_off_before_the_first_point_is_finished(tmp_path: Path) -> None:
-    create_index(tmp_path / "index", describe(), purpose="test").close()
+    with create_index(tmp_path / "index", describe(), purpose="test") as index:
+        assert index.count() == 0
     (tmp_path / "index" / "shard" / "edge_config.json").unlink()
     with create_index(tmp_path / "index", describe(), purpose="test") as index:
         index.upsert(make_points(3))
