@@ -76,7 +76,8 @@ def search(
 
     No Ray is started. Exit code 3: some of several queries could not be answered.
     """
-    from index.opening import index_folder
+    from index.description_file import read_description
+    from index.opening import index_folder, open_index
 
     if not queries and not like:
         raise SettingError("there is nothing to search for: give an image file, - for standard input, or --like UID")
@@ -84,33 +85,19 @@ def search(
         raise SettingError("--organ and --no-class-prediction exclude each other: give one of them")
     chosen("--format", format, _FORMATS)
     folder = index_folder(index)
-    description = _description(folder)
+    description = read_description(folder)
     options = _options(description, top, layer, organ, no_class_prediction, where, exclude_same, group_by, exact)
 
     with ExitStack() as stack:
         files = [_input_file(query, stack) for query in queries or ()]
         found, failed = _embed(files, folder, description, model, options.layer, frame, device) if files else ([], 0)
-        opened = _open(folder)
-        with opened:
+        with open_index(folder, purpose="cbmir search") as opened:
             pairs, missing = _answers(opened, found, like or (), options, frame, label)
-        roots = opened.description.roots
-        _show(pairs, roots, format)
+        _show(pairs, description.roots, format)
         if sheet or thumbnails:
-            _show_pictures(pairs, roots, sheet, thumbnails)
+            _show_pictures(pairs, description.roots, sheet, thumbnails)
     if failed + missing:
         raise typer.Exit(EXIT_SOME_FAILED if pairs else 1)
-
-
-def _description(folder: Path) -> Description:
-    from index.description_file import read_description
-
-    return read_description(folder)
-
-
-def _open(folder: Path) -> Index:
-    from index.opening import open_index
-
-    return open_index(folder, purpose="cbmir search")
 
 
 def _options(

@@ -41,9 +41,10 @@ def main(folder: Path) -> None:
     cbmir("status --index index")
     console.rule("retrieval measures")
     measure(Path("repository"), Path("index"))
-    query = next(file.path for file in held_out(Path("repository")) if file.label == "eye").relative_to(Path.cwd())
-    cbmir(f"search {query} --index index --top 5")
-    cbmir(f"search {query} --index index --top 11 --no-class-prediction --sheet sheet.png --thumbnails")
+    queries = {file.label: file.path.relative_to(Path.cwd()) for file in held_out(Path("repository"))}
+    cbmir(f"search {queries['eye']} --index index --top 5")
+    both = f"{queries['breast']} {queries['chest']}"
+    cbmir(f"search {both} --index index --top 5 --no-class-prediction --sheet sheet.png --thumbnails")
     console.rule()
     console.print(
         f"{time.monotonic() - started:.0f} s after the install. The result sheet is [bold]{folder}/sheet.png[/]."

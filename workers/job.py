@@ -85,13 +85,8 @@ class _Job:
         roots: list[Path],
         observer: JobObserver,
     ) -> None:
-        self.settings, self.metadata, self.index, self.ledger, self.observer = (
-            settings,
-            metadata,
-            index,
-            ledger,
-            observer,
-        )
+        self.settings, self.metadata = settings, metadata
+        self.index, self.ledger, self.observer = index, ledger, observer
         names, self.roots = number_roots(index.description.roots, roots)
         index.update_description(roots=names, model_path=str(settings.model.absolute()))
         self.plan = Plan()

@@ -55,7 +55,7 @@ def run(images: int, model: Path | None, archive: Path | None, work: Path) -> No
     table = Table("figure", "value", "baseline", "ratio", "goal", box=None, pad_edge=False)
     for figure in figures:
         table.add_row(*figure.cells())
-    console.print(table)
+    Console(highlight=False, width=150).print(table)
 
 
 if __name__ == "__main__":

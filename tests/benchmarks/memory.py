@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 
-SECONDS = 0.5
+SECONDS = 4.0
+"""Time between samples: one reads the page tables of every process, which costs them time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def _rollup(process: int) -> Iterator[tuple[str, int]]:
 
 
 class Sampler(threading.Thread):
-    """Samples twice a second until stopped."""
+    """Samples every few seconds until stopped."""
 
     def __init__(self, process: int) -> None:
         super().__init__(daemon=True)

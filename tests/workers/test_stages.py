@@ -81,7 +81,10 @@ def test_the_actor_embeds_frames_and_passes_on_what_was_left_out(archive: Path, 
     assert to_array(result.filter(pa.compute.is_null(result["reason"]))["fcl1"], FEATURE, (4096,)).shape == (2, 4096)
 
 
-def test_features_that_are_not_finite_are_marked_at_their_own_row(archive: Path, model_path: Path) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])  # the last is infinite as float16
+def test_features_that_are_not_finite_are_marked_at_their_own_row(
+    archive: Path, model_path: Path, value: float
+) -> None:
     from model.checkpoint import read_metadata
 
     actor = EmbeddingActor(str(model_path), read_metadata(model_path).fingerprint, ("fcl1",), "cpu", 2, NoCounters())
@@ -89,7 +92,7 @@ def test_features_that_are_not_finite_are_marked_at_their_own_row(archive: Path,
 
     def broken(images: Any, layers: Any) -> Any:
         embeddings = embed(images, layers)
-        embeddings.features["fcl1"][1, 100] = np.inf
+        embeddings.features["fcl1"][1, 100] = value
         return embeddings
 
     actor._embedder.embed = broken  # type: ignore[method-assign,assignment] # a network that overflows
