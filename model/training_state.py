@@ -93,10 +93,14 @@ class TrainingState:
         self._best_score = tuple(values["best_score"])
         self.network.load_state_dict(_part(tensors, "network."))
         self.best = _part(tensors, "best.")
+        parameters = self.optimizer.param_groups[0]["params"]
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _part(tensors, "optimizer.").items():
-            parameter, _, moment = name.partition(".")
-            moments.setdefault(int(parameter), {})[moment] = tensor
+            number, _, moment = name.partition(".")
+            # The fused optimizer walks weights and moments side by side, so they must lie alike in memory.
+            like = parameters[int(number)]
+            laid = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+            moments.setdefault(int(number), {})[moment] = laid
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
 
     def discard(self, output: Path) -> None:
