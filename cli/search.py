@@ -61,7 +61,9 @@ def search(
         str, option("--group-by", help="Only the best hit of each series or study.", autocompletion=one_of(*_GROUPS))
     ] = "none",
     exact: Annotated[bool, option("--exact", help="Compare with every vector.")] = False,
-    frame: Annotated[int | None, option("--frame", help="Frame of a multi-frame query [1].", min=1)] = None,
+    frame: Annotated[
+        int | None, option("--frame", help="Frame of the query [1; the middle one of --like].", min=1)
+    ] = None,
     label: Annotated[str | None, option("--label", help="The query's true class, to mark wrong hits.")] = None,
     format: Annotated[  # noqa: A002 (the option's name)
         str, option("--format", help="table, json or csv.", autocompletion=one_of(*_FORMATS))

@@ -35,6 +35,8 @@ def status(
     values = _description(folder, description) | _ledger(folder)
     try:
         values |= _contents(folder)
+        if values["last job"] and values["last job"]["outcome"] == "running":
+            values["last job"]["outcome"] = "killed"  # nobody holds the index
     except IndexLockedError as error:
         values["in use"] = str(error)
     if format == "json":

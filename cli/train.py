@@ -55,6 +55,7 @@ def train(
     import os
 
     import torch
+    from rich.markup import escape
 
     from cli.rendering.progress import StageProgress
     from cli.rendering.tables import measures_table
@@ -77,7 +78,7 @@ def train(
             observer=_observer(progress, stopping),
         )
     for error in result.left_out:
-        messages.print(f"[yellow]left out:[/] {error}", soft_wrap=True, markup=True)
+        messages.print(f"[yellow]left out:[/] {escape(str(error))}", soft_wrap=True)
     if result.measures:
         output.print(measures_table(result.measures))
         output.print(

@@ -48,4 +48,5 @@ def write_description(folder: Path, description: Description) -> None:
             os.fsync(file.fileno())
         partial.replace(folder / NAME)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise VectorIndexError(f"{folder / NAME} cannot be written: {error.strerror or error}") from error

@@ -36,9 +36,15 @@ _SCROLL = 1024
 class EdgeIndex(Index):
     """See :class:`index.interface.Index`. Made by :func:`index.opening.open_index` and ``create_index``."""
 
-    def __init__(self, folder: Path, lock: IndexLock) -> None:
+    def __init__(self, folder: Path, lock: IndexLock, *, create: bool) -> None:
         self._folder, self._lock = folder, lock
         self.description = read_description(folder)
+        self._path = folder / "shard"
+        if not has_shard(folder):
+            if not create or self._path.exists():
+                raise VectorIndexError(f"{folder} has lost its shard: restore it, or delete the folder and index anew")
+            with _engine_errors(folder):
+                self._make_shard()
 
     def upsert(self, points: Sequence[Point]) -> None:
         for point in points:
@@ -143,22 +149,21 @@ class EdgeIndex(Index):
 
     @cached_property
     def _shard(self) -> qdrant.EdgeShard:
-        """The shard, loaded when it is first needed: a job with nothing to do need not wait for it.
+        """The shard, loaded when it is first needed: a job with nothing to do need not wait for it."""
+        return qdrant.EdgeShard.load(str(self._path))
 
-        It is made if it is not there, or if its making was cut off before the first point.
-        """
-        path = self._folder / "shard"
-        if (path / "edge_config.json").exists():
-            shard = qdrant.EdgeShard.load(str(path))
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-            path.mkdir()
-            shard = qdrant.EdgeShard.create(str(path), _config(self.description))
+    def _make_shard(self) -> None:
+        """Make the shard beside its place and move it there whole: a half-made one is never taken for a lost one."""
+        partial = self._folder / "shard.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        shard = qdrant.EdgeShard.create(str(partial), _config(self.description))
         # Before the points: a graph that was built without them loses recall under a filter.
-        for keyword in set(KEYWORDS) - set(shard.info().payload_schema):
+        for keyword in KEYWORDS:
             operation = qdrant.UpdateOperation.create_field_index(keyword, qdrant.PayloadSchemaType.Keyword)
             shard.update(operation)
-        return shard
+        shard.close()
+        partial.rename(self._path)
 
     def _require_space(self, needed: int) -> None:
         free = shutil.disk_usage(self._folder).free
@@ -168,6 +173,11 @@ class EdgeIndex(Index):
                 f"only {free / 2**20:,.0f} MB are free under {self._folder}, {required / 2**20:,.0f} MB are needed: "
                 "make room and run the same command again; everything stored so far is kept"
             )
+
+
+def has_shard(folder: Path) -> bool:
+    """Whether the engine's files are in an index folder."""
+    return (folder / "shard" / "edge_config.json").exists()
 
 
 def _config(description: Description) -> qdrant.EdgeConfig:

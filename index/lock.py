@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from model.errors import IndexLockedError
+from model.errors import IndexLockedError, VectorIndexError
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,15 @@ class IndexLock:
             raise IndexLockedError(
                 f"{self._folder} is in use by {holder or 'another process'}: wait until it has ended, or stop it"
             ) from error
+        except OSError as error:
+            raise VectorIndexError(f"{self._folder} cannot be locked: {error.strerror or error}") from error
         now = datetime.now(UTC).isoformat(timespec="seconds")
         values = asdict(Holder(self._purpose, os.getpid(), socket.gethostname(), now))
-        (self._folder / "holder.json").write_text(json.dumps(values))
+        try:
+            (self._folder / "holder.json").write_text(json.dumps(values))
+        except OSError as error:
+            self._lock.release()
+            raise VectorIndexError(f"{self._folder} cannot be written: {error.strerror or error}") from error
 
     def holder(self) -> Holder | None:
         """The process that holds the lock now, or held it last; ``None`` if that is unknown."""

@@ -27,7 +27,7 @@ def open_index(address: str | Path, *, purpose: str, wait: float = 5.0) -> Index
     """
     folder = index_folder(address)
     read_description(folder)
-    return _open(folder, purpose, wait)
+    return _open(folder, purpose, wait, create=False)
 
 
 def create_index(address: str | Path, description: Description, *, purpose: str, wait: float = 0.0) -> Index:
@@ -49,7 +49,13 @@ def create_index(address: str | Path, description: Description, *, purpose: str,
             write_description(folder, description)
     except OSError as error:
         raise VectorIndexError(f"an index cannot be made in {folder}: {error.strerror or error}") from error
-    return _open(folder, purpose, wait)
+    index = _open(folder, purpose, wait, create=True)
+    try:
+        check_same(folder, index.description, description)  # another process may have made it before we had the lock
+    except ModelMismatchError:
+        index.close()
+        raise
+    return index
 
 
 def check_same(folder: Path, existing: Description, wanted: Description) -> None:
@@ -101,13 +107,13 @@ def index_folder(address: str | Path) -> Path:
     return Path(address).absolute()
 
 
-def _open(folder: Path, purpose: str, wait: float) -> Index:
+def _open(folder: Path, purpose: str, wait: float, *, create: bool) -> Index:
     from index.edge import EdgeIndex
 
     lock = IndexLock(folder, purpose)
     lock.acquire(wait)
     try:
-        return EdgeIndex(folder, lock)
+        return EdgeIndex(folder, lock, create=create)
     except BaseException:
         lock.release()
         raise

@@ -56,12 +56,15 @@ def read_dicom(path: Path, content: bytes | None) -> Iterator[Frame]:
     try:
         ds = _read_dataset(path, content)
         frames, header = _check(path, ds, unread=content is None), _header(ds)
-        for values in iter_pixels(ds if _has_pixels(ds) else path):
+        source = ds if _has_pixels(ds) else path
+        for values in iter_pixels(source, transfer_syntax_uid=ds.file_meta.TransferSyntaxUID):
             pixels = to_grey(values, ds, count)
             count += 1
             yield Frame(pixels, count, frames, _identity(header, count, pixels), header)
     except ImageError:
         raise
+    except MemoryError as error:
+        raise ImageError(path, Reason.UNREADABLE, "there is too little memory to decode it") from error
     except NotImplementedError as error:
         raise ImageError(path, Reason.UNSUPPORTED, _one_line(error)) from error
     except Exception as error:  # parsers of damaged headers, and every decoder plug-in, raise whatever they like
@@ -117,6 +120,8 @@ def _one_line(error: Exception) -> str:
 
 
 def _reason(error: Exception) -> Reason:
+    if isinstance(error, OSError) and error.errno is not None:  # the file system's own, not a decoder's
+        return Reason.UNREADABLE
     return Reason.UNSUPPORTED if isinstance(error, RuntimeError) and "plugins" in str(error) else Reason.CORRUPT
 
 

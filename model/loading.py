@@ -82,7 +82,7 @@ def load_repository(
             else:
                 assert file.split is not None
                 for frame in frames:
-                    stores[file.split].write(frame.tobytes())
+                    _write(stores[file.split], frame)
                     labels[file.split].append(classes.index(file.label))
             if progress:
                 progress(number, len(files))
@@ -91,6 +91,14 @@ def load_repository(
         cause = f"; the first error: {errors[0]}" if errors else ""
         raise RepositoryError(f"no training image of class {classes[min(missing)]!r} could be read{cause}")
     return parts, errors
+
+
+def _write(store: IO[bytes], frame: NDArray[np.uint8]) -> None:
+    try:
+        store.write(frame.tobytes())
+    except OSError as error:
+        folder = tempfile.gettempdir()
+        raise RepositoryError(f"decoded images cannot be kept in {folder}: {error.strerror}: set TMPDIR") from error
 
 
 def _map(store: IO[bytes], labels: list[int]) -> LabelledFrames:

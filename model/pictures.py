@@ -21,6 +21,9 @@ MAX_PICTURE_PIXELS = 2**28
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit stands in its place and gives a reason of its own
 
+_PHOTOMETRIC_INTERPRETATION, _WHITE_IS_ZERO = 262, 0
+"""TIFF 6.0, section 8."""
+
 _HIGH_DEPTH_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
 
@@ -60,7 +63,10 @@ def _digest(path: Path, content: bytes | None) -> str:
 def _grey(page: Image.Image) -> GreyImage:
     upright = ImageOps.exif_transpose(page)
     if upright.mode in _HIGH_DEPTH_MODES:
-        return np.asarray(np.rint(scale_to_range(np.asarray(upright)) * 255.0), dtype=np.uint8)
+        display = scale_to_range(np.asarray(upright))
+        if getattr(page, "tag_v2", {}).get(_PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:
+            display = 1.0 - display  # Pillow does this for 8 bits only
+        return np.asarray(np.rint(display * 255.0), dtype=np.uint8)
     if upright.mode in {"RGBA", "LA", "PA"} or "transparency" in upright.info:
         # What is transparent shows as black, as on a viewer's background.
         rgba = upright.convert("RGBA")

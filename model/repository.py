@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -109,8 +110,10 @@ def read_manifest(manifest: Path) -> list[LabelledFile]:
     import pandas as pd
 
     try:
-        read = pd.read_parquet if manifest.suffix.lower() in {".parquet", ".pq"} else pd.read_csv
-        table = read(manifest).astype(object)
+        if manifest.suffix.lower() in {".parquet", ".pq"}:
+            table = pd.read_parquet(manifest).astype(object)
+        else:
+            table = pd.read_csv(manifest, dtype=str, keep_default_na=False).astype(object).replace("", None)
     except Exception as error:  # pandas and its readers raise many kinds
         raise RepositoryError(f"{manifest} cannot be read as a CSV or Parquet manifest: {error}") from error
     if missing := {"path", "label"} - set(table.columns):
@@ -128,30 +131,36 @@ def read_manifest(manifest: Path) -> list[LabelledFile]:
 
 
 def _assign(files: Sequence[LabelledFile], part: Split, share: float, seed: int) -> list[LabelledFile]:
-    """Move about ``share`` of the files to ``part``, stratified by label, whole groups at a time; others train."""
+    """Move about ``share`` of the files to ``part``, stratified by label, whole groups at a time; others train.
+
+    Every class keeps a group in training, and has one in the test, however small it is.
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
+    groups = [file.group for file in files]
+    largest = max(Counter(file.label for file in files).values())
+    folds = min(_SPLITTING_FOLDS, len(set(groups)), largest)
+    chosen: set[str] = set()
+    if folds > 1:
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The least populated class")  # which is looked after below
+            parts = list(splitter.split(np.zeros(len(files)), [file.label for file in files], groups))
+        for _, fold in parts[: max(1, round(share * folds))]:
+            chosen.update(groups[number] for number in fold)
     groups_of: dict[str, set[str]] = defaultdict(set)
     for file in files:
         groups_of[file.label].add(file.group)
-    folds = min(_SPLITTING_FOLDS, *(len(groups) for groups in groups_of.values()))
-    if folds < 2:
-        return (
-            [replace(file, split="train") for file in files] if part == "validation" else _refuse_one_group(groups_of)
-        )
-    labels, groups = [file.label for file in files], [file.group for file in files]
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    chosen: set[int] = set()
-    for _, fold in list(splitter.split(np.zeros(len(files)), labels, groups))[: max(1, round(share * folds))]:
-        chosen.update(fold.tolist())
-    return [replace(file, split=part if n in chosen else "train") for n, file in enumerate(files)]
-
-
-def _refuse_one_group(groups_of: dict[str, set[str]]) -> list[LabelledFile]:
-    label = next(label for label, groups in groups_of.items() if len(groups) < 2)
-    raise RepositoryError(
-        f"all images of class {label!r} are of one group: they cannot be split into training and test"
-    )
+    for label, of_label in sorted(groups_of.items()):
+        if part == "test" and len(of_label) < 2:
+            raise RepositoryError(
+                f"all images of class {label!r} are of one group: they cannot be split into training and test"
+            )
+        if of_label <= chosen:
+            chosen.discard(min(of_label))
+        if part == "test" and not of_label & chosen:
+            chosen.add(max(of_label))
+    return [replace(file, split=part if file.group in chosen else "train") for file in files]
 
 
 def _refuse_leakage(files: Iterable[LabelledFile]) -> None:

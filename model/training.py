@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -106,7 +107,12 @@ def train(
     initialise(network, recipe.initialisation)
     network = to_device(network, device)
     parts, left_out = load_repository(files, classes, workers=workers, progress=observer.loaded)
-    data = {"images": {split: len(part) for split, part in parts.items()}, "left_out": len(left_out)}
+    listing = "\n".join(f"{file.path}\t{file.label}\t{file.split}" for file in files)
+    data = {
+        "images": {split: len(part) for split, part in parts.items()},
+        "left_out": len(left_out),
+        "files": hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()[:32],
+    }
     state = TrainingState(network, recipe, classes, seed, data)
     if resume:
         state.load(output)

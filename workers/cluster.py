@@ -57,6 +57,8 @@ def share_resources(
     Raises:
         SettingError: more is asked for than there is.
     """
+    if actors and not 1 <= actors[0] <= actors[1]:
+        raise SettingError(f"--actors {actors[0]}:{actors[1]} makes no sense: give MIN:MAX with 1 <= MIN <= MAX")
     per_actor = actor_gpus if actor_gpus is not None else float(gpus > 0)
     if per_actor > gpus:
         raise SettingError(f"--gpus {per_actor:g} asks for more than the {gpus:g} GPUs that Ray sees here")
@@ -70,8 +72,6 @@ def share_resources(
     else:
         low, high = actors or (min(int(cpus), MAX_CPU_ACTORS),) * 2
         actor_cpus, threads = 0.48 * cpus / high, max(1, int(cpus // high))
-    if not 1 <= low <= high:
-        raise SettingError(f"--actors {low}:{high} makes no sense: give MIN:MAX with 1 <= MIN <= MAX")
     decode_cpus = 0.5 if cpus > 1 else 0.25
     if actor_cpus == decode_cpus:
         actor_cpus *= 0.9

@@ -38,7 +38,7 @@ def resolve_root(archive: str | Path) -> Path:
     Raises:
         JobError: it does not exist.
     """
-    root = Path(archive).absolute()
+    root = Path(os.path.abspath(archive))  # noqa: PTH100 (absolute() keeps "..", which would make a second root)
     if not root.exists():
         raise JobError(f"{root} does not exist: give a folder or a file to index")
     return root
@@ -67,6 +67,9 @@ def discover(root: Path, below: str = "", *, skip: frozenset[Path] = frozenset()
         try:
             with os.scandir(absolute) as entries:
                 for entry in entries:
+                    if not _is_text(entry.name):
+                        unreadable[entry.name.encode(errors="backslashreplace").decode()] = "its name is not UTF-8"
+                        continue
                     if entry.is_dir(follow_symlinks=False):
                         if not skip or Path(entry.path) not in skip:
                             inner.append((entry.path, prefix + entry.name))
@@ -86,3 +89,12 @@ def discover(root: Path, below: str = "", *, skip: frozenset[Path] = frozenset()
         inner.sort(reverse=True)
         pending.extend(inner)
         yield FoundDirectory(relative, files, unreadable)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be stored: Python stands in surrogates for the bytes of a name that is not UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

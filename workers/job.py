@@ -12,9 +12,10 @@ from index.interface import Index
 from index.opening import create_index, index_folder
 from index.schema import Description
 from model.checkpoint import Metadata, read_metadata
-from model.errors import CbmirError, JobError, JobInterrupted, Reason
+from model.errors import CbmirError, JobError, JobInterrupted, Reason, VectorIndexError
 from workers.discovery import resolve_root
 from workers.labels import label_reader
+from workers.ledger import NAME as LEDGER
 from workers.ledger import Ledger
 from workers.planning import PendingFile, Plan, Root, number_roots, plan_files, windows
 from workers.report import FileLeftOut, JobReport
@@ -50,6 +51,7 @@ def index_archive(settings: JobSettings, observer: JobObserver | None = None) ->
         layers=settings.layers,
         quantization=settings.quantization,
     )
+    _refuse_lost_shard(index_folder(settings.index))
     with create_index(settings.index, description, purpose=PURPOSE) as index:
         ledger = Ledger(index_folder(settings.index))
         try:
@@ -61,18 +63,33 @@ def index_archive(settings: JobSettings, observer: JobObserver | None = None) ->
 def plan_job(settings: JobSettings) -> Plan:
     """What :func:`index_archive` would do, without writing or starting anything."""
     from index.description_file import read_description
-    from workers.ledger import NAME
 
     folder = index_folder(settings.index)
     known: tuple[str, ...] = ()
     ledger = None
-    if (folder / NAME).exists():
+    if (folder / LEDGER).exists():
         known, ledger = read_description(folder).roots, Ledger(folder, read_only=True)
     roots = number_roots(known, [resolve_root(archive) for archive in settings.archives])[1]
     plan = Plan()
     for _ in _files(settings, roots, ledger, plan):
         pass
     return plan
+
+
+def _refuse_lost_shard(folder: Path) -> None:
+    """A ledger that knows indexed files would keep them from being indexed into a new shard."""
+    from index.edge import has_shard
+
+    if not (folder / LEDGER).exists() or has_shard(folder):
+        return
+    ledger = Ledger(folder, read_only=True)
+    known = ledger.counts().get("indexed", 0)
+    ledger.close()
+    if known:
+        raise VectorIndexError(
+            f"{folder} has lost its shard, though {known:,} files are indexed: restore it, or delete the folder and "
+            "index anew"
+        )
 
 
 class _Job:
@@ -156,7 +173,7 @@ class _Job:
                 )
                 layers = self.index.description.layers
                 network = Network(str(settings.model.absolute()), self.metadata.fingerprint, layers)
-                counters = ray.remote(num_cpus=0)(Counters).remote()
+                counters = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Counters).remote()
                 shard = 0
                 for window in windows(_chain(first, files)):
                     shard = self._index_window(window, shard, network, resources, counters)
@@ -191,9 +208,10 @@ class _Job:
                     raise JobError(
                         f"Ray gave the job up: {_last_line(error)}: see --debug, then run it again"
                     ) from error
+            else:
+                self.stage_counts = ray.get(counters.counts.remote())
             finally:
                 sink.commit()
-                self.stage_counts = ray.get(counters.counts.remote())
             shard += len(source.shards)
             window = [file for number, file in enumerate(window) if number not in sink.accounted]
             if not window:
@@ -227,8 +245,13 @@ class _Job:
             return
         from workers.sink import drop_points
 
+        if self.plan.empty:
+            raise JobError(
+                f"{self.plan.empty[0]} holds no file now, though {len(self.plan.gone):,} are indexed: is it mounted? "
+                "Nothing was removed"
+            )
         for key, points in self.ledger.points(self.plan.gone).items():
-            drop_points(self.index, key, points)
+            drop_points(self.index, self.ledger, key, points)
         self.index.flush()
         self.ledger.forget(self.plan.gone)
         self.report.files_pruned = len(self.plan.gone)
@@ -236,8 +259,6 @@ class _Job:
     def _optimize(self) -> None:
         if not self._changed and self._complete_before:
             return  # what an undisturbed job left, without asking the engine, which would have to be loaded
-        if self.index.statistics().complete and not self.report.files_pruned:
-            return
         started = time.perf_counter()
         self._notify("optimizing")
         self.index.optimize()

@@ -32,6 +32,10 @@ DECODE_RETRIES = 3
 """Times that a decoding task is run again after its process died; Ray Data's own default has no end."""
 
 
+EMBED_RETRIES = 3
+"""Times that a batch is embedded again after its actor died; Ray Data's own default has no end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Network:
     """The model of a job, as the actors need it."""
@@ -78,6 +82,7 @@ class RepositorySource(Datasource):
 
 def build_dataset(source: RepositorySource, network: Network, resources: Resources, counters: Any) -> Dataset:
     """The lazy dataset: decode, then embed. The two stages are never fused, as their resources differ."""
+    low, high = (min(actors, len(source.shards)) for actors in resources.actors)
     with warnings.catch_warnings():
         # Deprecated until Ray 2.64 in favour of named parameters, of which there is none for retries yet.
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
@@ -86,23 +91,23 @@ def build_dataset(source: RepositorySource, network: Network, resources: Resourc
             override_num_blocks=len(source.shards),
             ray_remote_args={"num_cpus": resources.decode_cpus, "max_retries": DECODE_RETRIES},
         )
-    low, high = (min(actors, len(source.shards)) for actors in resources.actors)
-    return frames.map_batches(
-        EmbeddingActor,
-        fn_constructor_args=(
-            network.path,
-            network.fingerprint,
-            network.layers,
-            resources.device,
-            resources.actor_threads,
-            counters,
-        ),
-        batch_size=resources.batch_size,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=low, max_size=high),
-        num_cpus=resources.actor_cpus,
-        num_gpus=resources.actor_gpus,
-    )
+        return frames.map_batches(
+            EmbeddingActor,
+            fn_constructor_args=(
+                network.path,
+                network.fingerprint,
+                network.layers,
+                resources.device,
+                resources.actor_threads,
+                counters,
+            ),
+            batch_size=resources.batch_size,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(min_size=low, max_size=high),
+            num_cpus=resources.actor_cpus,
+            num_gpus=resources.actor_gpus,
+            max_task_retries=EMBED_RETRIES,
+        )
 
 
 def run_pipeline(

@@ -73,6 +73,7 @@ class Plan:
         bytes_pending: size of the new and changed files.
         unreadable: what could not be looked at: path → why.
         gone: files that the ledger knows and the roots no longer hold.
+        empty: archives without any file now, of which the ledger knows some: perhaps they are not mounted.
     """
 
     new: int = 0
@@ -82,6 +83,7 @@ class Plan:
     bytes_pending: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
     gone: list[FileKey] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
     finished: bool = False
 
     @property
@@ -107,7 +109,9 @@ def plan_files(
     """
     for part in roots:
         number, root = part.number, part.path
-        whole_directories = (root / part.below).is_dir()
+        start = root / part.below
+        whole_directories = start.is_dir()
+        found = 0
         seen: set[str] = set()
         blind: list[Root] = []
         for directory in discover(root, part.below, skip=skip):
@@ -120,7 +124,9 @@ def plan_files(
             for file in directory.files:
                 relative = prefix + file.name
                 before = known.pop(file.name, None)
-                label = labels(root, relative) if labels else before[3] if before else None
+                inner = relative.removeprefix(part.below).lstrip("/")
+                label = labels(start, inner) if labels else before[3] if before else None
+                found += 1
                 if before and _is_same(file, label, before, retry_left_out):
                     plan.unchanged += 1
                     plan.left_out_before += before[2] == "left out"
@@ -137,11 +143,19 @@ def plan_files(
             elif whole_directories:
                 plan.gone.extend(FileKey(number, directory.path, name) for name in known)
         if ledger and whole_directories:
-            for vanished in ledger.directories(number) - seen:
-                # What lies behind a directory that cannot be read now may still be there.
-                if part.covers(vanished) and not any(one.covers(vanished) for one in blind):
-                    plan.gone.extend(FileKey(number, vanished, name) for name in ledger.directory(number, vanished))
+            vanished = list(_vanished(part, ledger, seen, blind))
+            plan.gone.extend(vanished)
+            if vanished and not found:
+                plan.empty.append(str(start))
     plan.finished = True
+
+
+def _vanished(part: Root, ledger: Ledger, seen: set[str], blind: Sequence[Root]) -> Iterator[FileKey]:
+    """Known files of directories to which the walk did not come, though nothing hid them from it."""
+    for directory in ledger.directories(part.number) - seen:
+        # What lies behind a directory that cannot be read now may still be there.
+        if part.covers(directory) and not any(one.covers(directory) for one in blind):
+            yield from (FileKey(part.number, directory, name) for name in ledger.directory(part.number, directory))
 
 
 def _is_same(file: FoundFile, label: str | None, before: Known, retry_left_out: bool) -> bool:
@@ -176,7 +190,7 @@ def windows(files: Iterator[PendingFile]) -> Generator[list[PendingFile], None, 
                 yield window
     finally:
         stopped.set()
-        thread.join()
+        thread.join(timeout=2)  # it may be deep in a part of the archive where nothing is new
 
 
 def _walk(

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from index.interface import Index, Where
 from index.schema import Location, Payload, Point, point_id
+from model.errors import Reason
 from model.frames import Header
 from workers.ledger import FileKey, FileRecord, Ledger, State
 from workers.planning import PendingFile
@@ -24,6 +25,9 @@ UPSERT_POINTS = 256
 
 COMMIT_SECONDS = 5.0
 """Time between flushes of the index, after each of which the ledger calls its files done."""
+
+TRANSIENT = frozenset({Reason.UNREADABLE.value, Reason.CRASHED.value})
+"""Reasons that may be the network's or the machine's fault: they do not take away what was stored of a file before."""
 
 LeftOut = Callable[[PendingFile, str, str], None]
 """Told of a file that was left out, its reason and the detail."""
@@ -55,6 +59,8 @@ class _Complete:
     points: tuple[Point, ...]
     reason: str | None = None
     detail: str | None = None
+    former: tuple[UUID, ...] = ()
+    """Points that an earlier version of the file has in the index, and this one has not."""
 
     def record(self) -> FileRecord:
         state: State = "left out" if self.reason else "indexed"
@@ -79,7 +85,6 @@ class Sink:
         self._rows: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
         self._ready: list[_Complete] = []
         self._uncommitted: list[_Complete] = []
-        self._former: dict[FileKey, tuple[UUID, ...]] = {}
         self._committed_at = time.monotonic()
         self.accounted: set[int] = set()
 
@@ -105,7 +110,7 @@ class Sink:
         self._store()
         if self._uncommitted:
             for complete in self._uncommitted:
-                drop_points(self._index, complete.file.key, self._former.pop(complete.file.key, ()))
+                drop_points(self._index, self._ledger, complete.file.key, complete.former)
             self._index.flush()
             self._ledger.put([complete.record() for complete in self._uncommitted])
             self._uncommitted = []
@@ -141,26 +146,29 @@ class Sink:
         if not self._ready:
             return
         batch, self._ready = self._ready, []
-        former = self._ledger.points(complete.file.key for complete in batch)
-        intents = []
+        known = self._ledger.points(complete.file.key for complete in batch)
+        stored, intents = [], []
         for complete in batch:
-            record, before = complete.record(), former.get(complete.file.key, ())
+            record, before = complete.record(), known.get(complete.file.key, ())
+            if complete.reason in TRANSIENT and before:
+                continue  # what is stored of it stays, and the next job tries again
             if every := tuple(dict.fromkeys(record.points + before)):
                 intents.append(replace(record, state="writing", points=every, reason=None, detail=None))
-            self._former[complete.file.key] = tuple(set(before) - set(record.points))
+            stored.append(replace(complete, former=tuple(set(before) - set(record.points))))
         self._ledger.put(intents)
-        points = self._merge([point for complete in batch for point in complete.points])
-        if points:
-            self._index.upsert(points)
+        doomed = {point for complete in stored for point in complete.former}
+        points = self._merge([point for complete in stored for point in complete.points], doomed)
+        for start in range(0, len(points), UPSERT_POINTS):
+            self._index.upsert(points[start : start + UPSERT_POINTS])
         self._counts.points += len(points)
-        self._uncommitted += batch
+        self._uncommitted += stored
 
-    def _merge(self, points: list[Point]) -> list[Point]:
+    def _merge(self, points: list[Point], doomed: set[UUID]) -> list[Point]:
         """One point an id, with the locations of all copies; the least location's file gives the rest of the payload.
 
         So the payload does not depend on which copy arrives first.
         """
-        self._note_repeated_uids(points)
+        self._note_repeated_uids(points, doomed)
         payloads = self._index.retrieve({point.id for point in points}) if points else {}
         merged: dict[UUID, Point] = {}
         for point in points:
@@ -171,19 +179,19 @@ class Sink:
             merged[point.id] = replace(point, payload=payload)
         return list(merged.values())
 
-    def _note_repeated_uids(self, points: list[Point]) -> None:
+    def _note_repeated_uids(self, points: list[Point], doomed: set[UUID]) -> None:
         uids = {uid for point in points if (uid := point.payload.header.sop_instance_uid)}
         if not uids:
             return
         seen: dict[tuple[str | None, int], UUID] = {}
-        stored = self._index.scroll(Where(must={"sop_instance_uid": uids}))
+        stored = self._index.scroll(Where(must={"sop_instance_uid": uids}, exclude_ids=doomed))
         for point, payload in [*stored, *((point.id, point.payload) for point in points)]:
             uid = payload.header.sop_instance_uid
             if uid and seen.setdefault((uid, payload.frame), point) != point:
                 self._counts.repeated_uids.add(uid)
 
 
-def drop_points(index: Index, key: FileKey, points: Sequence[UUID]) -> None:
+def drop_points(index: Index, ledger: Ledger, key: FileKey, points: Sequence[UUID]) -> None:
     """Take a file's points out of the index; those that other files share stay, without this file's location."""
     if not points:
         return
@@ -191,10 +199,14 @@ def drop_points(index: Index, key: FileKey, points: Sequence[UUID]) -> None:
     orphans = []
     for point, payload in index.retrieve(points).items():
         remaining = tuple(other for other in payload.locations if other != location)
-        if remaining:
-            index.set_payload(point, replace(payload, locations=remaining))
-        else:
+        if not remaining:
             orphans.append(point)
+        elif remaining[0] == payload.locations[0]:
+            index.set_payload(point, replace(payload, locations=remaining))
+        else:  # the payload spoke for this file; now it speaks for the next
+            directory, _, name = remaining[0].path.rpartition("/")
+            label = ledger.directory(remaining[0].root, directory).get(name, (0, 0, "indexed", None))[3]
+            index.set_payload(point, replace(payload, label=label, locations=remaining))
     if orphans:
         index.delete(orphans)
 

@@ -30,7 +30,7 @@ def test_status_counts_by_organ_and_modality(
     assert (values["points"], values["complete"], values["files"]) == (30, True, {"indexed": 30})
     assert values["organs"] == {"brain": 10, "chest": 10, "knee": 10}
     assert values["modalities"] == {"CT": 15, "MR": 15}
-    assert values["last job"]["outcome"] == "running"
+    assert values["last job"]["outcome"] == "killed"
     assert cbmir("status", "--index", index) == 0
     text = capsys.readouterr().out
     assert "brain 10" in text

@@ -62,12 +62,21 @@ def test_damaged_and_future_descriptions_are_named(tmp_path: Path) -> None:
 
 
 def test_a_creation_cut_off_before_the_first_point_is_finished(tmp_path: Path) -> None:
-    with create_index(tmp_path / "index", describe(), purpose="test") as index:
-        assert index.count() == 0
-    (tmp_path / "index" / "shard" / "edge_config.json").unlink()
+    create_index(tmp_path / "index", describe(), purpose="test").close()
+    (tmp_path / "index" / "shard").rename(tmp_path / "index" / "shard.partial")
     with create_index(tmp_path / "index", describe(), purpose="test") as index:
         index.upsert(make_points(3))
         assert index.count() == 3
+
+
+def test_a_lost_shard_is_never_made_anew_in_silence(tmp_path: Path) -> None:
+    create_index(tmp_path / "index", describe(), purpose="test").close()
+    (tmp_path / "index" / "shard" / "edge_config.json").unlink()
+    with pytest.raises(VectorIndexError, match="has lost its shard"):
+        open_index(tmp_path / "index", purpose="test")
+    with pytest.raises(VectorIndexError, match="has lost its shard"):
+        create_index(tmp_path / "index", describe(), purpose="test")
+    assert (tmp_path / "index" / "shard" / "segments").exists()
 
 
 def test_roots_and_model_path_can_change(tmp_path: Path) -> None:

@@ -57,3 +57,8 @@ def test_copies_are_one_picture_whatever_their_name(tmp_path: Path) -> None:
     Image.fromarray(RAMP).save(tmp_path / "one.png")
     (tmp_path / "two").write_bytes((tmp_path / "one.png").read_bytes())
     assert next(read_frames(tmp_path / "one.png")).identity == next(read_frames(tmp_path / "two")).identity
+
+
+def test_deep_white_is_zero_is_inverted(tmp_path: Path) -> None:
+    Image.fromarray(RAMP.astype(np.uint16) * 100).save(tmp_path / "inverse.tif", tiffinfo={262: 0})
+    assert next(read_frames(tmp_path / "inverse.tif")).pixels[0, 0] == 255

@@ -82,6 +82,10 @@ def test_large_files_are_read_frame_by_frame(tmp_path: Path, monkeypatch: pytest
     at_once = list(read_frames(path))
     monkeypatch.setattr("model.reading.WHOLE_FILE_LIMIT", 100)
     one_by_one = list(read_frames(path))
+    ds = dcmread(path)
+    ds.preamble, ds.file_meta = None, FileMetaDataset()
+    dcmwrite(tmp_path / "no-meta", ds, implicit_vr=True, little_endian=True, enforce_file_format=False)
+    assert [frame.number for frame in read_frames(tmp_path / "no-meta")] == [1, 2, 3]
     pages = tmp_path / "page.png"
     Image.new("L", (300, 300), 9).save(pages)
     assert [frame.identity for frame in read_frames(pages)] == [

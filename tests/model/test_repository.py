@@ -99,3 +99,24 @@ def test_leakage_and_impossible_splits_are_refused() -> None:
         split_repository([*many, *(file(f"y{n}", "y", "one", None) for n in range(4))], seed=0)
     with pytest.raises(RepositoryError, match="class 'y' has no training image"):
         split_repository([file("a", "x", "1", "train"), file("b", "y", "2", "test")], seed=0)
+
+
+def test_labels_and_paths_stay_as_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("path,label\n001,NA\n002,NA\n003,7\n004,7\n")
+    files = read_repository(tmp_path / "manifest.csv")
+    assert [(file.path.name, file.label) for file in files] == [
+        ("001", "NA"),
+        ("002", "NA"),
+        ("003", "7"),
+        ("004", "7"),
+    ]
+
+
+def test_a_tiny_class_does_not_distort_the_split(tmp_path: Path) -> None:
+    parts = Counter(
+        (f.label, f.split) for f in split_repository(read_repository(folders(tmp_path, a=200, b=3)), seed=0)
+    )
+    assert parts["a", "test"] == 60
+    assert parts["a", "validation"] == pytest.approx(14, abs=2)
+    assert parts["b", "test"] >= 1
+    assert parts["b", "train"] >= 1

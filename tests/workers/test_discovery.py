@@ -57,3 +57,17 @@ def test_skipped_and_vanished_directories(tmp_path: Path) -> None:
 def test_a_missing_archive_is_named(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="absent does not exist"):
         resolve_root(tmp_path / "absent")
+
+
+def test_names_that_are_not_utf_8_are_named(tmp_path: Path) -> None:
+    (Path(os.fsdecode(bytes(tmp_path) + b"/M\xfcller.dcm"))).write_text("")
+    (tmp_path / "fine.dcm").write_text("")
+    [directory] = discover(tmp_path)
+    assert [file.name for file in directory.files] == ["fine.dcm"]
+    assert directory.unreadable == {"M\\udcfcller.dcm": "its name is not UTF-8"}
+
+
+def test_two_ways_to_an_archive_are_one_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "scans").mkdir()
+    monkeypatch.chdir(tmp_path / "scans")
+    assert resolve_root("../scans") == resolve_root(".") == tmp_path / "scans"

@@ -19,7 +19,7 @@ from index.interface import Where
 from index.opening import open_index
 from index.schema import Location
 from model.embedder import Embedder
-from model.errors import JobError, ModelMismatchError
+from model.errors import JobError, ModelMismatchError, VectorIndexError
 from model.preprocessing import to_input
 from model.reading import read_frames
 from tests import phantoms
@@ -118,6 +118,21 @@ def test_archives_that_do_not_exist_make_no_index(model_path: Path, tmp_path: Pa
     with pytest.raises(JobError, match="does not exist"):
         index_archive(settings(tmp_path / "absent", tmp_path / "index", model_path))
     assert not (tmp_path / "index").exists()
+
+
+def test_prune_and_a_lost_shard_are_refused_where_they_would_lose_everything(
+    archive: Path, model_path: Path, tmp_path: Path
+) -> None:
+    copy, index = tmp_path / "archive", tmp_path / "index"
+    shutil.copytree(archive / "eye", copy / "eye")
+    index_archive(settings(copy, index, model_path))
+    shutil.rmtree(copy / "eye")
+    with pytest.raises(JobError, match="holds no file now, though 4 are indexed: is it mounted"):
+        index_archive(settings(copy, index, model_path, prune=True))
+    assert len(contents(index)) == 4
+    shutil.rmtree(index / "shard")
+    with pytest.raises(VectorIndexError, match="has lost its shard, though 4 files are indexed"):
+        index_archive(settings(copy, index, model_path))
 
 
 def test_the_index_may_lie_inside_its_archive(archive: Path, model_path: Path, tmp_path: Path) -> None:

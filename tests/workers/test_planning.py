@@ -159,3 +159,20 @@ def test_what_lies_behind_an_unreadable_directory_is_not_gone(
     plan = walk(folder, ledger)[1]
     assert plan.gone == []
     assert plan.unreadable == {str(folder / "liver"): "Permission denied"}
+
+
+def test_folder_labels_are_taken_below_the_archive_that_was_named(folder: Path, ledger: Ledger) -> None:
+    (folder / "organs" / "spleen").mkdir(parents=True)
+    (folder / "organs" / "spleen" / "5").write_text("")
+    names, roots = number_roots((str(folder),), [folder / "organs"])
+    assert names == (str(folder),)
+    [file] = plan_files(roots, ledger, Plan(), labels=label_reader("folder"))
+    assert (file.key.path, file.label) == ("organs/spleen/5", "spleen")
+
+
+def test_an_archive_that_is_not_mounted_is_noticed(folder: Path, ledger: Ledger) -> None:
+    enter(ledger, walk(folder, ledger)[0])
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    plan = walk(folder, ledger)[1]
+    assert (len(plan.gone), plan.empty) == (4, [str(folder)])

@@ -187,5 +187,45 @@ def test_dropping_a_file_twice_is_dropping_it_once(store: Store) -> None:
     sink.take(table(row(0, "one")))
     sink.commit()
     for _ in range(2):
-        drop_points(store.index, FileKey(0, "d", "a"), [point_id("one")])
+        drop_points(store.index, store.ledger, FileKey(0, "d", "a"), [point_id("one")])
         assert store.index.count() == 0
+
+
+@pytest.mark.parametrize("reason", ["unreadable file", "decoder crashed"])
+def test_a_passing_fault_takes_nothing_away(store: Store, reason: str) -> None:
+    sink = store.sink("a", "b")
+    sink.take(table(row(0, "one"), bad(1) | {"reason": reason}))
+    sink.commit()
+    assert store.ledger.counts() == {"indexed": 1, "left out": 1}
+    again = store.sink("a")
+    again.take(table(bad(0) | {"reason": reason}))
+    again.commit()
+    assert store.locations() == {str(point_id("one")): ["d/a"]}
+    assert store.ledger.counts() == {"indexed": 1, "left out": 1}
+    assert store.left_out["a"].startswith(reason)
+
+
+def test_a_moved_files_label_moves_with_it(store: Store) -> None:
+    sink = store.sink("lung", labels={"lung": "lung"})
+    sink.take(table(row(0, "same")))
+    sink.commit()
+    moved = store.sink("skin", labels={"skin": "skin"})
+    moved.take(table(row(0, "same")))
+    moved.commit()
+    drop_points(store.index, store.ledger, FileKey(0, "d", "lung"), [point_id("same")])
+    [(_, payload)] = store.index.scroll()
+    assert ([location.path for location in payload.locations], payload.label) == (["d/skin"], "skin")
+
+
+def test_an_interrupted_drop_is_made_up_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = store.sink("a")
+    sink.take(table(row(0, "old")))
+    sink.commit()
+    changed = store.sink("a")
+    changed.take(table(row(0, "new")))
+    with monkeypatch.context() as broken:
+        broken.setattr(store.index, "delete", lambda ids: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            changed.commit()
+    changed.commit()
+    assert store.locations() == {str(point_id("new")): ["d/a"]}
