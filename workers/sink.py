@@ -145,10 +145,9 @@ class Sink:
     def _store(self) -> None:
         if not self._ready:
             return
-        batch, self._ready = self._ready, []
-        known = self._ledger.points(complete.file.key for complete in batch)
+        known = self._ledger.points(complete.file.key for complete in self._ready)
         stored, intents = [], []
-        for complete in batch:
+        for complete in self._ready:
             record, before = complete.record(), known.get(complete.file.key, ())
             if complete.reason in TRANSIENT and before:
                 continue  # what is stored of it stays, and the next job tries again
@@ -162,6 +161,7 @@ class Sink:
             self._index.upsert(points[start : start + UPSERT_POINTS])
         self._counts.points += len(points)
         self._uncommitted += stored
+        self._ready = []  # not before: what an interruption cuts off here is done again by the commit that follows it
 
     def _merge(self, points: list[Point], doomed: set[UUID]) -> list[Point]:
         """One point an id, with the locations of all copies; the least location's file gives the rest of the payload.
