@@ -50,7 +50,7 @@ def answer_tiles(answer: Answer, roots: tuple[str, ...], query_file: Path | None
     tiles = [Tile(first, (f"query: {query.organ}", f"{query.organ_probability:.1%}"), _QUERY, 5)]
     for rank, hit in enumerate(answer.hits, 1):
         wrong = is_wrong(answer, hit)
-        label = f" ({hit.payload.label})" if wrong else ""
+        label = f" ({hit.payload.label})" if wrong and hit.payload.label != hit.payload.organ else ""
         tiles.append(
             Tile(
                 picture(absolute_path(roots, hit.payload.locations[0]), hit.payload.frame),
