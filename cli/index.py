@@ -96,8 +96,10 @@ def index(
     if dry_run:
         _print_plan(plan_job(settings), settings)
         return
-    signal.signal(signal.SIGTERM, _interrupt)  # as a cluster ends a job: stop like Ctrl-C, and keep everything
-    result = _run(settings, index_archive)
+    stopping = _Stopping()
+    for number in (signal.SIGINT, signal.SIGTERM):  # the latter as a cluster ends a job
+        signal.signal(number, stopping.interrupt)
+    result = _run(settings, index_archive, stopping)
     _print_report(result, settings)
     if result.anything_left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
@@ -133,11 +135,17 @@ def _quantization(name: str | None, stored: Any) -> Any:
     return chosen("quantization", name, ("turbo4", "int8", "none"))
 
 
-def _interrupt(_signal: int, _frame: Any) -> None:
-    raise KeyboardInterrupt
+class _Stopping:
+    """Remembers an interruption: one that arrives in a library's callback is swallowed there."""
+
+    asked = False
+
+    def interrupt(self, _signal: int, _frame: Any) -> None:
+        self.asked = True
+        raise KeyboardInterrupt
 
 
-def _run(settings: JobSettings, index_archive: Any) -> JobReport:
+def _run(settings: JobSettings, index_archive: Any, stopping: _Stopping) -> JobReport:
     from cli.rendering.progress import StageProgress
     from workers.settings import JobObserver, Progress
 
@@ -145,6 +153,8 @@ def _run(settings: JobSettings, index_archive: Any) -> JobReport:
 
         class Lines(JobObserver):
             def progress(self, progress: Progress) -> None:
+                if stopping.asked and progress.stage != "done":
+                    raise KeyboardInterrupt
                 plan, total = progress.plan, progress.plan.pending if progress.plan.finished else None
                 if progress.stage == "starting":
                     lines.note("starting Ray")
