@@ -50,9 +50,9 @@ def share_resources(
 
     On GPUs every actor takes one (or the share asked for), and all but its CPU decode. On CPUs the network dominates.
     There every core gets an actor of one thread, as the threads of one actor all wait for the one that has to share its
-    core with decoding (the network alone, on 2 cores: 89 images/s in two such processes, 87 in one of two threads). The actors reserve less than half of
-    Ray's CPUs, though their threads use them all: actors that held every CPU would leave none to decode, and the job
-    would hang.
+    core with decoding (the network alone, on 2 cores: 89 images/s in two such processes, 87 in one of two threads). The
+    actors reserve less than half of Ray's CPUs, though their threads use them all: actors that held every CPU would
+    leave none to decode, and the job would hang.
 
     Raises:
         SettingError: more is asked for than there is.
