@@ -7,11 +7,14 @@ import logging
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.config import IGNORE, settings
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import (
     UID,
@@ -56,8 +59,7 @@ def read_dicom(path: Path, content: bytes | None) -> Iterator[Frame]:
     try:
         ds = _read_dataset(path, content)
         frames, header = _check(path, ds, unread=content is None), _header(ds)
-        source = ds if _has_pixels(ds) else path
-        for values in iter_pixels(source, transfer_syntax_uid=ds.file_meta.TransferSyntaxUID):
+        for values in _stored_values(path, ds):
             pixels = to_grey(values, ds, count)
             count += 1
             yield Frame(pixels, count, frames, _identity(header, count, pixels), header)
@@ -87,6 +89,15 @@ def _read_dataset(path: Path, content: bytes | None) -> Dataset:
     return ds
 
 
+def _stored_values(path: Path, ds: Dataset) -> Iterator[NDArray[Any]]:
+    """The decoded frames in order, from the dataset or, where its pixels were not read, from the file."""
+    syntax = ds.file_meta.TransferSyntaxUID
+    if _has_pixels(ds):
+        # What iter_pixels does for a dataset, which collects the pixel module twice.
+        return (values for values, _ in get_decoder(syntax).iter_array(ds, view_only=True))
+    return iter_pixels(path, transfer_syntax_uid=syntax)
+
+
 def _assumed_syntax(ds: Dataset) -> UID:
     """The transfer syntax by the encoding that parsed, for files without a meta header."""
     implicit, little = ds.original_encoding
@@ -97,7 +108,7 @@ def _assumed_syntax(ds: Dataset) -> UID:
 
 def _check(path: Path, ds: Dataset, *, unread: bool) -> int:
     """Return the number of frames, or raise for an object that is no picture or that is absurdly large."""
-    sop_class = UID(str(ds.get("SOPClassUID", "")))
+    sop_class = UID(_text(ds, "SOPClassUID") or "")
     if kind := _NO_PICTURES.get(sop_class):
         raise ImageError(path, Reason.NOT_A_PICTURE, f"{kind} object")
     rows, columns = ds.get("Rows"), ds.get("Columns")
@@ -132,14 +143,19 @@ def _identity(header: Header, frame: int, pixels: GreyImage) -> str:
 
 
 def _header(ds: Dataset) -> Header:
-    def text(keyword: str) -> str | None:
-        value = ds.get(keyword)
-        return str(value).strip() or None if value is not None else None
-
     return Header(
-        modality=text("Modality"),
-        body_part_examined=text("BodyPartExamined"),
-        sop_instance_uid=text("SOPInstanceUID"),
-        series_instance_uid=text("SeriesInstanceUID"),
-        study_instance_uid=text("StudyInstanceUID"),
+        modality=_text(ds, "Modality"),
+        body_part_examined=_text(ds, "BodyPartExamined"),
+        sop_instance_uid=_text(ds, "SOPInstanceUID"),
+        series_instance_uid=_text(ds, "SeriesInstanceUID"),
+        study_instance_uid=_text(ds, "StudyInstanceUID"),
     )
+
+
+def _text(ds: Dataset, keyword: str) -> str | None:
+    """The value of a CS or UI element, which are ASCII (PS3.5 section 6.2), without the cost of a data element."""
+    element = ds.get_item(keyword)
+    value = element.value if element is not None else None
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace").rstrip("\0 ")
+    return str(value).strip() or None if value is not None else None

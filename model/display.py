@@ -43,10 +43,12 @@ def to_grey(values: Values, ds: Dataset, frame: int) -> GreyImage:
     padding = _padding_mask(values, ds)
     display = _voi(apply_modality_lut(values, attributes), attributes, padding)
     if photometric == "MONOCHROME1":
-        display = 1.0 - display
+        np.subtract(1.0, display, out=display)
     if padding is not None:
         display[padding] = 0.0
-    return np.asarray(display * np.float32(255.0) + np.float32(0.5), dtype=np.uint8)
+    display *= np.float32(255.0)
+    display += np.float32(0.5)
+    return display.astype(np.uint8)
 
 
 def scale_to_range(values: Values, valid: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
@@ -60,7 +62,9 @@ def scale_to_range(values: Values, valid: NDArray[np.bool_] | None = None) -> ND
     low, high = (float(counted.min()), float(counted.max())) if counted.size else (0.0, 0.0)
     if high <= low:
         return np.zeros(values.shape, np.float32)
-    scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(1.0 / (high - low))
+    scaled = values.astype(np.float32)  # a copy, and from here in place: large frames are bound by memory
+    scaled -= np.float32(low)
+    scaled *= np.float32(1.0 / (high - low))
     if values.dtype.kind == "f":
         np.nan_to_num(scaled, copy=False, nan=0.0)
     return np.clip(scaled, 0.0, 1.0, out=scaled)
@@ -122,7 +126,10 @@ def _voi(values: Values, ds: Dataset, padding: NDArray[np.bool_] | None) -> NDAr
         return np.asarray(1.0 / (1.0 + np.exp((-4.0 / width) * (numbers - centre))), dtype=np.float32)
     if function == "LINEAR":  # PS3.3 C.11.2.1.2.1; a width of 1 is a threshold
         centre, width = centre - 0.5, max(width - 1.0, 1e-9)
-    return np.asarray(np.clip((numbers - centre) * (1.0 / width) + 0.5, 0.0, 1.0), dtype=np.float32)
+    numbers -= np.float32(centre)
+    numbers *= np.float32(1.0 / width)
+    numbers += np.float32(0.5)
+    return np.clip(numbers, 0.0, 1.0, out=numbers)
 
 
 def _first(value: Any) -> float | None:

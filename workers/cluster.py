@@ -64,7 +64,7 @@ def share_resources(
         raise SettingError(f"--gpus {per_actor:g} asks for more than the {gpus:g} GPUs that Ray sees here")
     if per_actor:
         low, high = actors or (1, max(1, int(gpus / per_actor)))
-        if high * per_actor > gpus:
+        if high * per_actor > gpus * (1 + 1e-9):  # shares such as 7 / 25 add up to a little more than 7
             raise SettingError(
                 f"{high} actors with {per_actor:g} GPUs each need more than the {gpus:g} that Ray sees here"
             )
@@ -72,7 +72,9 @@ def share_resources(
     else:
         low, high = actors or (min(int(cpus), MAX_CPU_ACTORS),) * 2
         actor_cpus, threads = 0.48 * cpus / high, max(1, int(cpus // high))
-    decode_cpus = 0.5 if cpus > 1 else 0.25
+    decode_cpus = (
+        1.0 if cpus > 1 else 0.25
+    )  # one file decoded at a time on two cores leaves the network more of their cache
     if actor_cpus == decode_cpus:
         actor_cpus *= 0.9
     size = batch_size or (256 if per_actor else 32)
@@ -91,6 +93,9 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not address:  # nobody looks at the metrics and task events of a Ray without dashboard
+        os.environ.setdefault("RAY_enable_metrics_collection", "0")
+        os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
     import ray
 
     own = not ray.is_initialized()

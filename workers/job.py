@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PASSES = 2
 """Times that a window's files are sent through the pipeline; the second takes up what was lost with a worker."""
 
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 1.0
 
 PURPOSE = "cbmir index"
 
@@ -221,7 +221,7 @@ class _Job:
         return shard
 
     def _look(self, counters: Any) -> None:
-        """Tell the observer how far the stages are, twice a second at most."""
+        """Tell the observer how far the stages are, once a second at most."""
         import ray
 
         if time.monotonic() - self._looked_at > LOOK_SECONDS:

@@ -18,7 +18,7 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.memory import Sample, Sampler
 
 BATCH = 32
-LOOP_SECONDS = 20.0
+LOOP_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,3 +33,8 @@ def test_gpus_are_taken_and_never_more_than_there_are() -> None:
             share_resources(16, 2, actors=actors, actor_gpus=gpus, batch_size=None)
     with pytest.raises(SettingError, match="makes no sense"):
         share_resources(16, 0, actors=(3, 2), actor_gpus=None, batch_size=None)
+
+
+def test_shares_that_add_up_to_the_gpus_but_for_rounding_are_taken() -> None:
+    assert 25 * (7 / 25) > 7
+    assert share_resources(16, 7, actors=(25, 25), actor_gpus=7 / 25, batch_size=None).actors == (25, 25)
