@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,7 +30,13 @@ BYTES_A_POINT = 2_300
 
 
 def index(
-    archives: Annotated[list[Path], typer.Argument(metavar="ARCHIVE", help="Folders and files to index.")],
+    archives: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ARCHIVE",
+            help="Folders, files, zip or tar files, DICOMDIRs, globs, fsspec addresses; - is a list of paths.",
+        ),
+    ],
     index: IndexOption,
     model: Annotated[
         Path | None,
@@ -53,6 +60,19 @@ def index(
     ] = None,
     limit: Annotated[int | None, option("--limit", help="Index only the first N new files.", min=1)] = None,
     dry_run: Annotated[bool, option("--dry-run", help="Say what would be done and how much disk it takes.")] = False,
+    path_privacy: Annotated[
+        str | None,
+        option(
+            "--path-privacy", help="Store paths plain or as a hash [plain].", autocompletion=one_of("plain", "hash")
+        ),
+    ] = None,
+    keep_patient_group: Annotated[
+        bool | None,
+        option("--keep-patient-group", help="Store a keyed hash of the Patient ID, to group and leave out by."),
+    ] = None,
+    skip_burned_in: Annotated[
+        bool, option("--skip-burned-in", help="Leave out images whose header says that text is burned in.")
+    ] = False,
     retry_left_out: Annotated[bool, option("--retry-left-out", help="Try again what was left out before.")] = False,
     prune: Annotated[bool, option("--prune", help="Remove from the index the files that are gone.")] = False,
     report: Annotated[Path | None, option("--report", help="Write the JSON report here, too.")] = None,
@@ -70,12 +90,14 @@ def index(
     Ray starts on this machine unless --ray-address names a cluster. A run that was stopped, or killed, is continued by
     the same command. Exit code 3 says that it is done but some files were left out: the report names each.
     """
-    from workers.job import index_archive, plan_job
+    from workers.archives import resolve_archives
+    from workers.job import index_archive
+    from workers.preparing import plan_job
     from workers.settings import JobSettings
 
     stored = _stored(index)
     settings = JobSettings(
-        archives=tuple(archives),
+        archives=tuple(resolve_archives(archives, sys.stdin)),
         model=model or _model_of(index, stored),
         index=index,
         layers=_layers(layers, stored),
@@ -88,6 +110,9 @@ def index(
         ray_address=ray_address,
         cpus=cpus,
         file_seconds=file_seconds,
+        path_privacy=_path_privacy(path_privacy, stored),
+        keep_patient_group=bool(stored and stored.patient_groups) if keep_patient_group is None else keep_patient_group,
+        skip_burned_in=skip_burned_in,
         retry_left_out=retry_left_out,
         prune=prune,
         report=report,
@@ -133,6 +158,12 @@ def _quantization(name: str | None, stored: Any) -> Any:
     if name is None:
         return stored.quantization if stored else "turbo4"
     return chosen("quantization", name, ("turbo4", "int8", "none"))
+
+
+def _path_privacy(name: str | None, stored: Any) -> Any:
+    if name is None:
+        return stored.path_privacy if stored else "plain"
+    return chosen("path privacy", name, ("plain", "hash"))
 
 
 class _Stopping:

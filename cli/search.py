@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 EXIT_SOME_FAILED = 3
 
-_SAME = ("self", "series", "study", "none")
-_GROUPS = ("none", "series", "study")
+_SAME = ("self", "series", "study", "patient", "none")
+_GROUPS = ("none", "series", "study", "patient")
 _FORMATS = ("table", "json", "csv")
 
 
@@ -54,11 +54,16 @@ def search(
     exclude_same: Annotated[
         str,
         option(
-            "--exclude-same", help="Leave out the query's self, series, study or none.", autocompletion=one_of(*_SAME)
+            "--exclude-same",
+            help="Leave out the query's self, series, study, patient or none.",
+            autocompletion=one_of(*_SAME),
         ),
     ] = "self",
     group_by: Annotated[
-        str, option("--group-by", help="Only the best hit of each series or study.", autocompletion=one_of(*_GROUPS))
+        str,
+        option(
+            "--group-by", help="Only the best hit of each series, study or patient.", autocompletion=one_of(*_GROUPS)
+        ),
     ] = "none",
     exact: Annotated[bool, option("--exact", help="Compare with every vector.")] = False,
     frame: Annotated[
@@ -128,55 +133,57 @@ def _options(
     return options
 
 
-def _input_file(query: str, stack: ExitStack) -> tuple[str, Path]:
-    """The query's name and its file; standard input is kept in a temporary one."""
+def _input_file(query: str, stack: ExitStack) -> tuple[str, str]:
+    """The query's name and its address; standard input is kept in a temporary one."""
     if query != "-":
-        return query, Path(query)
+        return query, query
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cbmir-query-"))
     file = Path(folder, "standard-input")
     file.write_bytes(sys.stdin.buffer.read())
-    return "standard input", file
+    return "standard input", str(file)
 
 
 def _embed(
-    files: list[tuple[str, Path]],
+    files: list[tuple[str, str]],
     folder: Path,
     description: Description,
     model: Path | None,
     layer: str,
     frame: int | None,
     device: str,
-) -> tuple[list[tuple[Query, Path]], int]:
+) -> tuple[list[tuple[Query, str]], int]:
     """The queries that could be read, with their files, and the number of those that could not."""
     from index.opening import resolve_model
+    from index.privacy import privacy_key
     from index.query import QUERY_ERRORS, query_from_image
     from model.embedder import Embedder
 
+    key = privacy_key(folder) if description.patient_groups else None
     embedder = Embedder.load(resolve_model(folder, description, model), device=device)
-    found: list[tuple[Query, Path]] = []
+    found: list[tuple[Query, str]] = []
     for name, file in files:
         try:
-            query = query_from_image(file, embedder, layer=layer, frame=frame or 1)
+            query = query_from_image(file, embedder, layer=layer, frame=frame or 1, patient_key=key)
             found.append((replace(query, name=name), file))
         except QUERY_ERRORS as error:
-            errors.show(str(error).replace(str(file), name))
+            errors.show(str(error).replace(file, name))
     return found, len(files) - len(found)
 
 
 def _answers(
     index: Index,
-    found: list[tuple[Query, Path]],
+    found: list[tuple[Query, str]],
     like: tuple[str, ...] | list[str],
     options: Options,
     frame: int | None,
     label: str | None,
-) -> tuple[list[tuple[Answer, Path | None]], int]:
+) -> tuple[list[tuple[Answer, str | None]], int]:
     """The answers, each with a file that shows its query (``None`` if there is none), and how many UIDs are unknown."""
-    from cli.rendering.tables import absolute_path
+    from cli.rendering.tables import stored_address
     from index.query import query_from_stored
     from index.search import search as search_index
 
-    queries: list[tuple[Query, Path | None]] = []
+    queries: list[tuple[Query, str | None]] = []
     for query, file in found:
         stored = index.retrieve([query.id]).get(query.id)
         queries.append((replace(query, label=label or (stored.label if stored else None)), file))
@@ -189,12 +196,12 @@ def _answers(
             missing += 1
             continue
         payload = index.retrieve([query.id])[query.id]
-        file = absolute_path(index.description.roots, payload.locations[0])
+        file = stored_address(index.description.roots, payload.locations[0])
         queries.append((replace(query, label=label or query.label), file))
     return [(search_index(index, query, options), file) for query, file in queries], missing
 
 
-def _show(pairs: list[tuple[Answer, Path | None]], roots: tuple[str, ...], format: str) -> None:  # noqa: A002
+def _show(pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], format: str) -> None:  # noqa: A002
     from cli.rendering.records import answers_csv, answers_json
     from cli.rendering.tables import answer_table, answer_title
 
@@ -214,7 +221,7 @@ def _show(pairs: list[tuple[Answer, Path | None]], roots: tuple[str, ...], forma
 
 
 def _show_pictures(
-    pairs: list[tuple[Answer, Path | None]], roots: tuple[str, ...], sheet: Path | None, thumbnails: bool
+    pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], sheet: Path | None, thumbnails: bool
 ) -> None:
     from cli.rendering.sheet import answer_tiles, draw_sheet
 

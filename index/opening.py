@@ -34,7 +34,7 @@ def create_index(address: str | Path, description: Description, *, purpose: str,
     """Make an index, or open the one that is there if it was made by the same model with the same settings.
 
     Raises:
-        ModelMismatchError: the index was made by another model, or stores other layers or another quantization.
+        ModelMismatchError: the index was made by another model, or with other settings.
         NotAnIndexError: the folder exists, is not empty, and holds no index.
         IndexLockedError, VectorIndexError: as :func:`open_index`.
     """
@@ -69,7 +69,7 @@ def check_same(folder: Path, existing: Description, wanted: Description) -> None
             f"{folder} was made by another model ({existing.model_path}, fingerprint {existing.model_fingerprint[:8]}, "
             f"not {wanted.model_fingerprint[:8]}): use that model, or another index"
         )
-    for setting in ("layers", "quantization"):
+    for setting in ("layers", "quantization", "path_privacy", "patient_groups"):
         there, asked = getattr(existing, setting), getattr(wanted, setting)
         if there != asked:
             raise ModelMismatchError(

@@ -17,7 +17,7 @@ from model.checkpoint import Metadata
 from model.errors import CbmirError, ImageError, Reason, SettingError
 from model.frames import Frame, Header
 from model.preprocessing import to_input
-from model.reading import read_frames
+from model.reading import ReadOptions, read_frames
 
 
 class EmbeddingsLike(Protocol):
@@ -68,14 +68,16 @@ class Query:
     features: dict[str, Vector]
 
 
-def query_from_image(path: str | Path, embedder: EmbedderLike, *, layer: str = "fcl1", frame: int = 1) -> Query:
-    """Read and embed one frame of an image file.
+def query_from_image(
+    path: str | Path, embedder: EmbedderLike, *, layer: str = "fcl1", frame: int = 1, patient_key: bytes | None = None
+) -> Query:
+    """Read and embed one frame of an image file; with the index's key it knows its patient group.
 
     Raises:
         ImageError: the file cannot be read as an image, or its features are not finite.
         SettingError: it has no such frame.
     """
-    chosen = _frame(path, frame)
+    chosen = _frame(path, frame, ReadOptions(patient_key))
     embeddings = embedder.embed(to_input(chosen.pixels)[np.newaxis], (layer,))
     features = {name: values[0] for name, values in embeddings.features.items()}
     if not np.isfinite(features[layer]).all():
@@ -114,13 +116,12 @@ def query_from_stored(index: Index, uid: str, *, layer: str = "fcl1", frame: int
     )
 
 
-def _frame(path: str | Path, number: int) -> Frame:
-    frames = 0
-    for frame in read_frames(path):
-        if frame.number == number:
-            return frame
-        frames = frame.of
-    raise SettingError(f"{path} has {frames} frames: there is no frame {number}")
+def _frame(address: str | Path, number: int, options: ReadOptions) -> Frame:
+    frame = next(read_frames(address, number, options), None)
+    if frame is None:
+        frames = next(read_frames(address, only=1)).of
+        raise SettingError(f"{address} has {frames} frames: there is no frame {number}")
+    return frame
 
 
 def _stored(index: Index, uid: str, frame: int | None) -> tuple[UUID, Payload]:

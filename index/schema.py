@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model.frames import Frame, Header
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Version of point ids, payload and vectors together; an index of another version is refused."""
 
 _NAMESPACE: Final = UUID("6f1d1c0e-5c0b-5d2a-9a53-0c1b9a5f4e11")
@@ -25,10 +25,14 @@ KEYWORDS: Final = (
     "sop_instance_uid",
     "series_instance_uid",
     "study_instance_uid",
+    "patient_group",
 )
 """Payload fields with a keyword index, by which people filter."""
 
 Quantization = Literal["none", "int8", "turbo4"]
+
+PathPrivacy = Literal["plain", "hash"]
+"""How the paths below an index's roots are stored: as they are, or every name in them as a keyed hash."""
 
 Vector = NDArray[np.floating[Any]]
 
@@ -63,7 +67,7 @@ class Payload:
         organ: the class that the network predicts.
         organ_probability: its probability, 0…1.
         label: the true class, where the archive's owner gave one.
-        header: modality, body part and UIDs, where the file has them.
+        header: modality, body part, UIDs and patient group, where the file has them.
         frame: 1-based frame or page.
         locations: where the picture lies, least first: more than one if the archive holds copies.
     """
@@ -124,6 +128,8 @@ class Description:
         layers: names of the stored vectors.
         dimension: length of each vector.
         quantization: of the copy that is searched first and rescored from the originals.
+        path_privacy: see :data:`PathPrivacy`.
+        patient_groups: whether a keyed hash of the Patient ID is stored.
         roots: folders that were indexed; payloads refer to them by number.
         schema_version: see :data:`SCHEMA_VERSION`.
     """
@@ -134,6 +140,8 @@ class Description:
     layers: tuple[str, ...]
     dimension: int = 4096
     quantization: Quantization = "turbo4"
+    path_privacy: PathPrivacy = "plain"
+    patient_groups: bool = False
     roots: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 

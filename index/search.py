@@ -12,13 +12,15 @@ from index.query import Query
 from index.schema import KEYWORDS, Description
 from model.errors import ModelMismatchError, SettingError
 
-Same = Literal["self", "series", "study", "none"]
-"""What is left out of an answer: the query's own point, all of its series or study, or nothing."""
+Same = Literal["self", "series", "study", "patient", "none"]
+"""What is left out of an answer: the query's own point, all of its series, study or patient group, or nothing."""
 
-GroupBy = Literal["none", "series", "study"]
-"""Of each series or study only the nearest hit is kept."""
+GroupBy = Literal["none", "series", "study", "patient"]
+"""Of each series, study or patient group only the nearest hit is kept."""
 
 _FIRST_OVERFETCH = 4
+
+_GROUPS = {"series": "series_instance_uid", "study": "study_instance_uid", "patient": "patient_group"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ def check_options(description: Description, options: Options) -> None:
         raise SettingError(f"there is no organ {unknown[0]!r} in this index's model: choose among {known}")
     if unknown := [name for name in options.where if name not in KEYWORDS]:
         raise SettingError(f"there is no field {unknown[0]!r} to filter by: choose among {', '.join(KEYWORDS)}")
+    if "patient" in (options.exclude_same, options.group_by) and not description.patient_groups:
+        raise SettingError("the index knows no patient groups: index with --keep-patient-group")
     if options.top < 1:
         raise SettingError(f"--top {options.top} asks for nothing: give at least 1")
 
@@ -98,9 +102,10 @@ def search(index: Index, query: Query, options: Options = Options()) -> Answer:
 def _same(query: Query, same: Same) -> tuple[dict[str, list[str]], frozenset[UUID]]:
     if same == "none":
         return {}, frozenset()
-    keyword = f"{same}_instance_uid"
-    uid = None if same == "self" else getattr(query.header, keyword)
-    return ({keyword: [uid]} if uid else {}), frozenset({query.id})
+    if same == "self":
+        return {}, frozenset({query.id})
+    value = getattr(query.header, _GROUPS[same])
+    return ({_GROUPS[same]: [value]} if value else {}), frozenset({query.id})
 
 
 def _grouped(index: Index, query: Query, options: Options, where: Where) -> list[Hit]:
@@ -110,8 +115,8 @@ def _grouped(index: Index, query: Query, options: Options, where: Where) -> list
         hits = index.nearest(query.features[options.layer], options.layer, top=limit, where=where, exact=options.exact)
         best: dict[str, Hit] = {}
         for hit in hits:
-            # A picture without a series is a group of its own.
-            group = getattr(hit.payload.header, f"{options.group_by}_instance_uid") or str(hit.id)
+            # A picture without one is a group of its own.
+            group = getattr(hit.payload.header, _GROUPS[options.group_by]) or str(hit.id)
             best.setdefault(group, hit)
         if len(best) >= options.top or len(hits) < limit:
             return list(best.values())[: options.top]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import logging
+import zlib
 from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,64 +25,83 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from model.decoders import order_decoders
 from model.display import to_grey
 from model.errors import ImageError, Reason
 from model.frames import Frame, GreyImage, Header
+from model.objects import check_object, has_pixels
+from model.sources import Source
 
 # What matters of its warnings becomes an error here, with the file's name; the rest would only clutter a terminal.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 settings.reading_validation_mode = IGNORE
+order_decoders()
 
-MAX_FRAME_PIXELS = 2**28
-"""Rows × columns above which a frame is left out: 16,384 × 16,384, far beyond any clinical detector."""
+MAX_DATASET = 2**29
+"""Bytes to which a deflated dataset may grow: it is inflated in memory."""
 
-_PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-
-_NO_PICTURES = {
-    # PS3.4 B.5: objects with pixel data that show no patient, or not as a picture.
-    "1.2.840.10008.5.1.4.1.1.66.4": "segmentation",
-    "1.2.840.10008.5.1.4.1.1.66.7": "label map segmentation",
-    "1.2.840.10008.5.1.4.1.1.481.2": "radiotherapy dose",
-    "1.2.840.10008.5.1.4.1.1.30": "parametric map",
-}
+_META = 4096
+"""Bytes within which the meta header names its transfer syntax."""
 
 
-def read_dicom(path: Path, content: bytes | None) -> Iterator[Frame]:
+def read_dicom(
+    source: Source, only: int | None = None, patient_key: bytes | None = None, *, skip_burned_in: bool = False
+) -> Iterator[Frame]:
     """Yield the frames of one DICOM file in order, at most one decoded frame in memory at a time.
 
-    ``content`` is the whole file; without it the pixels are read from ``path`` frame by frame.
+    Args:
+        source: the file.
+        only: 1-based number of the one frame to decode and yield; nothing is yielded if the file has no such frame.
+        patient_key: see :class:`model.reading.ReadOptions`.
+        skip_burned_in: as well.
 
     Raises:
         ImageError: the file has no pixel data, is no picture of a patient, is too large, is damaged, or is
             compressed with a transfer syntax that no installed decoder reads.
     """
-    count, frames = 0, 0
+    address, number, frames = source.address, only or 1, 0
     try:
-        ds = _read_dataset(path, content)
-        frames, header = _check(path, ds, unread=content is None), _header(ds)
-        for values in _stored_values(path, ds):
-            pixels = to_grey(values, ds, count)
-            count += 1
-            yield Frame(pixels, count, frames, _identity(header, count, pixels), header)
+        ds = read_dataset(source)
+        header = read_header(ds, patient_key)
+        sop_class = _text(ds, "SOPClassUID") or str(ds.file_meta.get("MediaStorageSOPClassUID", ""))
+        frames = check_object(address, ds, sop_class=sop_class, pixels_unread=source.content is None)
+        if skip_burned_in and _text(ds, "BurnedInAnnotation") == "YES":
+            raise ImageError(address, Reason.BURNED_IN, "its header says so (0028,0301)")
+        if only is not None and not 1 <= only <= frames:
+            return
+        for values in _stored_values(source, ds, only):
+            pixels = to_grey(values, ds, number - 1)
+            yield Frame(pixels, number, frames, _identity(header, number, pixels), header)
+            number += 1
     except ImageError:
         raise
     except MemoryError as error:
-        raise ImageError(path, Reason.UNREADABLE, "there is too little memory to decode it") from error
+        raise ImageError(address, Reason.UNREADABLE, "there is too little memory to decode it") from error
     except NotImplementedError as error:
-        raise ImageError(path, Reason.UNSUPPORTED, _one_line(error)) from error
+        raise ImageError(address, Reason.UNSUPPORTED, _one_line(error)) from error
     except Exception as error:  # parsers of damaged headers, and every decoder plug-in, raise whatever they like
-        place = f"frame {count + 1} of {frames}" if frames else "header"
-        raise ImageError(path, _reason(error), f"{place}: {_one_line(error)}") from error
-    if count != frames:
-        raise ImageError(path, Reason.CORRUPT, f"{count} of {frames} frames could be decoded")
+        place = f"frame {number} of {frames}" if frames else "header"
+        raise ImageError(address, _reason(error), f"{place}: {_one_line(error)}") from error
+    if only is None and number != frames + 1:
+        raise ImageError(address, Reason.CORRUPT, f"{number - 1} of {frames} frames could be decoded")
 
 
-def _read_dataset(path: Path, content: bytes | None) -> Dataset:
-    ds = dcmread(BytesIO(content), force=True) if content else dcmread(path, force=True, stop_before_pixels=True)
-    if not content and ds.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        ds = dcmread(path, force=True)  # an inflated stream has no file offsets to read frames from
+def read_dataset(source: Source) -> Dataset:
+    """Parse a file's header, and its pixel data if the source holds it in memory; a transfer syntax is always set.
+
+    Raises:
+        ImageError: nothing can be parsed, or a deflated dataset is a bomb.
+    """
+    content = source.content
+    if (offset := _deflated_from(source)) is not None:
+        content = content or source.path.read_bytes()  # an inflated stream has no file offsets to read frames from
+        _refuse_bomb(source.address, memoryview(content)[offset:])
+    if content is not None:
+        ds = dcmread(BytesIO(content), force=True)
+    else:
+        ds = dcmread(source.path, force=True, stop_before_pixels=True)
     if len(ds) == 0:
-        raise ImageError(path, Reason.CORRUPT, "the file starts like DICOM but holds no data elements")
+        raise ImageError(source.address, Reason.CORRUPT, "the file starts like DICOM but holds no data elements")
     if not getattr(ds, "file_meta", None):
         ds.file_meta = FileMetaDataset()
     if "TransferSyntaxUID" not in ds.file_meta:
@@ -89,13 +109,47 @@ def _read_dataset(path: Path, content: bytes | None) -> Dataset:
     return ds
 
 
-def _stored_values(path: Path, ds: Dataset) -> Iterator[NDArray[Any]]:
+def read_header(ds: Dataset, patient_key: bytes | None = None) -> Header:
+    """What the index keeps of a dataset's header."""
+    return Header(
+        modality=_text(ds, "Modality"),
+        body_part_examined=_text(ds, "BodyPartExamined"),
+        sop_instance_uid=_text(ds, "SOPInstanceUID"),
+        series_instance_uid=_text(ds, "SeriesInstanceUID"),
+        study_instance_uid=_text(ds, "StudyInstanceUID"),
+        patient_group=_patient_group(ds, patient_key) if patient_key else None,
+    )
+
+
+def _patient_group(ds: Dataset, key: bytes) -> str | None:
+    patient = _text(ds, "PatientID")
+    return hmac.new(key, patient.encode(), "sha256").hexdigest()[:32] if patient else None
+
+
+def _deflated_from(source: Source) -> int | None:
+    """Where a deflated dataset starts in the file (PS3.5 annex A.5), or ``None`` if it is not deflated."""
+    start = source.content[:_META] if source.content else source.path.open("rb").read(_META)
+    if start[128:136] != b"DICM\x02\x00\x00\x00" or DeflatedExplicitVRLittleEndian.encode() not in start:
+        return None
+    return 144 + int.from_bytes(start[140:144], "little")  # File Meta Information Group Length, PS3.10 section 7.1
+
+
+def _refuse_bomb(address: str, deflated: memoryview) -> None:
+    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while deflated and not inflate.eof:
+        size += len(inflate.decompress(deflated, 2**22))
+        deflated = memoryview(inflate.unconsumed_tail)
+        if size > MAX_DATASET:
+            raise ImageError(address, Reason.TOO_LARGE, f"its deflated dataset is larger than {MAX_DATASET:,} bytes")
+
+
+def _stored_values(source: Source, ds: Dataset, only: int | None) -> Iterator[NDArray[Any]]:
     """The decoded frames in order, from the dataset or, where its pixels were not read, from the file."""
-    syntax = ds.file_meta.TransferSyntaxUID
-    if _has_pixels(ds):
+    syntax, indices = ds.file_meta.TransferSyntaxUID, None if only is None else [only - 1]
+    if has_pixels(ds):
         # What iter_pixels does for a dataset, which collects the pixel module twice.
-        return (values for values, _ in get_decoder(syntax).iter_array(ds, view_only=True))
-    return iter_pixels(path, transfer_syntax_uid=syntax)
+        return (values for values, _ in get_decoder(syntax).iter_array(ds, indices=indices))
+    return iter_pixels(source.path, transfer_syntax_uid=syntax, indices=indices)
 
 
 def _assumed_syntax(ds: Dataset) -> UID:
@@ -104,26 +158,6 @@ def _assumed_syntax(ds: Dataset) -> UID:
     if implicit:
         return ImplicitVRLittleEndian
     return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-
-
-def _check(path: Path, ds: Dataset, *, unread: bool) -> int:
-    """Return the number of frames, or raise for an object that is no picture or that is absurdly large."""
-    sop_class = UID(_text(ds, "SOPClassUID") or "")
-    if kind := _NO_PICTURES.get(sop_class):
-        raise ImageError(path, Reason.NOT_A_PICTURE, f"{kind} object")
-    rows, columns = ds.get("Rows"), ds.get("Columns")
-    if not (unread and rows) and not _has_pixels(ds):  # unread pixels are still on disk, so no element tells of them
-        kind = sop_class.name if sop_class else f"modality {ds.get('Modality', 'unknown')}"
-        raise ImageError(path, Reason.NO_PIXEL_DATA, f"{kind} object")
-    if not rows or not columns:
-        raise ImageError(path, Reason.CORRUPT, "Rows or Columns are missing or zero")
-    if int(rows) * int(columns) > MAX_FRAME_PIXELS:
-        raise ImageError(path, Reason.TOO_LARGE, f"{rows} × {columns} pixels a frame, limit {MAX_FRAME_PIXELS:,}")
-    return max(1, int(ds.get("NumberOfFrames") or 1))
-
-
-def _has_pixels(ds: Dataset) -> bool:
-    return any(keyword in ds for keyword in _PIXEL_KEYWORDS)
 
 
 def _one_line(error: Exception) -> str:
@@ -142,20 +176,10 @@ def _identity(header: Header, frame: int, pixels: GreyImage) -> str:
     return f"dicom/{header.sop_instance_uid or ''}/{frame}/{digest.hexdigest()}"
 
 
-def _header(ds: Dataset) -> Header:
-    return Header(
-        modality=_text(ds, "Modality"),
-        body_part_examined=_text(ds, "BodyPartExamined"),
-        sop_instance_uid=_text(ds, "SOPInstanceUID"),
-        series_instance_uid=_text(ds, "SeriesInstanceUID"),
-        study_instance_uid=_text(ds, "StudyInstanceUID"),
-    )
-
-
 def _text(ds: Dataset, keyword: str) -> str | None:
-    """The value of a CS or UI element, which are ASCII (PS3.5 section 6.2), without the cost of a data element."""
+    """The value of an element of CS, UI or LO, without the cost of a data element; of text only ASCII stays legible."""
     element = ds.get_item(keyword)
     value = element.value if element is not None else None
     if isinstance(value, bytes):
-        value = value.decode("ascii", "replace").rstrip("\0 ")
+        value = value.decode("ascii", "backslashreplace").rstrip("\0 ")
     return str(value).strip() or None if value is not None else None

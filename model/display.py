@@ -41,7 +41,7 @@ def to_grey(values: Values, ds: Dataset, frame: int) -> GreyImage:
         return _luma(values)
     attributes = _frame_attributes(ds, frame)
     padding = _padding_mask(values, ds)
-    display = _voi(apply_modality_lut(values, attributes), attributes, padding)
+    display = _voi(_to_real_world(values, attributes), attributes, padding)
     if photometric == "MONOCHROME1":
         np.subtract(1.0, display, out=display)
     if padding is not None:
@@ -62,12 +62,23 @@ def scale_to_range(values: Values, valid: NDArray[np.bool_] | None = None) -> ND
     low, high = (float(counted.min()), float(counted.max())) if counted.size else (0.0, 0.0)
     if high <= low:
         return np.zeros(values.shape, np.float32)
-    scaled = values.astype(np.float32)  # a copy, and from here in place: large frames are bound by memory
-    scaled -= np.float32(low)
-    scaled *= np.float32(1.0 / (high - low))
+    scaled = _to_float(values)  # a copy, and from here in place: large frames are bound by memory
+    scaled -= low
+    scaled *= 1.0 / (high - low)
     if values.dtype.kind == "f":
         np.nan_to_num(scaled, copy=False, nan=0.0)
-    return np.clip(scaled, 0.0, 1.0, out=scaled)
+    return np.clip(scaled, 0.0, 1.0, out=scaled).astype(np.float32, copy=False)
+
+
+def _to_real_world(values: Values, attributes: Dataset) -> Values:
+    """The modality step; 16-bit values stay exact in float32, which is half the memory of pydicom's float64."""
+    real = apply_modality_lut(values, attributes)
+    return real.astype(np.float32) if real.dtype == np.float64 and values.dtype.itemsize <= 2 else real
+
+
+def _to_float(values: Values) -> NDArray[Any]:
+    """A copy in float32, or in float64 where 24 bits of mantissa would blur the values."""
+    return values.astype(np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64)
 
 
 def _luma(rgb: Values) -> GreyImage:
@@ -121,15 +132,15 @@ def _voi(values: Values, ds: Dataset, padding: NDArray[np.bool_] | None) -> NDAr
     function = str(ds.get("VOILUTFunction") or "LINEAR").upper()
     if centre is None or width is None or width < (1 if function == "LINEAR" else 1e-9):
         return scale_to_range(values, None if padding is None else ~padding)
-    numbers = values.astype(np.float32)
+    numbers = _to_float(values)
     if function == "SIGMOID":  # PS3.3 C.11.2.1.3.1
         return np.asarray(1.0 / (1.0 + np.exp((-4.0 / width) * (numbers - centre))), dtype=np.float32)
     if function == "LINEAR":  # PS3.3 C.11.2.1.2.1; a width of 1 is a threshold
         centre, width = centre - 0.5, max(width - 1.0, 1e-9)
-    numbers -= np.float32(centre)
-    numbers *= np.float32(1.0 / width)
-    numbers += np.float32(0.5)
-    return np.clip(numbers, 0.0, 1.0, out=numbers)
+    numbers -= centre
+    numbers *= 1.0 / width
+    numbers += 0.5
+    return np.clip(numbers, 0.0, 1.0, out=numbers).astype(np.float32, copy=False)
 
 
 def _first(value: Any) -> float | None:

@@ -43,6 +43,7 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable file"
     NOT_AN_IMAGE = "not an image"
     NO_PIXEL_DATA = "no pixel data"
+    BURNED_IN = "burned-in annotation"
     NOT_A_PICTURE = "not a picture of a patient"
     UNSUPPORTED = "unsupported transfer syntax"
     TOO_LARGE = "too large"

@@ -15,7 +15,8 @@ GreyImage = NDArray[np.uint8]
 class Header:
     """The fields of an image's header that reach the index; patient identity is not among them.
 
-    Attributes are the values of DICOM PS3.6 of the same name, ``None`` where absent or not DICOM.
+    Attributes are the values of DICOM PS3.6 of the same name, ``None`` where absent or not DICOM. ``patient_group``
+    is a keyed hash of the Patient ID, there only if it was asked for.
     """
 
     modality: str | None = None
@@ -23,6 +24,7 @@ class Header:
     sop_instance_uid: str | None = None
     series_instance_uid: str | None = None
     study_instance_uid: str | None = None
+    patient_group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
@@ -13,10 +12,11 @@ from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from model.display import scale_to_range
 from model.errors import ImageError, Reason
 from model.frames import Frame, GreyImage, Header
+from model.sources import Source
 
 FORMATS = ("TIFF", "PNG", "JPEG", "BMP")
 
-MAX_PICTURE_PIXELS = 2**28
+MAX_PICTURE_PIXELS = 2**27
 """Width × height above which a picture is left out; checked before a pixel is decoded."""
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit stands in its place and gives a reason of its own
@@ -27,20 +27,23 @@ _PHOTOMETRIC_INTERPRETATION, _WHITE_IS_ZERO = 262, 0
 _HIGH_DEPTH_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
 
-def read_picture(path: Path, content: bytes | None) -> Iterator[Frame]:
+def read_picture(source: Source, only: int | None = None) -> Iterator[Frame]:
     """Yield the pages of a picture file in order; the orientation of EXIF is applied.
 
     8-bit pictures are taken as they are, colour as luma (ITU-R 601); deeper ones, which carry no window, are scaled
-    from their least to their greatest value. ``content`` is the whole file; without it ``path`` is read.
+    from their least to their greatest value. ``only`` is the 1-based number of the one page to decode and yield.
 
     Raises:
         ImageError: the file cannot be decoded, or is too large.
     """
+    path = source.address
     try:
-        identity = _digest(path, content)
-        with Image.open(BytesIO(content) if content else path, formats=FORMATS) as picture:
+        identity = _digest(source)
+        with Image.open(BytesIO(source.content) if source.content else source.path, formats=FORMATS) as picture:
             pages = int(getattr(picture, "n_frames", 1))
             for number, page in enumerate(ImageSequence.Iterator(picture), 1):
+                if only not in (None, number):
+                    continue
                 if page.width * page.height > MAX_PICTURE_PIXELS:
                     size = f"{page.width} × {page.height} pixels, limit {MAX_PICTURE_PIXELS:,}"
                     raise ImageError(path, Reason.TOO_LARGE, size)
@@ -53,10 +56,10 @@ def read_picture(path: Path, content: bytes | None) -> Iterator[Frame]:
         raise ImageError(path, Reason.CORRUPT, str(error) or type(error).__name__) from error
 
 
-def _digest(path: Path, content: bytes | None) -> str:
-    if content:
-        return hashlib.sha256(content).hexdigest()
-    with path.open("rb") as file:
+def _digest(source: Source) -> str:
+    if source.content:
+        return hashlib.sha256(source.content).hexdigest()
+    with source.path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from model.errors import ImageError, Reason
 from model.frames import Frame
-
-WHOLE_FILE_LIMIT = 2**25
-"""Bytes up to which a file is read at once; of larger ones a frame at a time is in memory."""
-
-_START = 132
-"""Bytes by which a format is told: the preamble and prefix of DICOM."""
+from model.sources import open_source
 
 _PICTURE_SIGNATURES = (
     b"\xff\xd8\xff",  # JPEG
@@ -27,17 +23,38 @@ _PICTURE_SIGNATURES = (
 )
 
 
-def read_frames(path: str | Path) -> Iterator[Frame]:
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What reading a file may use of its header.
+
+    Attributes:
+        patient_key: key of the hash of the Patient ID that stands in :class:`model.frames.Header`; without it there is
+            none.
+        skip_burned_in: leave files out that say of themselves that an annotation is burned into their pixels.
+    """
+
+    patient_key: bytes | None = None
+    skip_burned_in: bool = False
+
+
+READ_ALL: Final = ReadOptions()
+
+
+def read_frames(address: str | Path, only: int | None = None, options: ReadOptions = READ_ALL) -> Iterator[Frame]:
     """Yield the frames of an image file, in order.
 
     DICOM is recognised by its prefix (PS3.10 section 7.1) or, without one, by a first data element of the groups with
     which a dataset starts. Warnings of the decoders are silenced: what matters of them becomes an error.
 
+    Args:
+        address: a local path, or what :mod:`model.sources` understands.
+        only: 1-based number of the one frame to decode and yield; nothing is yielded if the file has no such frame.
+        options: see there.
+
     Raises:
         ImageError: the file cannot be read, is no image, or one of its frames cannot be decoded.
     """
-    path = Path(path)
-    frames = _frames(path)
+    frames = _frames(address, only, options)
     while True:
         with warnings.catch_warnings():  # entered anew for every frame: a filter must not outlive a yield
             warnings.simplefilter("ignore")
@@ -47,29 +64,28 @@ def read_frames(path: str | Path) -> Iterator[Frame]:
         yield frame
 
 
-def _frames(path: Path) -> Iterator[Frame]:
-    try:
-        with path.open("rb") as file:
-            large = os.fstat(file.fileno()).st_size > WHOLE_FILE_LIMIT
-            content = file.read(_START if large else -1)
-    except OSError as error:
-        raise ImageError(path, Reason.UNREADABLE, error.strerror or str(error)) from error
-    if not content:
-        raise ImageError(path, Reason.EMPTY_FILE, "the file has no content")
-    whole = None if large else content
-    if _is_dicom(content[:_START]):
-        from model.dicom import read_dicom  # pydicom takes 0.3 s to import
+def _frames(address: str | Path, only: int | None, options: ReadOptions) -> Iterator[Frame]:
+    with open_source(address, _is_image) as source:
+        if is_dicom(source.start):
+            from model.dicom import read_dicom  # pydicom takes 0.3 s to import
 
-        yield from read_dicom(path, whole)
-    elif content.startswith(_PICTURE_SIGNATURES):
-        from model.pictures import read_picture
+            yield from read_dicom(source, only, options.patient_key, skip_burned_in=options.skip_burned_in)
+        elif source.start.startswith(_PICTURE_SIGNATURES):
+            from model.pictures import read_picture
 
-        yield from read_picture(path, whole)
-    else:
-        raise ImageError(path, Reason.NOT_AN_IMAGE, "neither DICOM, TIFF, PNG, JPEG nor BMP by its content")
+            yield from read_picture(source, only)
+        else:
+            raise ImageError(
+                source.address, Reason.NOT_AN_IMAGE, "neither DICOM, TIFF, PNG, JPEG nor BMP by its content"
+            )
 
 
-def _is_dicom(start: bytes) -> bool:
+def _is_image(start: bytes) -> bool:
+    return is_dicom(start) or start.startswith(_PICTURE_SIGNATURES)
+
+
+def is_dicom(start: bytes) -> bool:
+    """Whether a file that starts so is DICOM."""
     if start[128:132] == b"DICM":
         return True
     if len(start) < 8:

@@ -72,9 +72,7 @@ def share_resources(
     else:
         low, high = actors or (min(int(cpus), MAX_CPU_ACTORS),) * 2
         actor_cpus, threads = 0.48 * cpus / high, max(1, int(cpus // high))
-    decode_cpus = (
-        1.0 if cpus > 1 else 0.25
-    )  # one file decoded at a time on two cores leaves the network more of their cache
+    decode_cpus = 1.0 if cpus > 1 else 0.25  # one task at a time on two cores, so that the network keeps their cache
     if actor_cpus == decode_cpus:
         actor_cpus *= 0.9
     size = batch_size or (256 if per_actor else 32)

@@ -2,18 +2,64 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from model.errors import JobError
+from model.sources import file_system, is_local, join
+
+NOT_TEXT = "its name is not UTF-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What to walk of an index's root.
+
+    Attributes:
+        number: of the root in the index's description.
+        address: a local folder or file, an archive file (``zip://::/data/a.zip``), or any fsspec address.
+        below: the part that was asked for; empty: all.
+        members: if given, only these paths below ``address``, in order.
+        skip: absolute local paths that are left out of the walk.
+    """
+
+    number: int
+    address: str
+    below: str = ""
+    members: tuple[str, ...] | None = None
+    skip: frozenset[str] = frozenset()
+
+    def covers(self, directory: str) -> bool:
+        """Whether the walk would come to a directory of the root, if it is there."""
+        return not self.below or directory == self.below or directory.startswith(f"{self.below}/")
+
+    @property
+    def start(self) -> str:
+        """The address where the walk starts."""
+        return join(self.address, self.below)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the walk sees everything below its start, so that what it does not see is gone."""
+        if self.members is not None:
+            return False
+        if is_local(self.address):
+            return Path(self.start).is_dir()
+        system, path = file_system(self.start)
+        return bool(system.isdir(path)) or not path
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file below a root: its name there, its size in bytes and the time of its last change in nanoseconds."""
+    """A file below a root: its name there, its size in bytes and the time of its last change in nanoseconds.
+
+    Of a file system without times ``mtime_ns`` is another number that changes with the file's content.
+    """
 
     name: str
     size: int
@@ -32,32 +78,31 @@ class FoundDirectory:
     unreadable: dict[str, str]
 
 
-def resolve_root(archive: str | Path) -> Path:
-    """The absolute path of a folder or file to index.
-
-    Raises:
-        JobError: it does not exist.
-    """
-    root = Path(os.path.abspath(archive))  # noqa: PTH100 (absolute() keeps "..", which would make a second root)
-    if not root.exists():
-        raise JobError(f"{root} does not exist: give a folder or a file to index")
-    return root
-
-
-def discover(root: Path, below: str = "", *, skip: frozenset[Path] = frozenset()) -> Iterator[FoundDirectory]:
-    """Walk a root, or what lies at ``below`` in it, depth first and in order of names.
+def discover(root: Root) -> Iterator[FoundDirectory]:
+    """Walk a root depth first and in order of names.
 
     Memory is bounded by one directory. A file stands for itself; as a root it has no name. Links to files are followed;
-    links to directories are not, as they may lead in circles. Hidden files are files like any other. Directories in
-    ``skip`` are left out. A directory that cannot be read has itself, the empty name, among its ``unreadable``.
+    links to directories are not, as they may lead in circles. Hidden files are files like any other. A directory that
+    cannot be read has itself, the empty name, among its ``unreadable``.
     """
-    start = root / below if below else root
+    if root.members is not None:
+        for member in root.members:
+            if _is_text(member):
+                yield from discover(replace(root, below=member, members=None))
+            else:
+                yield FoundDirectory("", [], {_escaped(member): NOT_TEXT})
+    elif is_local(root.address):
+        yield from _walk_local(root)
+    else:
+        yield from _walk_remote(root)
+
+
+def _walk_local(root: Root) -> Iterator[FoundDirectory]:
+    start = Path(root.start)
     if not start.is_dir():
-        status = start.stat()
-        directory, _, name = below.rpartition("/")
-        yield FoundDirectory(directory, [FoundFile(name, status.st_size, status.st_mtime_ns)], {})
+        yield _single_file(root)
         return
-    pending = [(str(start), below)]
+    pending = [(str(start), root.below)]
     while pending:
         absolute, relative = pending.pop()
         prefix = f"{relative}/" if relative else ""
@@ -68,11 +113,12 @@ def discover(root: Path, below: str = "", *, skip: frozenset[Path] = frozenset()
             with os.scandir(absolute) as entries:
                 for entry in entries:
                     if not _is_text(entry.name):
-                        unreadable[entry.name.encode(errors="backslashreplace").decode()] = "its name is not UTF-8"
+                        unreadable[_escaped(entry.name)] = NOT_TEXT
+                        continue
+                    if entry.path in root.skip:
                         continue
                     if entry.is_dir(follow_symlinks=False):
-                        if not skip or Path(entry.path) not in skip:
-                            inner.append((entry.path, prefix + entry.name))
+                        inner.append((entry.path, prefix + entry.name))
                         continue
                     try:
                         status = entry.stat()
@@ -91,6 +137,17 @@ def discover(root: Path, below: str = "", *, skip: frozenset[Path] = frozenset()
         yield FoundDirectory(relative, files, unreadable)
 
 
+def _single_file(root: Root) -> FoundDirectory:
+    directory, _, name = root.below.rpartition("/")
+    try:
+        status = Path(root.start).stat()
+    except OSError as error:  # of a list, or gone since the job began
+        return FoundDirectory(directory, [], {name: error.strerror or str(error)})
+    if not stat.S_ISREG(status.st_mode):
+        return FoundDirectory(directory, [], {name: "no regular file"})
+    return FoundDirectory(directory, [FoundFile(name, status.st_size, status.st_mtime_ns)], {})
+
+
 def _is_text(name: str) -> bool:
     """Whether a name can be stored: Python stands in surrogates for the bytes of a name that is not UTF-8."""
     try:
@@ -98,3 +155,57 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _escaped(name: str) -> str:
+    return name.encode(errors="backslashreplace").decode()
+
+
+def _walk_remote(root: Root) -> Iterator[FoundDirectory]:
+    system, start = file_system(root.start)
+    if start and system.isfile(start):
+        directory, _, name = root.below.rpartition("/")
+        yield FoundDirectory(directory, [_found(name, system.info(start))], {})
+        return
+    pending = [(start, root.below)]
+    while pending:
+        path, relative = pending.pop()
+        files: list[FoundFile] = []
+        inner: list[tuple[str, str]] = []
+        unreadable: dict[str, str] = {}
+        try:
+            for entry in system.ls(path, detail=True):
+                inside = str(entry["name"]).rstrip("/")
+                name = inside.rpartition("/")[2]
+                if not name or inside.strip("/") == path.strip("/"):  # object stores list a folder in itself
+                    continue
+                if entry["type"] == "directory":
+                    inner.append((inside, f"{relative}/{name}" if relative else name))
+                else:
+                    files.append(_found(name, entry))
+        except Exception as error:  # file systems of fsspec raise what their client libraries raise
+            unreadable[""] = " ".join(str(error).split()) or type(error).__name__
+        files.sort(key=lambda file: file.name)
+        inner.sort(reverse=True)
+        pending.extend(inner)
+        yield FoundDirectory(relative, files, unreadable)
+
+
+def _found(name: str, info: dict[str, Any]) -> FoundFile:
+    return FoundFile(name, int(info.get("size") or 0), _change_number(info))
+
+
+def _change_number(info: dict[str, Any]) -> int:
+    """A number that changes with a file, from what its file system tells: a checksum, a tag, or a time."""
+    if isinstance(checksum := info.get("CRC"), int):
+        return checksum
+    for key in ("ETag", "etag", "md5Hash", "content_md5"):
+        if info.get(key):
+            return int.from_bytes(hashlib.sha256(str(info[key]).encode()).digest()[:7], "big")
+    for key in ("mtime", "LastModified", "last_modified", "updated", "modified", "created"):
+        value = info.get(key)
+        if isinstance(value, datetime):
+            return int(value.timestamp() * 1e9)
+        if isinstance(value, int | float):
+            return int(value * 1e9)
+    return 0

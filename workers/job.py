@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from index.interface import Index
 from index.opening import create_index, index_folder
+from index.privacy import privacy_key
 from index.schema import Description
 from model.checkpoint import Metadata, read_metadata
-from model.errors import CbmirError, JobError, JobInterrupted, Reason, VectorIndexError
-from workers.discovery import resolve_root
-from workers.labels import label_reader
-from workers.ledger import NAME as LEDGER
+from model.errors import CbmirError, JobError, JobInterrupted, Reason
+from model.reading import ReadOptions
+from workers.archives import Archive, resolve_archives
 from workers.ledger import Ledger
-from workers.planning import PendingFile, Plan, Root, number_roots, plan_files, windows
+from workers.planning import PendingFile, Plan, number_roots, windows
+from workers.preparing import pending_files, refuse_lost_shard
 from workers.report import FileLeftOut, JobReport
 from workers.settings import JobObserver, JobSettings, Progress, Stage
 
@@ -37,12 +37,12 @@ def index_archive(settings: JobSettings, observer: JobObserver | None = None) ->
     """Index archives: everything that is new or changed, and nothing twice.
 
     Raises:
-        JobError: an archive does not exist, or Ray cannot be started.
+        JobError: an archive does not exist, or Ray cannot be started, or gave up.
         CheckpointError: the model cannot be read.
         VectorIndexError: the index cannot be made, opened or written, or another model made it.
         JobInterrupted: by Ctrl-C; everything stored is kept, and the report is written.
     """
-    roots = [resolve_root(archive) for archive in settings.archives]
+    archives = resolve_archives(settings.archives)
     metadata = read_metadata(settings.model)
     description = Description(
         model_fingerprint=metadata.fingerprint,
@@ -50,46 +50,16 @@ def index_archive(settings: JobSettings, observer: JobObserver | None = None) ->
         classes=metadata.classes,
         layers=settings.layers,
         quantization=settings.quantization,
+        path_privacy=settings.path_privacy,
+        patient_groups=settings.keep_patient_group,
     )
-    _refuse_lost_shard(index_folder(settings.index))
+    refuse_lost_shard(index_folder(settings.index))
     with create_index(settings.index, description, purpose=PURPOSE) as index:
         ledger = Ledger(index_folder(settings.index))
         try:
-            return _Job(settings, metadata, index, ledger, roots, observer or JobObserver()).run()
+            return _Job(settings, metadata, index, ledger, archives, observer or JobObserver()).run()
         finally:
             ledger.close()
-
-
-def plan_job(settings: JobSettings) -> Plan:
-    """What :func:`index_archive` would do, without writing or starting anything."""
-    from index.description_file import read_description
-
-    folder = index_folder(settings.index)
-    known: tuple[str, ...] = ()
-    ledger = None
-    if (folder / LEDGER).exists():
-        known, ledger = read_description(folder).roots, Ledger(folder, read_only=True)
-    roots = number_roots(known, [resolve_root(archive) for archive in settings.archives])[1]
-    plan = Plan()
-    for _ in _files(settings, roots, ledger, plan):
-        pass
-    return plan
-
-
-def _refuse_lost_shard(folder: Path) -> None:
-    """A ledger that knows indexed files would keep them from being indexed into a new shard."""
-    from index.edge import has_shard
-
-    if not (folder / LEDGER).exists() or has_shard(folder):
-        return
-    ledger = Ledger(folder, read_only=True)
-    known = ledger.counts().get("indexed", 0)
-    ledger.close()
-    if known:
-        raise VectorIndexError(
-            f"{folder} has lost its shard, though {known:,} files are indexed: restore it, or delete the folder and "
-            "index anew"
-        )
 
 
 class _Job:
@@ -99,20 +69,23 @@ class _Job:
         metadata: Metadata,
         index: Index,
         ledger: Ledger,
-        roots: list[Path],
+        archives: list[Archive],
         observer: JobObserver,
     ) -> None:
         self.settings, self.metadata = settings, metadata
         self.index, self.ledger, self.observer = index, ledger, observer
-        names, self.roots = number_roots(index.description.roots, roots)
+        names, self.roots = number_roots(index.description.roots, archives)
         index.update_description(roots=names, model_path=str(settings.model.absolute()))
+        hides = settings.path_privacy == "hash" or settings.keep_patient_group
+        key = privacy_key(index_folder(settings.index), create=hides)
+        self.read_options = ReadOptions(key if settings.keep_patient_group else None, settings.skip_burned_in)
         self.plan = Plan()
         self._looked_at = 0.0
         self._complete_before = False
         self.sink_counts: SinkCounts | None = None
         self.stage_counts: StageCounts | None = None
         self.report = JobReport(
-            archives=[str(root) for root in roots],
+            archives=[archive.address for archive in archives],
             index=str(index_folder(settings.index)),
             model=str(settings.model.absolute()),
             model_fingerprint=metadata.fingerprint,
@@ -125,7 +98,7 @@ class _Job:
         self._complete_before = last is not None and last.outcome == "complete"
         number = self.ledger.start_job(self.report.started)
         try:
-            self._index_windows(_files(self.settings, self.roots, self.ledger, self.plan))
+            self._index_windows(pending_files(self.settings, self.roots, self.ledger, self.plan))
             self._note_unreadable()
             self._prune()
             self._optimize()
@@ -196,6 +169,7 @@ class _Job:
                 shard,
                 actors=resources.actors[1],
                 file_seconds=self.settings.file_seconds,
+                options=self.read_options,
                 counters=counters,
             )
             sink = Sink(self.index, self.ledger, window, self._leave_out, self.sink_counts)
@@ -234,7 +208,7 @@ class _Job:
         return self.plan.pending > 0 or self.report.files_pruned > 0
 
     def _leave_out(self, file: PendingFile, reason: str, detail: str) -> None:
-        self.report.left_out.append(FileLeftOut(file.absolute, reason, detail))
+        self.report.left_out.append(FileLeftOut(file.shown, reason, detail))
 
     def _note_unreadable(self) -> None:
         for path, why in self.plan.unreadable.items():
@@ -282,18 +256,6 @@ class _Job:
     def _notify(self, stage: Stage) -> None:
         left_out = len(self.report.left_out)
         self.observer.progress(Progress(stage, self.plan, self.stage_counts, self.sink_counts, left_out))
-
-
-def _files(settings: JobSettings, roots: list[Root], ledger: Ledger | None, plan: Plan) -> Iterator[PendingFile]:
-    return plan_files(
-        roots,
-        ledger,
-        plan,
-        labels=label_reader(settings.labels),
-        limit=settings.limit,
-        retry_left_out=settings.retry_left_out,
-        skip=frozenset({index_folder(settings.index)}),
-    )
 
 
 def _chain(first: PendingFile, rest: Iterator[PendingFile]) -> Iterator[PendingFile]:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from model.repository import read_manifest
+from model.sources import join
 from workers.planning import Labels
 
 FOLDER = "folder"
@@ -23,12 +24,12 @@ def label_reader(labels: str | None) -> Labels | None:
         return _by_folder
     by_path = {os.path.normpath(file.path): file.label for file in read_manifest(Path(labels).absolute())}
 
-    def by_manifest(root: Path, path: str) -> str | None:
-        return by_path.get(os.path.normpath(f"{root}/{path}" if path else str(root)))
+    def by_manifest(archive: str, path: str) -> str | None:
+        return by_path.get(os.path.normpath(join(archive, path)))
 
     return by_manifest
 
 
-def _by_folder(_root: Path, path: str) -> str | None:
+def _by_folder(_archive: str, path: str) -> str | None:
     folder, separator, _ = path.partition("/")
     return folder if separator else None

@@ -17,6 +17,7 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from model.preprocessing import INPUT
+from model.reading import ReadOptions
 from workers.cluster import Resources
 from workers.planning import PendingFile
 from workers.rows import FRAMES
@@ -49,13 +50,20 @@ class RepositorySource(Datasource):
     """A window of files as a Ray Data source; each read task decodes one shard."""
 
     def __init__(
-        self, files: Sequence[PendingFile], first_shard: int, *, actors: int, file_seconds: float, counters: Any
+        self,
+        files: Sequence[PendingFile],
+        first_shard: int,
+        *,
+        actors: int,
+        file_seconds: float,
+        options: ReadOptions,
+        counters: Any,
     ) -> None:
         super().__init__()
         size = min(SHARD_FILES, math.ceil(len(files) / (actors * SHARDS_AN_ACTOR)))
-        numbered = [(number, file.absolute) for number, file in enumerate(files)]
+        numbered = [(number, file.address) for number, file in enumerate(files)]
         self.shards = [
-            Shard(first_shard + n // size, tuple(numbered[n : n + size]), file_seconds)
+            Shard(first_shard + n // size, tuple(numbered[n : n + size]), file_seconds, options)
             for n in range(0, len(numbered), size)
         ]
         self._counters = counters

@@ -6,10 +6,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
-from workers.discovery import FoundFile, discover
+from model.sources import join
+from workers.archives import Archive
+from workers.discovery import FoundFile, Root, discover
 from workers.ledger import FileKey, Known, Ledger
 
 WINDOW_FILES = 200_000
@@ -18,46 +19,56 @@ WINDOW_FILES = 200_000
 WINDOW_SECONDS = 10.0
 """After so long a window is closed with what was found, so that a slow file system does not delay the first image."""
 
-Labels = Callable[[Path, str], str | None]
-"""Root and path below it → the known true class, or ``None``."""
+Labels = Callable[[str, str], str | None]
+"""Address of an archive and path below it → the known true class, or ``None``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
-    """What to walk: a root of the index by its number, and the part ``below`` it that was asked for (empty: all)."""
-
-    number: int
-    path: Path
-    below: str = ""
-
-    def covers(self, directory: str) -> bool:
-        """Whether the walk would come to a directory of the root, if it is there."""
-        return not self.below or directory == self.below or directory.startswith(f"{self.below}/")
-
-
-def number_roots(known: Sequence[str], archives: Sequence[Path]) -> tuple[tuple[str, ...], list[Root]]:
+def number_roots(known: Sequence[str], archives: Sequence[Archive]) -> tuple[tuple[str, ...], list[Root]]:
     """All roots of an index, old ones under their old numbers, and what to walk for these archives.
 
-    An archive inside a root that is known already is a part of it, and not indexed a second time as one of its own.
+    An archive inside a root that is known already is a part of it, and not indexed a second time as one of its own. Of
+    an archive around known roots the walk leaves those out, and they are walked beside it.
     """
     names = list(known)
-    roots = []
-    for archive in dict.fromkeys(archives):
-        outer = next((name for name in names if archive.is_relative_to(name)), None)
+    roots: dict[Archive, Root] = {}
+    for archive in archives:
+        outer = next((name for name in names if _below(archive.address, name) is not None), None)
         if outer is None:
-            outer = str(archive)
+            outer = archive.address
             names.append(outer)
-        below = archive.relative_to(outer).as_posix()
-        roots.append(Root(names.index(outer), Path(outer), "" if below == "." else below))
-    return tuple(names), roots
+        below = _below(archive.address, outer) or ""
+        members = archive.members and tuple(f"{below}/{member}" if below else member for member in archive.members)
+        inner = [name for name in names if name != outer and _below(name, archive.address)]
+        roots[archive] = Root(names.index(outer), outer, below, members, frozenset(inner))
+        if members is None:
+            for name in inner:
+                roots.setdefault(Archive(name), Root(names.index(name), name))
+    return tuple(names), list(roots.values())
+
+
+def _below(address: str, root: str) -> str | None:
+    """The path of an address below a root, empty for the root itself; ``None`` if it is not below it."""
+    if address == root:
+        return ""
+    prefix = root if root.endswith("/") else f"{root}/"
+    return address.removeprefix(prefix) if address.startswith(prefix) and "::" not in root else None
 
 
 @dataclass(frozen=True, slots=True)
 class PendingFile:
-    """A file that a job has to index; ``label`` is its true class, if known."""
+    """A file that a job has to index.
+
+    Attributes:
+        key: under which the ledger knows it.
+        address: where it is read.
+        shown: its address in reports, which may hide names.
+        size, mtime_ns: see :class:`workers.discovery.FoundFile`.
+        label: its true class, if known.
+    """
 
     key: FileKey
-    absolute: str
+    address: str
+    shown: str
     size: int
     mtime_ns: int
     label: str | None
@@ -100,30 +111,29 @@ def plan_files(
     labels: Labels | None = None,
     limit: int | None = None,
     retry_left_out: bool = False,
-    skip: frozenset[Path] = frozenset(),
+    hide: Callable[[str], str] = str,
 ) -> Iterator[PendingFile]:
     """Walk the roots and yield what must be indexed, counting everything in ``plan``.
 
     A file is unchanged if its size and time are those of the ledger and its label is not another one. Without a ledger
-    everything is new.
+    everything is new. Ledger, plan and keys know paths only as ``hide`` gives them (see :mod:`index.privacy`).
     """
     for part in roots:
-        number, root = part.number, part.path
-        start = root / part.below
-        whole_directories = start.is_dir()
+        number, start, whole_directories = part.number, part.start, part.is_whole
         found = 0
         seen: set[str] = set()
         blind: list[Root] = []
-        for directory in discover(root, part.below, skip=skip):
-            known = ledger.directory(number, directory.path) if ledger else {}
-            seen.add(directory.path)
+        for directory in discover(part):
+            stored = hide(directory.path)
+            known = ledger.directory(number, stored) if ledger else {}
+            seen.add(stored)
             prefix = f"{directory.path}/" if directory.path else ""
             for name, why in directory.unreadable.items():
-                plan.unreadable[str(root / (prefix + name))] = why
-                known.pop(name, None)
+                plan.unreadable[join(part.address, hide((prefix + name).rstrip("/")))] = why
+                known.pop(hide(name), None)
             for file in directory.files:
                 relative = prefix + file.name
-                before = known.pop(file.name, None)
+                before = known.pop(hide(file.name), None)
                 inner = relative.removeprefix(part.below).lstrip("/")
                 label = labels(start, inner) if labels else before[3] if before else None
                 found += 1
@@ -136,17 +146,18 @@ def plan_files(
                 plan.changed += before is not None
                 plan.new += before is None
                 plan.bytes_pending += file.size
-                absolute = f"{root}/{relative}" if relative else str(root)
-                yield PendingFile(FileKey(number, directory.path, file.name), absolute, file.size, file.mtime_ns, label)
+                key = FileKey(number, stored, hide(file.name))
+                shown = join(part.address, key.path)
+                yield PendingFile(key, join(part.address, relative), shown, file.size, file.mtime_ns, label)
             if "" in directory.unreadable:
-                blind.append(Root(number, root, directory.path))
+                blind.append(replace(part, below=stored))
             elif whole_directories:
-                plan.gone.extend(FileKey(number, directory.path, name) for name in known)
+                plan.gone.extend(FileKey(number, stored, name) for name in known)
         if ledger and whole_directories:
-            vanished = list(_vanished(part, ledger, seen, blind))
+            vanished = list(_vanished(replace(part, below=hide(part.below)), ledger, seen, blind))
             plan.gone.extend(vanished)
             if vanished and not found:
-                plan.empty.append(str(start))
+                plan.empty.append(start)
     plan.finished = True
 
 

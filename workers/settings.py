@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from index.schema import Quantization
+from index.schema import PathPrivacy, Quantization
+from workers.archives import Archive
 from workers.planning import Plan
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class JobSettings:
     """What to index, and how; ``None`` lets the machine decide.
 
     Attributes:
-        archives: folders and files.
+        archives: folders, files and addresses, as :func:`workers.archives.resolve_archives` takes them.
         model, index: paths.
         layers: layers to store as named vectors.
         quantization: of the copy that is searched first.
@@ -33,13 +34,16 @@ class JobSettings:
         ray_address: cluster to join.
         cpus: processors of a Ray started here.
         file_seconds: time after which a file's decoder counts as hanging.
+        path_privacy: see :data:`index.schema.PathPrivacy`.
+        keep_patient_group: store a keyed hash of the Patient ID with each point.
+        skip_burned_in: leave out what says that an annotation is burned into its pixels.
         retry_left_out: try again what an earlier job left out.
         prune: remove the points of files that are gone.
         report: where to write the JSON report, beside the copy in the index folder.
         debug: show what Ray says.
     """
 
-    archives: tuple[Path, ...]
+    archives: tuple[Archive | str | Path, ...]
     model: Path
     index: Path
     layers: tuple[str, ...] = ("fcl1",)
@@ -52,6 +56,9 @@ class JobSettings:
     ray_address: str | None = None
     cpus: int | None = None
     file_seconds: float = 120.0
+    path_privacy: PathPrivacy = "plain"
+    keep_patient_group: bool = False
+    skip_burned_in: bool = False
     retry_left_out: bool = False
     prune: bool = False
     report: Path | None = None

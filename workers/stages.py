@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from model.errors import ImageError, JobError, Reason
 from model.preprocessing import INPUT, to_input
-from model.reading import read_frames
+from model.reading import READ_ALL, ReadOptions, read_frames
 from workers.rows import FEATURE, embedded_schema, frame_row, left_out_row, to_array, to_binary, to_table
 
 ROWS_A_BLOCK = 256
@@ -33,7 +33,7 @@ MAX_FRAMES = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A piece of a window: the numbers and absolute paths of some files, decoded by one task.
+    """A piece of a window: the numbers and addresses of some files, decoded by one task.
 
     After ``file_seconds`` a file's decoder counts as hanging.
     """
@@ -41,6 +41,7 @@ class Shard:
     number: int
     files: tuple[tuple[int, str], ...]
     file_seconds: float
+    options: ReadOptions = READ_ALL
 
 
 def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
@@ -62,7 +63,7 @@ def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
     frames, left_out, started = 0, 0, time.perf_counter()
     try:
         for number, path in shard.files:
-            file_rows = decode(number, path, shard.file_seconds)
+            file_rows = decode(number, path, shard.file_seconds, shard.options)
             failed = "reason" in file_rows[0]
             frames, left_out = frames + (0 if failed else len(file_rows)), left_out + failed
             rows += file_rows
@@ -177,7 +178,7 @@ class _Deadline:
 _deadline = _Deadline()
 
 
-def decode_file(number: int, path: str, seconds: float) -> list[dict[str, Any]]:
+def decode_file(number: int, path: str, seconds: float, options: ReadOptions = READ_ALL) -> list[dict[str, Any]]:
     """All rows of one file, or the one row that says why it was left out: never a part of a file.
 
     The caller cancels the deadline, ``seconds`` from now, after which this process is ended.
@@ -185,23 +186,24 @@ def decode_file(number: int, path: str, seconds: float) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     _deadline.set(seconds)
     try:
-        for frame in read_frames(path):
+        for frame in read_frames(path, options=options):
             if frame.of > MAX_FRAMES:
                 raise ImageError(path, Reason.TOO_LARGE, f"{frame.of:,} frames, limit {MAX_FRAMES:,}")
             rows.append(frame_row(number, frame, to_input(frame.pixels)))
     except ImageError as error:
         return [left_out_row(number, error.reason, error.detail)]
     except (MemoryError, OSError) as error:
-        return [left_out_row(number, Reason.UNREADABLE, str(error) or type(error).__name__)]
+        detail = getattr(error, "strerror", None) or type(error).__name__  # without the path, which may name a patient
+        return [left_out_row(number, Reason.UNREADABLE, detail)]
     return rows
 
 
-def decode_apart(number: int, path: str, seconds: float) -> list[dict[str, Any]]:
+def decode_apart(number: int, path: str, seconds: float, options: ReadOptions = READ_ALL) -> list[dict[str, Any]]:
     """Decode one file in a process of its own; its death or its hanging leaves the file out and nothing else."""
     # Spawned, not forked: the Ray worker's threads hold locks that a forked child would wait for.
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send_rows, args=(sender, number, path, seconds))
+    process = context.Process(target=_send_rows, args=(sender, number, path, seconds, options))
     process.start()
     sender.close()
     try:
@@ -218,7 +220,7 @@ def decode_apart(number: int, path: str, seconds: float) -> list[dict[str, Any]]
         process.join()
 
 
-def _send_rows(sender: Connection, number: int, path: str, seconds: float) -> None:
-    rows = decode_file(number, path, seconds)
+def _send_rows(sender: Connection, number: int, path: str, seconds: float, options: ReadOptions) -> None:
+    rows = decode_file(number, path, seconds, options)
     _deadline.cancel()
     sender.send(rows)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from cli.rendering.tables import absolute_path, is_wrong
+from cli.rendering.tables import is_wrong, stored_address
 from index.interface import Hit
 from index.search import Answer
 
@@ -58,8 +58,8 @@ def _hit(answer: Answer, rank: int, hit: Hit, roots: tuple[str, ...]) -> dict[st
         "modality": header.modality,
         "body_part_examined": header.body_part_examined,
         "frame": payload.frame,
-        "path": str(absolute_path(roots, first)),
-        "copies": [str(absolute_path(roots, copy)) for copy in copies],
+        "path": stored_address(roots, first),
+        "copies": [stored_address(roots, copy) for copy in copies],
         "sop_instance_uid": header.sop_instance_uid,
         "series_instance_uid": header.series_instance_uid,
         "study_instance_uid": header.study_instance_uid,

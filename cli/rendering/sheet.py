@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from cli.rendering.tables import absolute_path, is_wrong
+from cli.rendering.tables import is_wrong, stored_address
 from index.search import Answer
 from model.errors import ImageError
 from model.reading import read_frames
@@ -32,18 +31,16 @@ class Tile:
     width: int
 
 
-def picture(path: Path, frame: int) -> Image.Image | None:
+def picture(address: str, frame: int) -> Image.Image | None:
     """A frame as displayed, grey; ``None`` if the file is gone or cannot be read."""
     try:
-        for one in read_frames(path):
-            if one.number == frame:
-                return Image.fromarray(one.pixels)
+        found = next(read_frames(address, only=frame), None)
     except ImageError:
         return None
-    return None
+    return None if found is None else Image.fromarray(found.pixels)
 
 
-def answer_tiles(answer: Answer, roots: tuple[str, ...], query_file: Path | None) -> list[Tile]:
+def answer_tiles(answer: Answer, roots: tuple[str, ...], query_file: str | None) -> list[Tile]:
     """The query's tile, then one a hit; wrong-class hits are framed red where labels are known."""
     query = answer.query
     first = picture(query_file, query.frame) if query_file else None
@@ -53,7 +50,7 @@ def answer_tiles(answer: Answer, roots: tuple[str, ...], query_file: Path | None
         label = f" ({hit.payload.label})" if wrong and hit.payload.label != hit.payload.organ else ""
         tiles.append(
             Tile(
-                picture(absolute_path(roots, hit.payload.locations[0]), hit.payload.frame),
+                picture(stored_address(roots, hit.payload.locations[0]), hit.payload.frame),
                 (f"{rank}. {hit.payload.organ}{label}", f"distance {hit.distance:.2f}"),
                 _WRONG if wrong else _RIGHT,
                 5 if wrong else 1,

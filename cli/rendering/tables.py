@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.markup import escape
 from rich.table import Table
 
@@ -11,12 +9,12 @@ from index.interface import Hit
 from index.schema import Location
 from index.search import Answer
 from model.measures import ClassificationMeasures
+from model.sources import join
 
 
-def absolute_path(roots: tuple[str, ...], location: Location) -> Path:
-    """Where a stored file lies, or lay when it was indexed."""
-    root = Path(roots[location.root])
-    return root / location.path if location.path else root
+def stored_address(roots: tuple[str, ...], location: Location) -> str:
+    """Where a stored file lies, or lay when it was indexed: a path, or an address."""
+    return join(roots[location.root], location.path)
 
 
 def is_wrong(answer: Answer, hit: Hit) -> bool:
@@ -38,7 +36,7 @@ def answer_table(answer: Answer, roots: tuple[str, ...]) -> Table:
     table.add_column("path", overflow="fold")
     for rank, hit in enumerate(answer.hits, 1):
         payload = hit.payload
-        path = payload.locations[0].path if len(roots) == 1 else str(absolute_path(roots, payload.locations[0]))
+        path = payload.locations[0].path if len(roots) == 1 else stored_address(roots, payload.locations[0])
         frame = f" (frame {payload.frame})" if payload.frame > 1 else ""
         copies = f" (+{len(payload.locations) - 1} copies)" if len(payload.locations) > 1 else ""
         table.add_row(

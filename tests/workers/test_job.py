@@ -24,8 +24,9 @@ from model.errors import JobError, ModelMismatchError, VectorIndexError
 from model.preprocessing import to_input
 from model.reading import read_frames
 from tests import phantoms
-from workers.job import index_archive, plan_job
+from workers.job import index_archive
 from workers.ledger import NAME
+from workers.preparing import plan_job
 from workers.settings import JobSettings
 
 pytestmark = pytest.mark.usefixtures("ray_here")

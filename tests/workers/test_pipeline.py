@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from model.checkpoint import read_metadata
+from model.reading import READ_ALL
 from workers.cluster import Resources, share_resources
 from workers.counters import Counters
 from workers.ledger import FileKey
@@ -25,11 +26,11 @@ def counters(ray_here: None) -> Any:
 
 
 def pending(*paths: Path) -> list[PendingFile]:
-    return [PendingFile(FileKey(0, "", path.name), str(path), 1, 1, None) for path in paths]
+    return [PendingFile(FileKey(0, "", path.name), str(path), str(path), 1, 1, None) for path in paths]
 
 
 def source(files: list[PendingFile], counters: Any, *, seconds: float = 60) -> RepositorySource:
-    return RepositorySource(files, 0, actors=2, file_seconds=seconds, counters=counters)
+    return RepositorySource(files, 0, actors=2, file_seconds=seconds, options=READ_ALL, counters=counters)
 
 
 def network(model_path: Path) -> Network:
@@ -48,7 +49,7 @@ def test_stages_are_not_fused(archive: Path, model_path: Path, counters: Any) ->
 
 def test_shards_hold_every_file_once(archive: Path) -> None:
     files = pending(*[archive / str(number) for number in range(SHARD_FILES * 8 + 1)])
-    shards = RepositorySource(files, 5, actors=2, file_seconds=60, counters=None).shards
+    shards = RepositorySource(files, 5, actors=2, file_seconds=60, options=READ_ALL, counters=None).shards
     assert [shard.number for shard in shards] == list(range(5, 14))
     assert [number for shard in shards for number, _ in shard.files] == list(range(len(files)))
 
@@ -66,7 +67,7 @@ def test_every_file_comes_out_once(archive: Path, model_path: Path, counters: An
     ]
     assert {row["file"] for row in rows} == set(range(len(files)))
     assert len(rows) == len(files) + 3  # the cine has four frames
-    assert [Path(files[row["file"]].absolute).name for row in rows if row["reason"]] == ["knee-broken.dcm"]
+    assert [Path(files[row["file"]].address).name for row in rows if row["reason"]] == ["knee-broken.dcm"]
     counts = ray.get(counters.counts.remote())
     assert (counts.decoded_frames, counts.left_out_files, counts.embedded_frames) == (len(rows) - 1, 1, len(rows) - 1)
 

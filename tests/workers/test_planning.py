@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from workers.archives import Archive
+from workers.discovery import Root
 from workers.labels import label_reader
 from workers.ledger import FileRecord, Ledger, State
-from workers.planning import PendingFile, Plan, Root, number_roots, plan_files, windows
+from workers.planning import PendingFile, Plan, number_roots, plan_files, windows
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def walk(folder: Path, ledger: Ledger, **settings: object) -> tuple[list[PendingFile], Plan]:
     plan = Plan()
-    files = list(plan_files([Root(0, folder)], ledger, plan, **settings))  # type: ignore[arg-type] # its own settings
+    files = list(plan_files([Root(0, str(folder))], ledger, plan, **settings))  # type: ignore[arg-type] # its own settings
     return files, plan
 
 
@@ -41,7 +43,7 @@ def test_only_new_changed_and_half_written_files_are_pending(folder: Path, ledge
     files, plan = walk(folder, ledger)
     assert (plan.new, plan.changed, plan.unchanged, plan.finished) == (4, 0, 0, True)
     assert plan.bytes_pending == sum(file.size for file in files)
-    assert {file.absolute for file in files} == {str(path) for path in folder.rglob("*") if path.is_file()}
+    assert {file.address for file in files} == {str(path) for path in folder.rglob("*") if path.is_file()}
     enter(ledger, files)
     assert walk(folder, ledger)[0] == []
 
@@ -128,16 +130,16 @@ def test_a_consumer_that_stops_early_ends_the_walk(
 
 
 def test_a_part_of_a_known_archive_is_no_second_archive(folder: Path, ledger: Ledger) -> None:
-    names, roots = number_roots((), [folder])
-    assert (names, roots) == ((str(folder),), [Root(0, folder)])
+    names, roots = number_roots((), [Archive(str(folder))])
+    assert (names, roots) == ((str(folder),), [Root(0, str(folder))])
     enter(ledger, walk(folder, ledger)[0])
-    names, roots = number_roots(names, [folder / "liver", folder / "brain" / "1", folder.parent])
-    assert names == (str(folder), str(folder.parent))
-    assert roots == [Root(0, folder, "liver"), Root(0, folder, "brain/1"), Root(1, folder.parent)]
+    names, roots = number_roots(names, [Archive(f"{folder}/liver"), Archive(f"{folder}/brain/1")])
+    assert names == (str(folder),)
+    assert roots == [Root(0, str(folder), "liver"), Root(0, str(folder), "brain/1")]
     (folder / "liver" / "1").unlink()
     (folder / "top").unlink()
     plan = Plan()
-    assert list(plan_files(roots[:2], ledger, plan)) == []
+    assert list(plan_files(roots, ledger, plan)) == []
     assert plan.unchanged == 2
     assert [key.path for key in plan.gone] == ["liver/1"]  # and not what lies outside the parts
 
@@ -164,7 +166,7 @@ def test_what_lies_behind_an_unreadable_directory_is_not_gone(
 def test_folder_labels_are_taken_below_the_archive_that_was_named(folder: Path, ledger: Ledger) -> None:
     (folder / "organs" / "spleen").mkdir(parents=True)
     (folder / "organs" / "spleen" / "5").write_text("")
-    names, roots = number_roots((str(folder),), [folder / "organs"])
+    names, roots = number_roots((str(folder),), [Archive(f"{folder}/organs")])
     assert names == (str(folder),)
     [file] = plan_files(roots, ledger, Plan(), labels=label_reader("folder"))
     assert (file.key.path, file.label) == ("organs/spleen/5", "spleen")
@@ -176,3 +178,25 @@ def test_an_archive_that_is_not_mounted_is_noticed(folder: Path, ledger: Ledger)
         path.rmdir() if path.is_dir() else path.unlink()
     plan = walk(folder, ledger)[1]
     assert (len(plan.gone), plan.empty) == (4, [str(folder)])
+
+
+def test_an_archive_around_known_ones_leaves_them_to_their_own_roots(folder: Path, ledger: Ledger) -> None:
+    names, roots = number_roots((), [Archive(f"{folder}/liver")])
+    enter(ledger, list(plan_files(roots, ledger, Plan())))
+    names, roots = number_roots(names, [Archive(str(folder))])
+    assert names == (f"{folder}/liver", str(folder))
+    plan = Plan()
+    files = [file.key for file in plan_files(roots, ledger, plan)]
+    assert [(key.root, key.path) for key in files] == [(1, "top"), (1, "brain/1")]
+    assert (plan.unchanged, plan.gone) == (2, [])
+
+
+def test_members_of_a_known_root_are_parts_of_it_and_nothing_else_is_gone(folder: Path, ledger: Ledger) -> None:
+    enter(ledger, walk(folder, ledger)[0])
+    (folder / "liver" / "2").write_text("changed")
+    (folder / "top").unlink()
+    names, roots = number_roots((str(folder),), [Archive(f"{folder}/liver", ("1", "2", "absent"))])
+    plan = Plan()
+    [file] = plan_files(roots, ledger, plan)
+    assert (names, file.key.path, plan.unchanged, plan.gone) == ((str(folder),), "liver/2", 1, [])
+    assert plan.unreadable == {f"{folder}/liver/absent": "No such file or directory"}

@@ -32,7 +32,7 @@ class Store:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def sink(self, *names: str, labels: dict[str, str] | None = None) -> Sink:
-        window = [PendingFile(FileKey(0, "d", n), f"/d/{n}", 1, 1, (labels or {}).get(n)) for n in names]
+        window = [PendingFile(FileKey(0, "d", n), f"/d/{n}", f"/d/{n}", 1, 1, (labels or {}).get(n)) for n in names]
 
         def left_out(file: PendingFile, reason: str, detail: str) -> None:
             self.left_out[file.key.name] = f"{reason}: {detail}"

@@ -1,0 +1,48 @@
+"""Keyed hashes that stand for what may name a patient: parts of paths, and Patient IDs.
+
+The key lies in the index's folder. Who has it can find out whether a name they guess is in the index, so keep it apart
+from an index that you give away: a new search by file then cannot leave out the same patient, and all else works.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from model.errors import VectorIndexError
+
+KEY_NAME = "privacy.key"
+
+
+def privacy_key(folder: Path, *, create: bool = False) -> bytes | None:
+    """The key of the index in ``folder``, ``None`` if it has none; ``create`` makes one, readable to its owner only.
+
+    Raises:
+        VectorIndexError: the key cannot be read or written.
+    """
+    path = folder / KEY_NAME
+    try:
+        if create and not path.exists():
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(32))
+        return bytes.fromhex(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise VectorIndexError(f"{path} cannot be used ({error}): restore it, or index anew") from error
+
+
+def path_hider(key: bytes) -> Callable[[str], str]:
+    """A function that replaces every name of a ``/``-separated path by its keyed hash; equal names stay equal."""
+
+    @lru_cache(maxsize=100_000)
+    def hide(path: str) -> str:
+        return "/".join(
+            hmac.new(key, name.encode(), "sha256").hexdigest()[:20] if name else "" for name in path.split("/")
+        )
+
+    return hide

@@ -1,0 +1,102 @@
+"""Which library decodes which transfer syntax: the fastest first, the others where it refuses.
+
+``make bench`` prints the speeds by which the order was chosen. imagecodecs has no plug-in for pydicom, so it has one
+here, for grey frames; colour is left to libraries whose plug-ins know DICOM's colour models.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
+_HTJ2K = (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
+
+ORDER: Final[dict[UID, tuple[str, ...]]] = {
+    JPEGBaseline8Bit: ("imagecodecs", "pillow", "gdcm"),
+    JPEGExtended12Bit: ("imagecodecs", "pillow", "gdcm"),
+    JPEGLossless: ("imagecodecs", "gdcm"),
+    JPEGLosslessSV1: ("imagecodecs", "gdcm"),
+    JPEGLSLossless: ("pyjpegls", "gdcm"),
+    JPEGLSNearLossless: ("pyjpegls", "gdcm"),
+    JPEG2000Lossless: ("gdcm", "pylibjpeg", "pillow"),
+    JPEG2000: ("pylibjpeg", "gdcm", "pillow"),
+    **dict.fromkeys(_HTJ2K, ("imagecodecs", "pylibjpeg")),
+    RLELossless: ("pylibjpeg", "pydicom"),
+}
+"""Plug-ins by transfer syntax, in the order in which they are tried."""
+
+DECODER_DEPENDENCIES: Final = dict.fromkeys((*_JPEG, *_HTJ2K), ("numpy", "imagecodecs"))
+"""What pydicom asks a plug-in's module for."""
+
+_MODULES: Final = {
+    "imagecodecs": (__name__, "decode_grey"),
+    "gdcm": (__name__, "decode_by_gdcm"),
+    "pillow": (__name__, "decode_by_pillow"),
+    "pylibjpeg": ("pydicom.pixels.decoders.pylibjpeg", "_decode_frame"),
+    "pyjpegls": ("pydicom.pixels.decoders.pyjpegls", "_decode_frame"),
+    "pydicom": ("pydicom.pixels.decoders.rle", "_decode_frame"),
+}
+
+
+def is_available(_uid: str) -> bool:
+    """Whether the plug-in can be used, as pydicom asks."""
+    return True
+
+
+def decode_grey(src: bytes, runner: DecodeRunner) -> bytearray:
+    """Decode a grey frame by imagecodecs; a plug-in of pydicom.
+
+    Raises:
+        NotImplementedError: the frame is in colour.
+        ValueError: it has another size than its header says.
+    """
+    import imagecodecs
+
+    if runner.samples_per_pixel != 1:
+        raise NotImplementedError("imagecodecs is used for grey frames only")
+    decode = imagecodecs.htj2k_decode if runner.transfer_syntax in _HTJ2K else imagecodecs.jpeg8_decode
+    pixels: Any = decode(src)
+    if pixels.shape != (runner.rows, runner.columns):
+        raise ValueError(f"the frame is {pixels.shape}, its header says {(runner.rows, runner.columns)}")
+    runner.set_option("bits_allocated", pixels.dtype.itemsize * 8)
+    return bytearray(pixels)
+
+
+def decode_by_gdcm(src: bytes, runner: DecodeRunner) -> bytearray:
+    """Pydicom's plug-in, with a result that pydicom can correct in place: of its own it cannot, and fails."""
+    from pydicom.pixels.decoders import gdcm
+
+    return bytearray(gdcm._decode_frame(src, runner))  # noqa: SLF001 (under this name pydicom registers it)
+
+
+def decode_by_pillow(src: bytes, runner: DecodeRunner) -> bytearray:
+    """As :func:`decode_by_gdcm`."""
+    from pydicom.pixels.decoders import pillow
+
+    return bytearray(pillow._decode_frame(src, runner))  # noqa: SLF001
+
+
+def order_decoders() -> None:
+    """Have pydicom try the plug-ins in the order of :data:`ORDER`, in this process."""
+    for uid, names in ORDER.items():
+        decoder = get_decoder(uid)
+        for name in (*decoder.available_plugins, *decoder.missing_dependencies):
+            decoder.remove_plugin(name.partition(" ")[0])
+        decoder.add_plugins([(name, _MODULES[name]) for name in names])

@@ -1,0 +1,164 @@
+"""The bytes of an image file, wherever they lie: a local path, a member of a zip or tar, any fsspec address.
+
+An address is a local path or what fsspec understands: ``s3://bucket/a.dcm``, ``memory://a.dcm``, or, for a member of an
+archive file, ``zip://folder/a.dcm::/data/archive.zip``. Files compressed by gzip are read as what is in them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any, cast
+
+from model.errors import ImageError, Reason
+
+WHOLE_FILE_LIMIT = 2**25
+"""Bytes up to which a file is read at once; of larger ones a frame at a time is in memory."""
+
+MAX_INFLATED = 2**31
+"""Bytes to which a compressed file may grow."""
+
+_START = 132
+"""Bytes by which a format is told: the preamble and prefix of DICOM."""
+
+_GZIP = b"\x1f\x8b\x08"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An image file's bytes: all of them, or their start and a local file that holds them.
+
+    Attributes:
+        address: how to name the file to a person.
+        start: the first 132 bytes.
+        content: the whole file, or ``None`` if it is larger than :data:`WHOLE_FILE_LIMIT`.
+        path: a local file with these bytes; only to be read if ``content`` is ``None``.
+    """
+
+    address: str
+    start: bytes
+    content: bytes | None
+    path: Path
+
+
+def is_local(address: str) -> bool:
+    """Whether an address is a path of this machine's file system."""
+    return "://" not in address
+
+
+def join(root: str, path: str) -> str:
+    """The address of what lies at ``path`` below a root, which may be a folder, an archive file or an address."""
+    if not path:
+        return root
+    if "::" in root:
+        inner, outer = root.split("::", 1)
+        return f"{inner}{'' if inner.endswith('/') else '/'}{path}::{outer}"
+    return f"{root}{'' if root.endswith('/') else '/'}{path}"
+
+
+@contextmanager
+def open_source(address: str | Path, wanted: Callable[[bytes], bool]) -> Iterator[Source]:
+    """Open an image file's bytes; what they need of temporary files goes when the context is left.
+
+    Args:
+        address: see above.
+        wanted: whether a file that starts so is of use; if it is not, no more than its start is unpacked or fetched.
+
+    Raises:
+        ImageError: the file cannot be read, is empty, or grows beyond :data:`MAX_INFLATED`.
+    """
+    address = str(address)
+    with ExitStack() as stack:
+        try:
+            source = _local(address) if is_local(address) else None
+            if source is None or source.start.startswith(_GZIP):
+                source = _streamed(address, wanted, stack)
+        except ImageError:
+            raise
+        except Exception as error:  # file systems of fsspec raise what their client libraries raise
+            raise ImageError(address, Reason.UNREADABLE, _say(error)) from error
+        if not source.start:
+            raise ImageError(address, Reason.EMPTY_FILE, "the file has no content")
+        yield source
+
+
+def _local(address: str) -> Source:
+    path = Path(address)
+    with path.open("rb") as file:
+        large = os.fstat(file.fileno()).st_size > WHOLE_FILE_LIMIT
+        content = file.read(_START if large else -1)
+    return Source(address, content[:_START], None if large else content, path)
+
+
+def _streamed(address: str, wanted: Callable[[bytes], bool], stack: ExitStack) -> Source:
+    """Read what is no plain local file: into memory if it is small, else into a temporary file."""
+    stream: IO[bytes] = stack.enter_context(_open(address))
+    start = stream.read(len(_GZIP))
+    packed = start == _GZIP
+    if packed:
+        stream.seek(0)
+        stream, start = cast("IO[bytes]", stack.enter_context(gzip.GzipFile(fileobj=stream))), b""
+    try:
+        content = start + stream.read(WHOLE_FILE_LIMIT + 1 - len(start))
+        if len(content) <= WHOLE_FILE_LIMIT or not wanted(content[:_START]):
+            return Source(address, content[:_START], content, Path(address))
+        file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="cbmir-"))  # noqa: SIM115 (the stack closes it)
+        size = file.write(content)
+        while block := stream.read(2**22):
+            size += file.write(block)
+            if size > MAX_INFLATED:
+                raise ImageError(address, Reason.TOO_LARGE, f"its content is larger than {MAX_INFLATED:,} bytes")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ImageError(address, Reason.CORRUPT, f"gzip: {_say(error)}") from error
+    file.flush()
+    return Source(address, content[:_START], None, Path(file.name))
+
+
+def _open(address: str) -> IO[bytes]:
+    if is_local(address):
+        return Path(address).open("rb")
+    system, path = file_system(address)
+    stream: IO[bytes] = system.open(path, "rb")
+    return stream
+
+
+def file_system(address: str) -> tuple[Any, str]:
+    """The fsspec file system of an address, and the path in it.
+
+    Archive files keep their table of contents for the life of the process: fsspec would read it anew for every member.
+    """
+    import fsspec
+
+    inner, separator, outer = address.rpartition("::")
+    if separator:
+        protocol, _, path = inner.partition("://")
+        return _archive(protocol, outer, _version(outer)), path.strip("/")
+    return tuple(fsspec.core.url_to_fs(address))
+
+
+@lru_cache(maxsize=4)
+def _archive(protocol: str, outer: str, _version: object) -> Any:
+    import fsspec
+
+    return fsspec.filesystem(protocol, fo=outer)
+
+
+def _version(outer: str) -> object:
+    """What changes when a local archive file is replaced, so that no stale table of contents is used."""
+    if not is_local(outer):
+        return None
+    status = Path(outer).stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _say(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import (
+    HTJ2K,
+    UID,
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+)
+
+from model.decoders import ORDER
+from model.errors import ImageError, Reason
+from model.reading import read_frames
+from tests import phantoms
+
+Values = NDArray[np.generic]
+
+
+def encode(values: NDArray[np.uint16], syntax: UID) -> bytes:
+    """A code stream by a library that has no part in pydicom's own encoders."""
+    match syntax:
+        case str() if syntax == JPEGBaseline8Bit:
+            code = imagecodecs.jpeg8_encode((values >> 4).astype(np.uint8), level=98)
+        case str() if syntax == JPEGExtended12Bit:
+            code = imagecodecs.jpeg8_encode(values, level=98, bitspersample=12)
+        case str() if syntax in (JPEGLossless, JPEGLosslessSV1):
+            code = imagecodecs.jpeg8_encode(values, lossless=True, predictor=1, bitspersample=16)
+        case str() if syntax in (JPEGLSLossless, JPEGLSNearLossless):
+            code = imagecodecs.jpegls_encode(values, level=2 * (syntax == JPEGLSNearLossless))
+        case str() if syntax in (HTJ2K, HTJ2KLossless):
+            code = imagecodecs.htj2k_encode(values)
+        case _:
+            code = imagecodecs.jpeg2k_encode(values, codecformat="j2k", reversible=True, level=0)
+    return bytes(code)
+
+
+def write(path: Path, values: NDArray[np.uint16], syntax: UID, *, columns: int | None = None) -> Path:
+    ds = phantoms.dicom([phantoms.draw("knee", 1)], "knee", 1)
+    for keyword in ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept"):
+        if keyword in ds:
+            del ds[keyword]
+    bits = 8 if syntax == JPEGBaseline8Bit else 16
+    ds.Rows, ds.Columns = values.shape[0], columns or values.shape[1]
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = bits, min(bits, 12), min(bits, 12) - 1, 0
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.PixelData = encapsulate([encode(values, syntax)])
+    ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+SYNTAXES = (
+    JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless,
+    JPEG2000Lossless, HTJ2KLossless, HTJ2K,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda uid: uid.name)
+def test_every_compression_gives_back_what_was_compressed(tmp_path: Path, syntax: UID) -> None:
+    rows, columns = np.mgrid[:120, :200]
+    values = (2000 + 1500 * np.sin(rows / 20) * np.cos(columns / 30)).astype(np.uint16)
+    [frame] = read_frames(write(tmp_path / "one.dcm", values, syntax))
+    stored = values >> 4 if syntax == JPEGBaseline8Bit else values
+    expected = (stored - stored.min()) / float(stored.max() - stored.min()) * 255
+    lossless = syntax not in (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+    assert np.abs(frame.pixels - expected).max() <= (1 if lossless else 6)
+
+
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEGLosslessSV1, HTJ2KLossless], ids=lambda uid: uid.name)
+def test_a_frame_of_another_size_than_its_header_is_left_out(tmp_path: Path, syntax: UID) -> None:
+    path = write(tmp_path / "one.dcm", np.full((64, 64), 100, np.uint16), syntax, columns=32)
+    with pytest.raises(ImageError) as raised:
+        list(read_frames(path))
+    assert raised.value.reason in (Reason.CORRUPT, Reason.UNSUPPORTED)
+
+
+def test_the_decoders_are_those_of_the_table_in_its_order() -> None:
+    for uid, names in ORDER.items():
+        assert tuple(get_decoder(uid)._available) == names

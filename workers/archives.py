@@ -1,0 +1,99 @@
+"""What can be indexed: folders and files, zip and tar files, globs, lists, DICOMDIRs, and fsspec addresses."""
+
+from __future__ import annotations
+
+import glob
+import os
+import tarfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.dicomdir import dicomdir_members, is_dicomdir
+from model.errors import JobError
+from model.sources import file_system, is_local
+
+STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What to walk: all that lies below an address, or only some ``members``, paths below it in order."""
+
+    address: str
+    members: tuple[str, ...] | None = None
+
+
+def resolve_archives(named: Sequence[Archive | str | Path], listed: Iterable[str] = ()) -> list[Archive]:
+    """What the arguments of a command line mean.
+
+    Args:
+        named: local paths, globs, addresses, or ``-`` for the list; archives stay as they are.
+        listed: paths of files and folders, one a line.
+
+    Raises:
+        JobError: something does not exist, or an address cannot be reached.
+    """
+    return [
+        one
+        if isinstance(one, Archive)
+        else _listed(listed, "the list")
+        if one == STANDARD_INPUT
+        else resolve_archive(one)
+        for one in named
+    ]
+
+
+def resolve_archive(named: str | Path) -> Archive:
+    """What one argument means.
+
+    Raises:
+        JobError: it does not exist, or cannot be reached.
+    """
+    text = str(named)
+    if not is_local(text):
+        return _reachable(text)
+    path = Path(os.path.abspath(text))  # noqa: PTH100 (absolute() keeps "..", which would make a second root)
+    if path.is_dir():
+        return Archive(str(path))
+    if path.is_file():
+        return _file(path)
+    if path.exists():  # a pipe or a device: left out by name
+        return Archive(str(path))
+    if glob.has_magic(text):
+        return _listed(glob.iglob(text, recursive=True, include_hidden=True), text)  # noqa: PTH207 (any pattern)
+    raise JobError(f"{path} does not exist: give a folder or a file to index")
+
+
+def _file(path: Path) -> Archive:
+    if zipfile.is_zipfile(path):
+        return Archive(f"zip://::{path}")
+    if is_dicomdir(path):
+        return Archive(str(path.parent), dicomdir_members(path))
+    try:
+        if tarfile.is_tarfile(path):
+            return Archive(f"tar://::{path}")
+    except (OSError, EOFError, ValueError):  # looked like a compressed tar, and is none
+        return Archive(str(path))
+    return Archive(str(path))
+
+
+def _reachable(address: str) -> Archive:
+    try:
+        system, path = file_system(address)
+        exists = system.exists(path)
+    except Exception as error:  # every file system of fsspec raises what its client library raises
+        raise JobError(f"{address} cannot be reached: {' '.join(str(error).split())}") from error
+    if not exists:
+        raise JobError(f"{address} does not exist: give a folder or a file to index")
+    return Archive(address if "::" in address else address.rstrip("/"))
+
+
+def _listed(paths: Iterable[str], name: str) -> Archive:
+    """Files and folders of a list, below the deepest folder that holds them all."""
+    absolute = {os.path.abspath(line) for path in paths if (line := path.rstrip("\r\n"))}  # noqa: PTH100
+    if not absolute:
+        raise JobError(f"{name} names no file: give at least one")
+    parent = os.path.commonpath([os.path.dirname(path) for path in absolute])  # noqa: PTH120
+    return Archive(parent, tuple(sorted(os.path.relpath(path, parent) for path in absolute)))

@@ -1,0 +1,79 @@
+"""Before a job: which files it would take up, and what stands against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from index.opening import index_folder
+from index.privacy import path_hider, privacy_key
+from model.errors import VectorIndexError
+from workers.archives import resolve_archives
+from workers.discovery import Root
+from workers.labels import label_reader
+from workers.ledger import NAME as LEDGER
+from workers.ledger import Ledger
+from workers.planning import PendingFile, Plan, number_roots, plan_files
+from workers.settings import JobSettings
+
+
+def plan_job(settings: JobSettings) -> Plan:
+    """What :func:`workers.job.index_archive` would do, without writing or starting anything.
+
+    Raises:
+        JobError: an archive does not exist.
+        VectorIndexError: the folder of the index holds something else.
+    """
+    from index.description_file import read_description
+
+    folder = index_folder(settings.index)
+    known: tuple[str, ...] = ()
+    ledger = None
+    if (folder / LEDGER).exists():
+        known, ledger = read_description(folder).roots, Ledger(folder, read_only=True)
+    plan = Plan()
+    for _ in pending_files(settings, number_roots(known, resolve_archives(settings.archives))[1], ledger, plan):
+        pass
+    return plan
+
+
+def pending_files(
+    settings: JobSettings, roots: Sequence[Root], ledger: Ledger | None, plan: Plan
+) -> Iterator[PendingFile]:
+    """The files that a job has to index, while ``plan`` counts; the index's own folder is no part of any archive."""
+    own = frozenset({str(index_folder(settings.index))})
+    return plan_files(
+        [replace(root, skip=root.skip | own) for root in roots],
+        ledger,
+        plan,
+        labels=label_reader(settings.labels),
+        limit=settings.limit,
+        retry_left_out=settings.retry_left_out,
+        hide=_hider(settings),
+    )
+
+
+def _hider(settings: JobSettings) -> Callable[[str], str]:
+    key = privacy_key(index_folder(settings.index)) if settings.path_privacy == "hash" else None
+    return path_hider(key) if key else str
+
+
+def refuse_lost_shard(folder: Path) -> None:
+    """A ledger that knows indexed files would keep them from being indexed into a new shard.
+
+    Raises:
+        VectorIndexError: the ledger knows some, and there is no shard.
+    """
+    from index.edge import has_shard
+
+    if not (folder / LEDGER).exists() or has_shard(folder):
+        return
+    ledger = Ledger(folder, read_only=True)
+    known = ledger.counts().get("indexed", 0)
+    ledger.close()
+    if known:
+        raise VectorIndexError(
+            f"{folder} has lost its shard, though {known:,} files are indexed: restore it, or delete the folder and "
+            "index anew"
+        )
