@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from cli import index, search, status, train
+from cli import doctor, index, inspect, search, status, train
 from cli.console import errors
 from model.errors import CbmirError, Interrupted
 
@@ -29,6 +29,8 @@ app.command("train")(train.train)
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("status")(status.status)
+app.command("inspect")(inspect.inspect)
+app.command("doctor")(doctor.doctor)
 
 
 @app.callback()

@@ -6,8 +6,10 @@ here, for grey frames; colour is left to libraries whose plug-ins know DICOM's c
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any, Final
 
+from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
 from pydicom.uid import (
     HTJ2K,
@@ -29,8 +31,8 @@ _JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
 _HTJ2K = (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
 
 ORDER: Final[dict[UID, tuple[str, ...]]] = {
-    JPEGBaseline8Bit: ("imagecodecs", "pillow", "gdcm"),
-    JPEGExtended12Bit: ("imagecodecs", "pillow", "gdcm"),
+    JPEGBaseline8Bit: ("imagecodecs", "pillow"),
+    JPEGExtended12Bit: ("imagecodecs", "pillow"),
     JPEGLossless: ("imagecodecs", "gdcm"),
     JPEGLosslessSV1: ("imagecodecs", "gdcm"),
     JPEGLSLossless: ("pyjpegls", "gdcm"),
@@ -49,7 +51,7 @@ _MODULES: Final = {
     "imagecodecs": (__name__, "decode_grey"),
     "gdcm": (__name__, "decode_by_gdcm"),
     "pillow": (__name__, "decode_by_pillow"),
-    "pylibjpeg": ("pydicom.pixels.decoders.pylibjpeg", "_decode_frame"),
+    "pylibjpeg": (__name__, "decode_by_pylibjpeg"),
     "pyjpegls": ("pydicom.pixels.decoders.pyjpegls", "_decode_frame"),
     "pydicom": ("pydicom.pixels.decoders.rle", "_decode_frame"),
 }
@@ -80,9 +82,15 @@ def decode_grey(src: bytes, runner: DecodeRunner) -> bytearray:
 
 
 def decode_by_gdcm(src: bytes, runner: DecodeRunner) -> bytearray:
-    """Pydicom's plug-in, with a result that pydicom can correct in place: of its own it cannot, and fails."""
+    """GDCM's plug-in, with a result that pydicom can correct in place: of its own it cannot, and fails.
+
+    Raises:
+        NotImplementedError: a grey JPEG frame, which imagecodecs has refused; damaged ones abort GDCM's process.
+    """
     from pydicom.pixels.decoders import gdcm
 
+    if runner.transfer_syntax in _JPEG and runner.samples_per_pixel == 1:
+        raise NotImplementedError("GDCM is used for JPEG in colour only")
     return bytearray(gdcm._decode_frame(src, runner))  # noqa: SLF001 (under this name pydicom registers it)
 
 
@@ -91,6 +99,45 @@ def decode_by_pillow(src: bytes, runner: DecodeRunner) -> bytearray:
     from pydicom.pixels.decoders import pillow
 
     return bytearray(pillow._decode_frame(src, runner))  # noqa: SLF001
+
+
+def decode_by_pylibjpeg(src: bytes, runner: DecodeRunner) -> bytearray:
+    """The plug-in of pylibjpeg; a panic of its RLE decoder, which is written in Rust, becomes an ordinary error.
+
+    Raises:
+        RuntimeError: the decoder panicked.
+    """
+    from pydicom.pixels.decoders import pylibjpeg
+
+    try:
+        return bytearray(pylibjpeg._decode_frame(src, runner))  # noqa: SLF001
+    except Exception:
+        raise
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of pyo3, which gives it no module to import it from
+            raise
+        raise RuntimeError(f"the decoder panicked: {error}") from error
+
+
+def decoder_of(ds: Dataset, frame: int) -> str:
+    """Name and version of the library that decodes a frame, 0-based: the first of :data:`ORDER` that does."""
+    syntax = ds.file_meta.TransferSyntaxUID
+    decoder = get_decoder(syntax)
+    if decoder.is_native:
+        return "none needed"
+    for name in ORDER.get(syntax, ()):
+        try:
+            next(decoder.iter_array(ds, indices=[frame], decoding_plugin=name))
+        except Exception:  # noqa: S112 (refused: the next one is asked, as pydicom does)
+            continue
+        return library(name)
+    return "none"
+
+
+def library(name: str) -> str:
+    """A plug-in's library with its version."""
+    packages = {"gdcm": "python-gdcm", "pylibjpeg": "pylibjpeg-openjpeg"}
+    return f"{name} {version(packages.get(name, name))}"
 
 
 def order_decoders() -> None:

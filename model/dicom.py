@@ -69,7 +69,7 @@ def read_dicom(
             raise ImageError(address, Reason.BURNED_IN, "its header says so (0028,0301)")
         if only is not None and not 1 <= only <= frames:
             return
-        for values in _stored_values(source, ds, only):
+        for values in stored_values(source, ds, only):
             pixels = to_grey(values, ds, number - 1)
             yield Frame(pixels, number, frames, _identity(header, number, pixels), header)
             number += 1
@@ -143,8 +143,8 @@ def _refuse_bomb(address: str, deflated: memoryview) -> None:
             raise ImageError(address, Reason.TOO_LARGE, f"its deflated dataset is larger than {MAX_DATASET:,} bytes")
 
 
-def _stored_values(source: Source, ds: Dataset, only: int | None) -> Iterator[NDArray[Any]]:
-    """The decoded frames in order, from the dataset or, where its pixels were not read, from the file."""
+def stored_values(source: Source, ds: Dataset, only: int | None = None) -> Iterator[NDArray[Any]]:
+    """The decoded frames in order, or ``only`` one by its 1-based number; from the file if ``ds`` holds no pixels."""
     syntax, indices = ds.file_meta.TransferSyntaxUID, None if only is None else [only - 1]
     if has_pixels(ds):
         # What iter_pixels does for a dataset, which collects the pixel module twice.

@@ -36,7 +36,7 @@ def to_grey(values: Values, ds: Dataset, frame: int) -> GreyImage:
     """
     photometric = str(ds.get("PhotometricInterpretation", "MONOCHROME2"))
     if photometric == "PALETTE COLOR":
-        values = apply_color_lut(values, ds)
+        values = _from_palette(values, ds)
     if values.ndim == 3:
         return _luma(values)
     attributes = _frame_attributes(ds, frame)
@@ -79,6 +79,24 @@ def _to_real_world(values: Values, attributes: Dataset) -> Values:
 def _to_float(values: Values) -> NDArray[Any]:
     """A copy in float32, or in float64 where 24 bits of mantissa would blur the values."""
     return values.astype(np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64)
+
+
+def _from_palette(values: Values, ds: Dataset) -> Values:
+    """Colours of a palette (PS3.3 C.7.6.3.1.6) as RGB, uint8."""
+    if not ds.original_encoding[1]:  # pydicom takes 16-bit entries for little endian
+        swapped = Dataset()
+        swapped.file_meta = ds.file_meta
+        swapped.update(ds.group_dataset(0x0028))
+        entries = int(ds.RedPaletteColorLookupTableDescriptor[0]) or 2**16
+        for name in ("Red", "Green", "Blue"):
+            table = ds.get(f"{name}PaletteColorLookupTableData")
+            if table and len(table) >= 2 * entries:
+                del swapped[f"{name}PaletteColorLookupTableData"]  # the element is the file's own: not to be changed
+                setattr(swapped, f"{name}PaletteColorLookupTableData", np.frombuffer(table, ">u2").byteswap().tobytes())
+        ds = swapped
+    colour = apply_color_lut(values, ds)
+    # Entries of 8 bits in 16 are common, whatever their descriptor says.
+    return colour.astype(np.uint8) if colour.max(initial=0) < 256 else (colour >> 8).astype(np.uint8)
 
 
 def _luma(rgb: Values) -> GreyImage:
@@ -128,10 +146,9 @@ def _voi(values: Values, ds: Dataset, padding: NDArray[np.bool_] | None) -> NDAr
         # The table's own index arithmetic needs integers; a rescale may have made them floats.
         table = apply_voi(np.rint(values).astype(np.int64), ds)
         return np.asarray((table / float(2 ** int(luts[0].LUTDescriptor[2]) - 1)).clip(0.0, 1.0), dtype=np.float32)
-    centre, width = _first(ds.get("WindowCenter")), _first(ds.get("WindowWidth"))
-    function = str(ds.get("VOILUTFunction") or "LINEAR").upper()
-    if centre is None or width is None or width < (1 if function == "LINEAR" else 1e-9):
+    if (window := _window(ds)) is None:
         return scale_to_range(values, None if padding is None else ~padding)
+    centre, width, function = window
     numbers = _to_float(values)
     if function == "SIGMOID":  # PS3.3 C.11.2.1.3.1
         return np.asarray(1.0 / (1.0 + np.exp((-4.0 / width) * (numbers - centre))), dtype=np.float32)
@@ -141,6 +158,30 @@ def _voi(values: Values, ds: Dataset, padding: NDArray[np.bool_] | None) -> NDAr
     numbers *= 1.0 / width
     numbers += 0.5
     return np.clip(numbers, 0.0, 1.0, out=numbers).astype(np.float32, copy=False)
+
+
+def _window(ds: Dataset) -> tuple[float, float, str] | None:
+    """Centre, width and function of the first window, or ``None`` if there is none that the standard allows."""
+    centre, width = _first(ds.get("WindowCenter")), _first(ds.get("WindowWidth"))
+    function = str(ds.get("VOILUTFunction") or "LINEAR").upper()
+    if centre is None or width is None or width < (1 if function == "LINEAR" else 1e-9):
+        return None
+    return centre, width, function
+
+
+def describe_display(values: Values, ds: Dataset, frame: int) -> str:
+    """In words, by which step of the rule :func:`to_grey` makes a frame's stored values visible."""
+    if values.ndim == 3 or ds.get("PhotometricInterpretation") == "PALETTE COLOR":
+        return "colour as luma (ITU-R 601)"
+    attributes = _frame_attributes(ds, frame)
+    if attributes.get("VOILUTSequence"):
+        return "VOI LUT"
+    if window := _window(attributes):
+        return "window centre {:g}, width {:g}, {}".format(*window)
+    real = _to_real_world(values, attributes)
+    padding = _padding_mask(values, ds)
+    counted = real if padding is None else real[~padding]
+    return f"no window: range {counted.min():g} to {counted.max():g}" if counted.size else "all padding"
 
 
 def _first(value: Any) -> float | None:

@@ -65,7 +65,7 @@ def read_frames(address: str | Path, only: int | None = None, options: ReadOptio
 
 
 def _frames(address: str | Path, only: int | None, options: ReadOptions) -> Iterator[Frame]:
-    with open_source(address, _is_image) as source:
+    with open_source(address, is_image) as source:
         if is_dicom(source.start):
             from model.dicom import read_dicom  # pydicom takes 0.3 s to import
 
@@ -80,7 +80,8 @@ def _frames(address: str | Path, only: int | None, options: ReadOptions) -> Iter
             )
 
 
-def _is_image(start: bytes) -> bool:
+def is_image(start: bytes) -> bool:
+    """Whether a file that starts so may be an image that can be read."""
     return is_dicom(start) or start.startswith(_PICTURE_SIGNATURES)
 
 

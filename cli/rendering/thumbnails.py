@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import PIL.Image
 from PIL import ImageOps
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -13,6 +14,13 @@ from cli.rendering.sheet import TILE, Tile
 
 CELLS = 22
 """Width of a thumbnail in terminal columns."""
+
+
+def terminal_picture(picture: PIL.Image.Image, width: int) -> RenderableType:
+    """One picture, so many columns wide."""
+    from textual_image.renderable import Image
+
+    return Image(picture.convert("RGB"), width=width, height="auto")
 
 
 def thumbnails(tiles: Sequence[Tile], console: Console) -> RenderableType:

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import indexing, neighbours, resuming
+from tests.benchmarks import decoding, indexing, neighbours, resuming
 from tests.benchmarks.archive import first_files, write_archive
 from tests.benchmarks.figures import Figure
 from tests.conftest import make_model
@@ -52,6 +52,7 @@ def run(images: int, model: Path | None, archive: Path | None, work: Path) -> No
     figures += indexing.run(model, archive, small, images, work)
     figures += neighbours.run(work / "index-large", work / "index-small")
     figures += resuming.run(model, archive, work / "index-large")
+    figures += decoding.run()
     table = Table("figure", "value", "baseline", "ratio", "goal", box=None, pad_edge=False)
     for figure in figures:
         table.add_row(*figure.cells())

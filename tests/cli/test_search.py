@@ -159,7 +159,7 @@ def test_multi_frame_queries(cbmir: Cbmir, archive: Path, index: Path, capsys: p
         (("QUERY", "--where", "modality"), "has no '='"),
         (("QUERY", "--where", "patient=x"), "no field 'patient'"),
         (("QUERY", "--format", "xml"), "--format 'xml' is unknown"),
-        (("QUERY", "--exclude-same", "patient"), "--exclude-same 'patient' is unknown"),
+        (("QUERY", "--exclude-same", "person"), "--exclude-same 'person' is unknown"),
         (("QUERY", "--top", "0"), "asks for nothing"),
         (("QUERY", "--model", "absent.safetensors"), "absent.safetensors does not exist"),
         (("--like", "9.9.9"), r"holds no picture 9.9.9"),

@@ -19,6 +19,7 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
+    RLELossless,
 )
 
 from model.decoders import ORDER
@@ -90,3 +91,15 @@ def test_a_frame_of_another_size_than_its_header_is_left_out(tmp_path: Path, syn
 def test_the_decoders_are_those_of_the_table_in_its_order() -> None:
     for uid, names in ORDER.items():
         assert tuple(get_decoder(uid)._available) == names
+
+
+def test_where_a_decoder_panics_the_next_one_is_asked(tmp_path: Path) -> None:
+    """pylibjpeg-rle is written in Rust; its panic is no Exception, and ended a job (found by tests.fuzz)."""
+    ds = phantoms.dicom([phantoms.draw("knee", 1, 16)], "knee", 1, syntax=RLELossless)
+    segment = bytes([0x81, 7] * 200)  # decodes to more than the 16 × 16 values that there should be
+    starts = b"".join(number.to_bytes(4, "little") for number in (2, 64, 64 + len(segment)))
+    ds.PixelData = encapsulate([starts + bytes(52) + segment + segment])
+    path = tmp_path / "panic.dcm"
+    ds.save_as(path, enforce_file_format=True)
+    [frame] = read_frames(path)
+    assert len(np.unique(frame.pixels)) == 1

@@ -93,3 +93,23 @@ def test_constant_and_non_finite_values_are_shown_black() -> None:
     assert scale_to_range(np.full((2, 2), 7)).tolist() == [[0, 0], [0, 0]]
     assert scale_to_range(np.array([[np.nan, 0.0, 1.0, np.inf]])).tolist() == [[0, 0, 1, 1]]
     assert scale_to_range(np.array([[np.nan]])).tolist() == [[0]]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_palettes_of_both_byte_orders(order: str, bits: int) -> None:
+    ds = dataset(PhotometricInterpretation="PALETTE COLOR", BitsAllocated=8)
+    ds.set_original_encoding(is_implicit_vr=False, is_little_endian=order == "<")
+    entries = np.arange(256) * (257 if bits == 16 else 1)
+    for name in ("Red", "Green", "Blue"):
+        setattr(ds, f"{name}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        setattr(ds, f"{name}PaletteColorLookupTableData", entries.astype(f"{order}u2").tobytes())
+    assert to_grey(np.array([[0, 100, 255]], np.uint8), ds, 0).tolist() == [[0, 100, 255]]
+    assert ds.RedPaletteColorLookupTableData == entries.astype(f"{order}u2").tobytes()
+
+
+def test_windows_far_from_zero_are_exact() -> None:
+    values = np.array([[2**30, 2**30 + 50, 2**30 + 100]], np.uint32)
+    shown = to_grey(values, dataset(WindowCenter=2**30 + 50, WindowWidth=100, VOILUTFunction="LINEAR_EXACT"), 0)
+    assert shown.tolist() == [[0, 128, 255]]
+    assert to_grey(values, dataset(), 0).tolist() == [[0, 128, 255]]

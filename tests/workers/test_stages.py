@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from model.errors import JobError
 from model.preprocessing import to_input
 from model.reading import read_frames
 from workers.rows import FEATURE, FRAMES, frame_row, left_out_row, to_array
-from workers.stages import EmbeddingActor, decode_apart, decode_file
+from workers.stages import EmbeddingActor
 
 
 class NoCounters:
@@ -23,33 +22,6 @@ class NoCounters:
 
     def __call__(self, *_: object) -> None:
         pass
-
-
-def test_a_file_is_decoded_whole_or_left_out(archive: Path) -> None:
-    rows = decode_file(7, str(archive / "brain" / "brain-cine.dcm"), 60)
-    assert [(row["file"], row["frame"], row["of"]) for row in rows] == [(7, n, 4) for n in (1, 2, 3, 4)]
-    [broken] = decode_file(8, str(archive / "knee" / "knee-broken.dcm"), 60)
-    assert broken["file"] == 8
-    assert broken["reason"] == "corrupt or truncated"
-
-
-def test_frames_beyond_the_limit_are_refused(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.stages.MAX_FRAMES", 3)
-    [row] = decode_file(0, str(archive / "brain" / "brain-cine.dcm"), 60)
-    assert row["reason"] == "too large"
-
-
-def test_a_process_of_its_own_decodes_alike(archive: Path) -> None:
-    path = str(archive / "eye" / "eye-002.dcm")
-    assert decode_apart(0, path, 60) == decode_file(0, path, 60)
-
-
-def test_a_decoder_that_hangs_is_ended_and_named(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "hangs")  # whoever opens it waits for a writer that never comes
-    [row] = decode_apart(3, str(tmp_path / "hangs"), 1)
-    assert row["file"] == 3
-    assert row["reason"] == "decoder crashed"
-    assert "ran longer than 1 s" in row["detail"]
 
 
 def test_the_actor_embeds_frames_and_passes_on_what_was_left_out(archive: Path, model_path: Path) -> None:

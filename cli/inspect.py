@@ -1,0 +1,79 @@
+"""``cbmir inspect``: one file as the reader sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.console import output
+from cli.options import option
+
+if TYPE_CHECKING:
+    from model.inspection import Inspection
+
+
+def inspect(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Image file, or fsspec address.")],
+    frame: Annotated[int, option("--frame", help="Frame or page.", min=1)] = 1,
+    model: Annotated[
+        Path | None, option("--model", "-m", help="Say also what this model takes it for.", show_default=False)
+    ] = None,
+    no_picture: Annotated[bool, option("--no-picture", help="Do not show the picture.")] = False,
+    save: Annotated[
+        Path | None, option("--save", help="Write the frame as displayed into this picture.", metavar="PNG")
+    ] = None,
+) -> None:
+    """Show what the reader sees in FILE: encoding, decoder, frames, window, header in short, and the picture.
+
+    Patient data is not shown. A file that would be left out of an index is refused with the reason.
+    """
+    from cli.rendering.tables import fields_table
+    from model.inspection import inspect_file
+
+    inspection = inspect_file(file, frame)
+    facts = _facts(file, inspection)
+    if model:
+        facts["predicted"] = _predicted(file, frame, model)
+    output.print(fields_table(facts))
+    _show(inspection, save, terminal=not no_picture)
+
+
+def _facts(file: str, inspection: Inspection) -> dict[str, str]:
+    frame = inspection.frame
+    header = {
+        name: value for name in frame.header.__dataclass_fields__ if (value := getattr(frame.header, name)) is not None
+    }
+    rows, columns = frame.pixels.shape
+    return {
+        "file": file,
+        **inspection.facts,
+        "frame": f"{frame.number} of {frame.of}, {rows} × {columns} pixels",
+        **{name.replace("_", " "): value for name, value in header.items()},
+    }
+
+
+def _predicted(file: str, frame: int, model: Path) -> str:
+    from index.query import query_from_image
+    from model.embedder import Embedder
+
+    query = query_from_image(file, Embedder.load(model), frame=frame)
+    return f"{query.organ} ({query.organ_probability:.1%})"
+
+
+def _show(inspection: Inspection, save: Path | None, *, terminal: bool) -> None:
+    from PIL import Image
+
+    from model.errors import CbmirError
+
+    picture = Image.fromarray(inspection.frame.pixels)
+    if save:
+        try:
+            picture.save(save)
+        except (OSError, ValueError) as error:
+            raise CbmirError(f"the picture {save} cannot be written: {error}") from error
+    if terminal:
+        from cli.rendering.thumbnails import terminal_picture
+
+        output.print(terminal_picture(picture, min(60, output.width)))

@@ -1,0 +1,53 @@
+"""Whether this machine can store an index: the engine, its disk, and a Qdrant server if one is named."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from index.edge import MIN_FREE_BYTES
+from model.diagnosis import Check
+
+
+def check_engine() -> Iterator[Check]:
+    """The embedded engine."""
+    import qdrant_edge
+
+    assert qdrant_edge.EdgeShard is not None
+    yield Check("Qdrant Edge", "fine", version("qdrant-edge-py"))
+
+
+def check_disk(folder: Path) -> Iterator[Check]:
+    """Free space where an index lies, or would be made."""
+    place = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    points = max(0, free - MIN_FREE_BYTES) // 12_500
+    detail = f"{free / 2**30:,.1f} GB free under {place}, room for about {points:,} images of one layer"
+    if free < MIN_FREE_BYTES:
+        yield Check("disk", "lacking", detail, "make room, or put the index elsewhere with --index")
+    else:
+        yield Check("disk", "fine", detail)
+
+
+def check_server(address: str, api_key: str | None) -> Iterator[Check]:
+    """A Qdrant server, and its version against the client's: the two may be one minor version apart."""
+    from qdrant_client import QdrantClient
+
+    name, client_version = f"Qdrant server {address}", version("qdrant-client")
+    client = QdrantClient(url=address, api_key=api_key, timeout=5, check_compatibility=False)
+    try:
+        found = client.info().version
+    except Exception as error:  # httpx, grpc and the client's own, all for the same reason
+        why = " ".join(str(error).split()) or type(error).__name__
+        yield Check(name, "lacking", f"no answer: {why[:200]}", "start it, or correct the address, port or key")
+        return
+    finally:
+        client.close()
+    detail = f"{found}, client {client_version}"
+    theirs, ours = (tuple(int(part) for part in text.split(".")[:2]) for text in (found, client_version))
+    if theirs[0] != ours[0] or abs(theirs[1] - ours[1]) > 1:
+        yield Check(name, "note", detail, "bring server and client to the same minor version")
+    else:
+        yield Check(name, "fine", detail)

@@ -1,0 +1,72 @@
+"""What the reader sees in one file: for a person who asks why it looks so, or why it was left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import PIL
+from PIL import Image
+
+from model.errors import SettingError
+from model.frames import Frame
+from model.reading import is_dicom, is_image, read_frames
+from model.sources import Source, open_source
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """One frame of a file, as displayed, and how it came about.
+
+    Attributes:
+        frame: the frame, with the header fields that an index would keep.
+        facts: what the file says of its encoding and what was done with it, by name.
+    """
+
+    frame: Frame
+    facts: dict[str, str]
+
+
+def inspect_file(address: str | Path, frame: int = 1) -> Inspection:
+    """Read one frame of an image file and say how.
+
+    Raises:
+        ImageError: the file would be left out of an index.
+        SettingError: it has no such frame.
+    """
+    found = next(read_frames(address, only=frame), None)
+    if found is None:
+        raise SettingError(f"{address} has no frame {frame}: it has {next(read_frames(address, only=1)).of}")
+    with open_source(address, is_image) as source:
+        facts = _dicom_facts(source, frame) if is_dicom(source.start) else _picture_facts(source)
+    return Inspection(found, facts)
+
+
+def _dicom_facts(source: Source, frame: int) -> dict[str, str]:
+    from model.decoders import decoder_of
+    from model.dicom import read_dataset, stored_values
+    from model.display import describe_display
+
+    ds = read_dataset(source)
+    syntax = ds.file_meta.TransferSyntaxUID
+    sign = "signed" if ds.get("PixelRepresentation") else "unsigned"
+    bits = f"{ds.get('BitsStored')} of {ds.get('BitsAllocated')} bits, {sign}"
+    facts = {
+        "format": f"DICOM, {ds.SOPClassUID.name if ds.get('SOPClassUID') else 'no SOP class'}",
+        "transfer syntax": f"{syntax.name} ({syntax})",
+        "pixels": f"{ds.get('PhotometricInterpretation')}, {bits}",
+        "displayed by": describe_display(next(stored_values(source, ds, frame)), ds, frame - 1),
+    }
+    if source.content is not None:
+        facts["decoder"] = decoder_of(ds, frame - 1)
+    return facts
+
+
+def _picture_facts(source: Source) -> dict[str, str]:
+    with Image.open(BytesIO(source.content) if source.content else source.path) as picture:
+        return {
+            "format": str(picture.format),
+            "pixels": f"mode {picture.mode}",
+            "decoder": f"pillow {PIL.__version__}",
+        }
