@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
+from pydicom.pixels.utils import _get_jpg_parameters
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -52,7 +53,7 @@ _MODULES: Final = {
     "gdcm": (__name__, "decode_by_gdcm"),
     "pillow": (__name__, "decode_by_pillow"),
     "pylibjpeg": (__name__, "decode_by_pylibjpeg"),
-    "pyjpegls": ("pydicom.pixels.decoders.pyjpegls", "_decode_frame"),
+    "pyjpegls": (__name__, "decode_by_pyjpegls"),
     "pydicom": ("pydicom.pixels.decoders.rle", "_decode_frame"),
 }
 
@@ -73,6 +74,7 @@ def decode_grey(src: bytes, runner: DecodeRunner) -> bytearray:
 
     if runner.samples_per_pixel != 1:
         raise NotImplementedError("imagecodecs is used for grey frames only")
+    _refuse_other_size(src, runner)
     decode = imagecodecs.htj2k_decode if runner.transfer_syntax in _HTJ2K else imagecodecs.jpeg8_decode
     pixels: Any = decode(src)
     if pixels.shape != (runner.rows, runner.columns):
@@ -91,6 +93,7 @@ def decode_by_gdcm(src: bytes, runner: DecodeRunner) -> bytearray:
 
     if runner.transfer_syntax in _JPEG and runner.samples_per_pixel == 1:
         raise NotImplementedError("GDCM is used for JPEG in colour only")
+    _refuse_other_size(src, runner)
     return bytearray(gdcm._decode_frame(src, runner))  # noqa: SLF001 (under this name pydicom registers it)
 
 
@@ -98,6 +101,7 @@ def decode_by_pillow(src: bytes, runner: DecodeRunner) -> bytearray:
     """As :func:`decode_by_gdcm`."""
     from pydicom.pixels.decoders import pillow
 
+    _refuse_other_size(src, runner)
     return bytearray(pillow._decode_frame(src, runner))  # noqa: SLF001
 
 
@@ -109,6 +113,7 @@ def decode_by_pylibjpeg(src: bytes, runner: DecodeRunner) -> bytearray:
     """
     from pydicom.pixels.decoders import pylibjpeg
 
+    _refuse_other_size(src, runner)
     try:
         return bytearray(pylibjpeg._decode_frame(src, runner))  # noqa: SLF001
     except Exception:
@@ -117,6 +122,30 @@ def decode_by_pylibjpeg(src: bytes, runner: DecodeRunner) -> bytearray:
         if type(error).__name__ != "PanicException":  # of pyo3, which gives it no module to import it from
             raise
         raise RuntimeError(f"the decoder panicked: {error}") from error
+
+
+def decode_by_pyjpegls(src: bytes, runner: DecodeRunner) -> bytearray:
+    """The plug-in of pyjpegls, after a look at the size of the frame."""
+    from pydicom.pixels.decoders import pyjpegls
+
+    _refuse_other_size(src, runner)
+    return bytearray(pyjpegls._decode_frame(src, runner))  # noqa: SLF001
+
+
+def _refuse_other_size(src: bytes, runner: DecodeRunner) -> None:
+    """Decoders allocate what the code stream asks for: one damaged byte of its header may ask for all memory."""
+    if runner.transfer_syntax in (*_HTJ2K, JPEG2000, JPEG2000Lossless):
+        from openjpeg.utils import get_parameters
+
+        found = get_parameters(src)
+        size = found["rows"], found["columns"]
+    elif runner.transfer_syntax != RLELossless:
+        found = _get_jpg_parameters(src)
+        size = found.get("height", runner.rows), found.get("width", runner.columns)
+    else:
+        return
+    if size != (runner.rows, runner.columns):
+        raise ValueError(f"the code stream is of {size[0]} × {size[1]} pixels, the header says otherwise")
 
 
 def decoder_of(ds: Dataset, frame: int) -> str:

@@ -167,7 +167,8 @@ def _one_line(error: Exception) -> str:
 def _reason(error: Exception) -> Reason:
     if isinstance(error, OSError) and error.errno is not None:  # the file system's own, not a decoder's
         return Reason.UNREADABLE
-    return Reason.UNSUPPORTED if isinstance(error, RuntimeError) and "plugins" in str(error) else Reason.CORRUPT
+    missing = isinstance(error, RuntimeError) and "missing dependencies" in str(error)
+    return Reason.UNSUPPORTED if missing else Reason.CORRUPT
 
 
 def _identity(header: Header, frame: int, pixels: GreyImage) -> str:

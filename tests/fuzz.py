@@ -1,7 +1,8 @@
 """Damaged files made from good ones: bytes flipped, cut, spliced and overwritten, by a seed.
 
-``python -m tests.fuzz FOLDER --count 10000 --seed 0 [--from FOLDER]`` writes them, by default from pydicom's own test
-files; ``--run`` then indexes them as one job and checks that it ends with every file counted exactly once.
+``python -m tests.fuzz FOLDER --count 10000 --seed 0 [--from FOLDER…]`` writes them, by default from the test files of
+pydicom and pydicom-data; ``--run`` then indexes them as one job and checks that it ends with every file counted exactly
+once.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import data_store
 import pydicom
 
-LARGEST = 2**20
-"""Bytes of the largest file that is taken as it is; of larger ones only the start, which is damage of its own."""
+from model.errors import ImageError
+from model.reading import read_frames
 
-SOURCE = Path(pydicom.__file__).parent / "data" / "test_files"
+LARGEST = 2**20
+"""Bytes of the largest file that is damaged."""
+
+SOURCES = [Path(pydicom.__file__).parent / "data" / "test_files", Path(data_store.__file__).parent / "data"]
 
 Damage = Callable[[random.Random, bytearray, bytes], bytearray]
 
@@ -70,15 +75,22 @@ def damaged(rng: random.Random, contents: list[bytes]) -> bytes:
     return bytes(content)
 
 
-def good_files(folder: Path) -> list[bytes]:
-    """What to damage, in a fixed order."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in {".py", ".json"})
-    return [content for path in paths if (content := path.read_bytes()[:LARGEST])]
+def good_files(folders: Sequence[Path]) -> list[bytes]:
+    """What to damage, in a fixed order: files that can be read."""
+    paths = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return [path.read_bytes() for path in paths if path.stat().st_size <= LARGEST and _readable(path)]
 
 
-def write(folder: Path, count: int, seed: int, source: Path) -> None:
+def _readable(path: Path) -> bool:
+    try:
+        return next(read_frames(path), None) is not None
+    except ImageError:
+        return False
+
+
+def write(folder: Path, count: int, seed: int, sources: Sequence[Path]) -> None:
     """Write so many damaged files, a thousand to a directory."""
-    rng, contents = random.Random(seed), good_files(source)
+    rng, contents = random.Random(seed), good_files(sources)
     for number in range(count):
         path = folder / f"{number // 1000:03}" / f"{number:06}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,13 +139,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--from", dest="source", type=Path, default=Path(pydicom.__file__).parent / "data" / "test_files"
-    )
+    parser.add_argument("--from", dest="sources", type=Path, nargs="+", default=SOURCES)
     parser.add_argument("--run", action="store_true")
     parser.add_argument("--file-seconds", type=float, default=20.0)
     arguments = parser.parse_args()
-    write(arguments.folder, arguments.count, arguments.seed, arguments.source)
+    write(arguments.folder, arguments.count, arguments.seed, arguments.sources)
     if arguments.run:
         run(arguments.folder, arguments.count, arguments.file_seconds)
 

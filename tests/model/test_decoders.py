@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import imagecodecs
@@ -103,3 +104,27 @@ def test_where_a_decoder_panics_the_next_one_is_asked(tmp_path: Path) -> None:
     ds.save_as(path, enforce_file_format=True)
     [frame] = read_frames(path)
     assert len(np.unique(frame.pixels)) == 1
+
+
+@pytest.mark.parametrize(
+    ("syntax", "marker", "offset"),
+    [
+        (JPEG2000Lossless, b"\xff\x51", 6), (HTJ2KLossless, b"\xff\x51", 6), (JPEGBaseline8Bit, b"\xff\xc0", 5),
+        (JPEGLosslessSV1, b"\xff\xc3", 5), (JPEGLSLossless, b"\xff\xf7", 5),
+    ],
+    ids=lambda value: value.name if isinstance(value, UID) else "",
+)  # fmt: skip
+def test_a_code_stream_that_asks_for_all_memory_is_refused_before_it_gets_any(
+    tmp_path: Path, syntax: UID, marker: bytes, offset: int
+) -> None:
+    """One damaged byte made a decoder take 16 GB (found by tests.fuzz)."""
+    values = np.full((64, 64), 100, np.uint16)
+    path = write(tmp_path / "one.dcm", values, syntax)
+    content = bytearray(path.read_bytes())
+    code = content.index(encode(values, syntax)[:8])
+    content[content.index(marker, code) + offset] ^= 0x7F  # the high byte of its height or width
+    path.write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError, match="the header says otherwise"):
+        list(read_frames(path))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**16  # kilobytes
