@@ -214,7 +214,7 @@ def _show(pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], format
         for number, answer in enumerate(answers):
             if number:
                 output.print()
-            output.print(answer_title(answer), soft_wrap=True)
+            output.print(answer_title(answer, roots), soft_wrap=True)
             output.print(answer_table(answer, roots))
             if not answer.hits:
                 messages.print("nothing in the index matches: widen --organ or --where, or give --no-class-prediction")

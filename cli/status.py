@@ -53,6 +53,8 @@ def _description(folder: Path, description: Description) -> dict[str, Any]:
         "classes": len(description.classes),
         "layers": list(description.layers),
         "quantization": description.quantization,
+        "path privacy": description.path_privacy,
+        "patient groups": description.patient_groups,
         "archives": list(description.roots),
     }
 
@@ -105,8 +107,10 @@ def _print(values: dict[str, Any]) -> None:
         match value:
             case None:
                 shown[name] = "none"
+            case False if name == "complete":
+                shown[name] = "no: run 'cbmir index' again to build the vector index"
             case bool():
-                shown[name] = "yes" if value else "no: run 'cbmir index' again to build the vector index"
+                shown[name] = "yes" if value else "no"
             case dict():
                 shown[name] = (
                     ", ".join(f"{key} {_number(one)}" for key, one in value.items() if one is not None) or "none"

@@ -134,6 +134,7 @@ def decode_by_pyjpegls(src: bytes, runner: DecodeRunner) -> bytearray:
 
 def _refuse_other_size(src: bytes, runner: DecodeRunner) -> None:
     """Decoders allocate what the code stream asks for: one damaged byte of its header may ask for all memory."""
+    size: tuple[object, object]
     if runner.transfer_syntax in (*_HTJ2K, JPEG2000, JPEG2000Lossless):
         from openjpeg.utils import get_parameters
 
@@ -141,11 +142,11 @@ def _refuse_other_size(src: bytes, runner: DecodeRunner) -> None:
         size = found["rows"], found["columns"]
     elif runner.transfer_syntax != RLELossless:
         found = _get_jpg_parameters(src)
-        size = found.get("height", runner.rows), found.get("width", runner.columns)
+        size = found.get("height"), found.get("width")
     else:
         return
     if size != (runner.rows, runner.columns):
-        raise ValueError(f"the code stream is of {size[0]} × {size[1]} pixels, the header says otherwise")
+        raise ValueError(f"the code stream says {size[0]} × {size[1]} pixels, the header says otherwise")
 
 
 def decoder_of(ds: Dataset, frame: int) -> str:

@@ -19,6 +19,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     RLELossless,
@@ -33,6 +34,7 @@ SYNTAXES = (
     ImplicitVRLittleEndian,
     RLELossless,
     JPEG2000Lossless,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     DeflatedExplicitVRLittleEndian,
 )
@@ -164,6 +166,23 @@ def dicom(pictures: list[Picture], organ: str, name: object, *, syntax: Any = Ex
     if compressed:
         ds.compress(syntax, generate_instance_uid=False)
     return ds
+
+
+def write_aborting(path: Path) -> None:
+    """Write a file of which the decoder ends its process: GDCM aborts on this damage to a JPEG in colour."""
+    import imagecodecs
+    from pydicom.encaps import encapsulate
+
+    colours = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    rgb: dict[str, Any] = {"colorspace": "RGB", "outcolorspace": "RGB"}
+    code = bytearray(imagecodecs.jpeg8_encode(colours, lossless=True, predictor=1, **rgb))
+    code[code.index(b"Adobe") + 11] = 0x88  # the marker's colour transform, of which there are three
+    ds = dicom([draw("knee", 1, 32)], "knee", "aborting")
+    ds.SamplesPerPixel, ds.PlanarConfiguration, ds.PhotometricInterpretation = 3, 0, "RGB"
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
+    ds.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    ds.PixelData = encapsulate([bytes(code)])
+    ds.save_as(path, enforce_file_format=True)
 
 
 def write_repository(folder: Path, *, images: int, seed: int = 0, side: int = 256) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from rich.markup import escape
 from rich.table import Table
 
@@ -9,12 +11,26 @@ from index.interface import Hit
 from index.schema import Location
 from index.search import Answer
 from model.measures import ClassificationMeasures
-from model.sources import join
+from model.sources import is_local, join
 
 
 def stored_address(roots: tuple[str, ...], location: Location) -> str:
     """Where a stored file lies, or lay when it was indexed: a path, or an address."""
     return join(roots[location.root], location.path)
+
+
+def common_folder(roots: tuple[str, ...]) -> str:
+    """The folder below which paths are shown: the archive, or what holds all of several; empty if nothing does."""
+    if len(roots) == 1:
+        return roots[0]
+    return os.path.commonpath(roots) if all(map(is_local, roots)) else ""
+
+
+def _below_common(roots: tuple[str, ...], location: Location) -> str:
+    if len(roots) == 1:
+        return location.path or roots[0]
+    address, common = stored_address(roots, location), common_folder(roots)
+    return os.path.relpath(address, common) if common else address
 
 
 def is_wrong(answer: Answer, hit: Hit) -> bool:
@@ -36,7 +52,7 @@ def answer_table(answer: Answer, roots: tuple[str, ...]) -> Table:
     table.add_column("path", overflow="fold")
     for rank, hit in enumerate(answer.hits, 1):
         payload = hit.payload
-        path = payload.locations[0].path if len(roots) == 1 else stored_address(roots, payload.locations[0])
+        path = _below_common(roots, payload.locations[0])
         frame = f" (frame {payload.frame})" if payload.frame > 1 else ""
         copies = f" (+{len(payload.locations) - 1} copies)" if len(payload.locations) > 1 else ""
         table.add_row(
@@ -46,21 +62,22 @@ def answer_table(answer: Answer, roots: tuple[str, ...]) -> Table:
             f"{payload.organ_probability:.1%}",
             payload.header.modality or "–",
             *([escape(payload.label or "–")] if labelled else []),
-            escape(f"{path or roots[0]}{frame}{copies}"),
+            escape(f"{path}{frame}{copies}"),
             style="red" if is_wrong(answer, hit) else None,
         )
     return table
 
 
-def answer_title(answer: Answer) -> str:
+def answer_title(answer: Answer, roots: tuple[str, ...]) -> str:
     """The query, its predicted class with the probability, and where was searched, as rich markup."""
     query = answer.query
     frame = f" (frame {query.frame}{f' of {query.of}' if query.of else ''})" if query.of != 1 else ""
     where = f"class {', '.join(answer.organs)}" if answer.organs else "the whole index"
     label = f", labelled {query.label}" if query.label else ""
+    below = f"; paths below {common_folder(roots)}" if len(roots) > 1 and common_folder(roots) else ""
     return (
         f"[bold]{escape(query.name)}[/]{frame}\npredicted [bold]{escape(query.organ)}[/] "
-        f"({query.organ_probability:.1%}){escape(label)}; searched in {escape(where)}"
+        f"({query.organ_probability:.1%}){escape(label)}; searched in {escape(where + below)}"
     )
 
 

@@ -2,10 +2,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from cli.rendering.sheet import GAP, TILE
 
 Cbmir = Callable[..., int]
 
@@ -70,3 +76,34 @@ def test_what_cannot_be_done_is_one_sentence(
 def test_an_empty_archive_is_no_error(cbmir: Cbmir, model_path: Path, tmp_path: Path) -> None:
     (tmp_path / "archive").mkdir()
     assert cbmir("index", tmp_path / "archive", "--index", tmp_path / "index", "--model", model_path) == 0
+
+
+def test_a_zip_file_and_a_list_are_indexed_searched_and_shown(
+    cbmir: Cbmir,
+    archive: Path,
+    model_path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    packed, index, sheet = tmp_path / "scans.zip", tmp_path / "index", tmp_path / "sheet.png"
+    with zipfile.ZipFile(packed, "w") as file:
+        for path in (archive / "eye").iterdir():
+            file.write(path, f"eye/{path.name}")
+    assert cbmir("index", packed, "--index", index, "--model", model_path, "--labels", "folder") == 0
+    names = [f"{path}\n" for path in sorted((archive / "abdomen").iterdir())]
+    monkeypatch.setattr("sys.stdin", StringIO("".join(names)))
+    assert cbmir("index", "-", "--index", index) == 0
+    assert f"{len(names)} files indexed" in capsys.readouterr().out
+
+    query = archive / "eye" / "eye-000.dcm"
+    arguments = ("search", query, "--index", index, "--no-class-prediction", "--exclude-same", "none", "--sheet", sheet)
+    assert cbmir(*arguments, "--format", "json") == 0
+    hits = json.loads(capsys.readouterr().out)[0]["hits"]
+    assert hits[0]["path"] == f"zip://eye/eye-000.dcm::{packed}"
+    assert (hits[0]["label"], round(hits[0]["distance"], 1)) == ("eye", 0.0)
+    with Image.open(sheet) as picture:  # the query and its own copy, read from the zip file, are drawn alike
+        pixels = np.asarray(picture)
+    left, right = (pixels[GAP : GAP + TILE, start : start + TILE] for start in (GAP, 2 * GAP + TILE))
+    assert left.std() > 10
+    assert (left == right).all()

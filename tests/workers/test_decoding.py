@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import phantoms
 from workers.decoding import DecoderProcess, decode_file
 
 
@@ -36,6 +37,15 @@ def test_a_decoder_that_hangs_is_ended_and_named(archive: Path, tmp_path: Path) 
     assert row["file"] == 3
     assert row["reason"] == "decoder crashed"
     assert "ran longer than 1 s" in row["detail"]
+
+
+def test_a_decoder_that_ends_its_process_is_named(archive: Path, tmp_path: Path) -> None:
+    phantoms.write_aborting(tmp_path / "aborts")
+    with DecoderProcess() as apart:
+        [row] = apart.decode(3, str(tmp_path / "aborts"), 60)
+        assert apart.decode(4, str(archive / "eye" / "eye-002.dcm"), 60)[0]["identity"]
+    assert row["reason"] == "decoder crashed"
+    assert "exit code -6" in row["detail"]
 
 
 def test_a_fault_of_the_reader_costs_one_file(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:

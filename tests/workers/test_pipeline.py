@@ -9,6 +9,7 @@ import pytest
 
 from model.checkpoint import read_metadata
 from model.reading import READ_ALL
+from tests import phantoms
 from workers.cluster import Resources, share_resources
 from workers.counters import Counters
 from workers.ledger import FileKey
@@ -92,6 +93,16 @@ def test_a_file_that_hangs_its_decoder_costs_only_itself(archive: Path, model_pa
     rows = {row["file"]: row for table in tables for row in table.to_pylist()}
     assert (rows[0]["reason"], rows[2]["reason"]) == (None, None)
     assert rows[1]["reason"] == "decoder crashed"
+
+
+def test_a_file_that_ends_its_decoder_costs_only_itself(
+    archive: Path, model_path: Path, counters: Any, tmp_path: Path
+) -> None:
+    phantoms.write_aborting(tmp_path / "aborts")
+    files = pending(archive / "eye" / "eye-000.dcm", tmp_path / "aborts", archive / "eye" / "eye-001.dcm")
+    tables = run_pipeline(source(files, counters), network(model_path), RESOURCES, counters, debug=False)
+    rows = {row["file"]: row["reason"] for table in tables for row in table.to_pylist()}
+    assert rows == {0: None, 1: "decoder crashed", 2: None}
 
 
 def test_resources_name_their_device() -> None:
