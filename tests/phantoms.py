@@ -34,7 +34,6 @@ SYNTAXES = (
     ImplicitVRLittleEndian,
     RLELossless,
     JPEG2000Lossless,
-    JPEGLosslessSV1,
     JPEGLSLossless,
     DeflatedExplicitVRLittleEndian,
 )

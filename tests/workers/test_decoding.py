@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import phantoms
-from workers.decoding import DecoderProcess, decode_file
+from workers.decoding import DecoderProcess, deadline, decode_file
+
+
+@pytest.fixture(autouse=True)
+def _living_on() -> Iterator[None]:
+    """Who decodes in its own process has to cancel the deadline, or is ended by it a minute later."""
+    yield
+    deadline.cancel()
 
 
 def test_a_file_is_decoded_whole_or_left_out(archive: Path) -> None:
