@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.config import IGNORE, settings
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import read_partial
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -98,15 +100,21 @@ def read_dataset(source: Source) -> Dataset:
         _refuse_bomb(source.address, memoryview(content)[offset:])
     if content is not None:
         ds = dcmread(BytesIO(content), force=True)
+        if len(ds) == 0:  # pydicom gives everything up for bytes after the last element that are none
+            ds = read_partial(BytesIO(content), stop_when=_is_behind_pixels, force=True)
     else:
         ds = dcmread(source.path, force=True, stop_before_pixels=True)
     if len(ds) == 0:
-        raise ImageError(source.address, Reason.CORRUPT, "the file starts like DICOM but holds no data elements")
+        raise ImageError(source.address, Reason.CORRUPT, "it starts like DICOM, but no data elements can be parsed")
     if not getattr(ds, "file_meta", None):
         ds.file_meta = FileMetaDataset()
     if "TransferSyntaxUID" not in ds.file_meta:
         ds.file_meta.TransferSyntaxUID = _assumed_syntax(ds)
     return ds
+
+
+def _is_behind_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return tag.group == 0 or tag > 0x7FE0_0010
 
 
 def read_header(ds: Dataset, patient_key: bytes | None = None) -> Header:
