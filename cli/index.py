@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,7 +99,7 @@ def index(
 
     stored = _stored(index)
     settings = JobSettings(
-        archives=tuple(resolve_archives(archives, sys.stdin)),
+        archives=tuple(resolve_archives(archives, _lines())),
         model=model or _model_of(index, stored),
         index=index,
         layers=_layers(layers, stored),
@@ -128,6 +130,13 @@ def index(
     _print_report(result, settings)
     if result.anything_left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
+
+
+def _lines() -> Iterator[str]:
+    """Lines of standard input; names that are not UTF-8 come through, to be left out by name."""
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    yield from sys.stdin
 
 
 def _stored(folder: Path) -> Any:

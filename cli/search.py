@@ -85,6 +85,7 @@ def search(
     """
     from index.description_file import read_description
     from index.opening import index_folder, open_index
+    from index.privacy import KEY_NAME, privacy_key
 
     if not queries and not like:
         raise SettingError("there is nothing to search for: give an image file, - for standard input, or --like UID")
@@ -94,6 +95,9 @@ def search(
     folder = index_folder(index)
     description = read_description(folder)
     options = _options(description, top, layer, organ, no_class_prediction, where, exclude_same, group_by, exact)
+
+    if queries and exclude_same == "patient" and privacy_key(folder) is None:
+        raise SettingError(f"{folder} has not its {KEY_NAME}, so the patient of a file cannot be told: use --like UID")
 
     with ExitStack() as stack:
         files = [_input_file(query, stack) for query in queries or ()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from model.diagnosis import Check
 
 def check_engine() -> Iterator[Check]:
     """The embedded engine."""
-    import qdrant_edge
-
-    assert qdrant_edge.EdgeShard is not None
+    try:
+        import_module("qdrant_edge")
+    except ImportError as error:
+        yield Check("Qdrant Edge", "lacking", f"cannot be imported: {error}", "pip install qdrant-edge-py")
+        return
     yield Check("Qdrant Edge", "fine", version("qdrant-edge-py"))
 
 

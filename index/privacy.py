@@ -17,6 +17,8 @@ from model.errors import VectorIndexError
 
 KEY_NAME = "privacy.key"
 
+KEY_BYTES = 32
+
 
 def privacy_key(folder: Path, *, create: bool = False) -> bytes | None:
     """The key of the index in ``folder``, ``None`` if it has none; ``create`` makes one, readable to its owner only.
@@ -27,13 +29,21 @@ def privacy_key(folder: Path, *, create: bool = False) -> bytes | None:
     path = folder / KEY_NAME
     try:
         if create and not path.exists():
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(32))
-        return bytes.fromhex(path.read_text())
+            partial = folder / f"{KEY_NAME}.partial"
+            partial.unlink(missing_ok=True)
+            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(KEY_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.rename(path)
+        key = bytes.fromhex(path.read_text())
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"it holds {len(key)} bytes, not {KEY_BYTES}")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise VectorIndexError(f"{path} cannot be used ({error}): restore it, or index anew") from error
+    return key
 
 
 def path_hider(key: bytes) -> Callable[[str], str]:

@@ -6,6 +6,7 @@ here, for grey frames; colour is left to libraries whose plug-ins know DICOM's c
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -44,9 +45,6 @@ ORDER: Final[dict[UID, tuple[str, ...]]] = {
     RLELossless: ("pylibjpeg", "pydicom"),
 }
 """Plug-ins by transfer syntax, in the order in which they are tried."""
-
-DECODER_DEPENDENCIES: Final = dict.fromkeys((*_JPEG, *_HTJ2K), ("numpy", "imagecodecs"))
-"""What pydicom asks a plug-in's module for."""
 
 _MODULES: Final = {
     "imagecodecs": (__name__, "decode_grey"),
@@ -134,19 +132,21 @@ def decode_by_pyjpegls(src: bytes, runner: DecodeRunner) -> bytearray:
 
 def _refuse_other_size(src: bytes, runner: DecodeRunner) -> None:
     """Decoders allocate what the code stream asks for: one damaged byte of its header may ask for all memory."""
-    size: tuple[object, object]
+    size: tuple[object, object, object]
     if runner.transfer_syntax in (*_HTJ2K, JPEG2000, JPEG2000Lossless):
         from openjpeg.utils import get_parameters
 
         found = get_parameters(src)
-        size = found["rows"], found["columns"]
+        size = found["rows"], found["columns"], found["samples_per_pixel"]
     elif runner.transfer_syntax != RLELossless:
         found = _get_jpg_parameters(src)
-        size = found.get("height"), found.get("width")
+        size = found.get("height"), found.get("width"), found.get("components")
     else:
         return
-    if size != (runner.rows, runner.columns):
-        raise ValueError(f"the code stream says {size[0]} × {size[1]} pixels, the header says otherwise")
+    if None in size:
+        raise ValueError("the code stream has no frame header")
+    if size != (runner.rows, runner.columns, runner.samples_per_pixel):
+        raise ValueError("the code stream says {} × {} pixels of {} samples, the header says otherwise".format(*size))
 
 
 def decoder_of(ds: Dataset, frame: int) -> str:
@@ -160,14 +160,26 @@ def decoder_of(ds: Dataset, frame: int) -> str:
             next(decoder.iter_array(ds, indices=[frame], decoding_plugin=name))
         except Exception:  # noqa: S112 (refused: the next one is asked, as pydicom does)
             continue
-        return library(name)
+        return library(name, syntax)
     return "none"
 
 
-def library(name: str) -> str:
-    """A plug-in's library with its version."""
-    packages = {"gdcm": "python-gdcm", "pylibjpeg": "pylibjpeg-openjpeg"}
-    return f"{name} {version(packages.get(name, name))}"
+def package(name: str, uid: UID) -> str:
+    """The package on PyPI that holds a plug-in's decoder for a transfer syntax."""
+    if name == "pylibjpeg":
+        return "pylibjpeg-rle" if uid == RLELossless else "pylibjpeg-openjpeg"
+    return {"gdcm": "python-gdcm"}.get(name, name)
+
+
+def library(name: str, uid: UID) -> str:
+    """That package with its version, once it could be imported.
+
+    Raises:
+        ImportError: it is not installed, or broken.
+    """
+    module = {"pillow": "PIL", "pyjpegls": "jpeg_ls", "pylibjpeg-rle": "rle", "pylibjpeg-openjpeg": "openjpeg"}
+    import_module(module.get(package(name, uid), name))
+    return f"{package(name, uid)} {version(package(name, uid))}"
 
 
 def order_decoders() -> None:

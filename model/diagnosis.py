@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError
 from typing import Literal
 
 State = Literal["fine", "note", "lacking"]
@@ -29,25 +28,28 @@ class Check:
 
 def check_decoders() -> Iterator[Check]:
     """Which libraries decode which transfer syntax, the first to be asked first."""
-    from model.decoders import ORDER, library
+    from model.decoders import ORDER, library, package
 
     for uid, names in ORDER.items():
         present: list[str] = []
         absent: list[str] = []
         for name in names:
             try:
-                present.append(library(name))
-            except PackageNotFoundError:
-                absent.append(name)
-        advice = f"pip install {' '.join(name.partition(' ')[0] for name in absent)}" if absent else ""
+                present.append(library(name, uid))
+            except ImportError:
+                absent.append(package(name, uid))
+        advice = f"pip install {' '.join(absent)}" if absent else ""
         state: State = "fine" if not absent else "note" if present else "lacking"
         yield Check(f"decode {uid.name}", state, ", ".join(present) or "no decoder", advice)
 
 
 def check_torch() -> Iterator[Check]:
     """PyTorch, and the device that a job would use."""
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        yield Check("PyTorch", "lacking", f"cannot be imported: {error}", "pip install torch==2.13.0")
+        return
     threads = f"{torch.get_num_threads()} threads"
     yield Check("PyTorch", "fine", f"{torch.__version__}, {threads}")
     if torch.cuda.is_available():

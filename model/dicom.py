@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.config import IGNORE, settings
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filereader import read_partial
+from pydicom.filereader import _read_file_meta_info, read_partial, read_preamble
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
 from pydicom.tag import BaseTag
@@ -32,7 +32,7 @@ from model.display import to_grey
 from model.errors import ImageError, Reason
 from model.frames import Frame, GreyImage, Header
 from model.objects import check_object, has_pixels
-from model.sources import Source
+from model.sources import Source, say
 
 # What matters of its warnings becomes an error here, with the file's name; the rest would only clutter a terminal.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
@@ -42,8 +42,7 @@ order_decoders()
 MAX_DATASET = 2**29
 """Bytes to which a deflated dataset may grow: it is inflated in memory."""
 
-_META = 4096
-"""Bytes within which the meta header names its transfer syntax."""
+_DEFLATED = DeflatedExplicitVRLittleEndian.encode()
 
 
 def read_dicom(
@@ -80,10 +79,10 @@ def read_dicom(
     except MemoryError as error:
         raise ImageError(address, Reason.UNREADABLE, "there is too little memory to decode it") from error
     except NotImplementedError as error:
-        raise ImageError(address, Reason.UNSUPPORTED, _one_line(error)) from error
+        raise ImageError(address, Reason.UNSUPPORTED, say(error, address)) from error
     except Exception as error:  # parsers of damaged headers, and every decoder plug-in, raise whatever they like
         place = f"frame {number} of {frames}" if frames else "header"
-        raise ImageError(address, _reason(error), f"{place}: {_one_line(error)}") from error
+        raise ImageError(address, _reason(error), f"{place}: {say(error, address)}") from error
     if only is None and number != frames + 1:
         raise ImageError(address, Reason.CORRUPT, f"{number - 1} of {frames} frames could be decoded")
 
@@ -95,9 +94,9 @@ def read_dataset(source: Source) -> Dataset:
         ImageError: nothing can be parsed, or a deflated dataset is a bomb.
     """
     content = source.content
-    if (offset := _deflated_from(source)) is not None:
-        content = content or source.path.read_bytes()  # an inflated stream has no file offsets to read frames from
-        _refuse_bomb(source.address, memoryview(content)[offset:])
+    if (deflated := _deflated(source)) is not None:
+        _refuse_bomb(source.address, deflated)
+        content = deflated
     if content is not None:
         ds = dcmread(BytesIO(content), force=True)
         if len(ds) == 0:  # pydicom gives everything up for bytes after the last element that are none
@@ -134,19 +133,27 @@ def _patient_group(ds: Dataset, key: bytes) -> str | None:
     return hmac.new(key, patient.encode(), "sha256").hexdigest()[:32] if patient else None
 
 
-def _deflated_from(source: Source) -> int | None:
-    """Where a deflated dataset starts in the file (PS3.5 annex A.5), or ``None`` if it is not deflated."""
-    start = source.content[:_META] if source.content else source.path.open("rb").read(_META)
-    if start[128:136] != b"DICM\x02\x00\x00\x00" or DeflatedExplicitVRLittleEndian.encode() not in start:
-        return None
-    return 144 + int.from_bytes(start[140:144], "little")  # File Meta Information Group Length, PS3.10 section 7.1
+def _deflated(source: Source) -> bytes | None:
+    """The whole file if its dataset is deflated (PS3.5 annex A.5), which can only be inflated in memory."""
+    content = source.content
+    if content is None:
+        with source.path.open("rb") as file:
+            if _DEFLATED not in file.read(2**16):
+                return None
+        content = source.path.read_bytes()
+    return content if _DEFLATED in content else None
 
 
-def _refuse_bomb(address: str, deflated: memoryview) -> None:
-    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+def _refuse_bomb(address: str, content: bytes) -> None:
+    file = BytesIO(content)
+    read_preamble(file, force=True)
+    meta = _read_file_meta_info(file)
+    if meta.get("TransferSyntaxUID") != _DEFLATED.decode():
+        return
+    deflated, inflate, size = file.read(), zlib.decompressobj(-zlib.MAX_WBITS), 0
     while deflated and not inflate.eof:
         size += len(inflate.decompress(deflated, 2**22))
-        deflated = memoryview(inflate.unconsumed_tail)
+        deflated = inflate.unconsumed_tail
         if size > MAX_DATASET:
             raise ImageError(address, Reason.TOO_LARGE, f"its deflated dataset is larger than {MAX_DATASET:,} bytes")
 
@@ -166,10 +173,6 @@ def _assumed_syntax(ds: Dataset) -> UID:
     if implicit:
         return ImplicitVRLittleEndian
     return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _reason(error: Exception) -> Reason:

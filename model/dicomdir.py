@@ -27,14 +27,15 @@ def dicomdir_members(path: Path) -> tuple[str, ...]:
         JobError: it cannot be parsed.
     """
     from pydicom import dcmread  # takes 0.3 s to import
-    from pydicom.errors import InvalidDicomError
 
     try:
         records = dcmread(path).get("DirectoryRecordSequence") or ()
         names = [record.get("ReferencedFileID") for record in records]
-    except (InvalidDicomError, OSError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+    except Exception as error:  # a damaged one makes pydicom raise whatever it likes
         raise JobError(f"{path} cannot be read as a DICOMDIR: {error}: index its folder instead") from error
-    paths = {"/".join([name] if isinstance(name, str) else name) for name in names if name}
+    parts = [[name] if isinstance(name, str) else list(name) for name in names if name]
+    # File IDs hold no such parts (PS3.10 section 8.2): a path out of the medium's folder is no member of it.
+    paths = {"/".join(part) for part in parts if not any(one in {"", ".", ".."} or "/" in one for one in part)}
     return tuple(sorted(_on_disk(path.parent, name) for name in paths))
 
 

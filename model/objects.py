@@ -70,7 +70,7 @@ def check_object(address: str, ds: Dataset, *, sop_class: str, pixels_unread: bo
 def _check_whole_slide(address: str, ds: Dataset, frames: int) -> None:
     """Of a slide only a level in one piece shows the tissue as a whole (PS3.3 C.8.12.4); a label shows a name."""
     image_type = [str(value).upper() for value in ds.get("ImageType") or ()]
-    if "LABEL" in image_type:
+    if "LABEL" in image_type or ds.get("SpecimenLabelInImage") == "YES":
         raise ImageError(address, Reason.NOT_A_PICTURE, "label of a whole slide")
     if frames > 1:
         raise ImageError(address, Reason.NOT_A_PICTURE, f"level of a whole slide in {frames:,} tiles")

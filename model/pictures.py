@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from model.display import scale_to_range
 from model.errors import ImageError, Reason
 from model.frames import Frame, GreyImage, Header
-from model.sources import Source
+from model.sources import Source, say
 
 FORMATS = ("TIFF", "PNG", "JPEG", "BMP")
 
@@ -53,7 +53,7 @@ def read_picture(source: Source, only: int | None = None) -> Iterator[Frame]:
     except UnidentifiedImageError as error:
         raise ImageError(path, Reason.CORRUPT, "the picture's header cannot be parsed") from error
     except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, struct.error, zlib.error and more
-        raise ImageError(path, Reason.CORRUPT, str(error) or type(error).__name__) from error
+        raise ImageError(path, Reason.CORRUPT, say(error, path)) from error
 
 
 def _digest(source: Source) -> str:

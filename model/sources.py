@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,6 +31,9 @@ _START = 132
 """Bytes by which a format is told: the preamble and prefix of DICOM."""
 
 _GZIP = b"\x1f\x8b\x08"
+
+_COMPRESSIONS = {_GZIP: "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
+"""First bytes of a compressed tar file, and how fsspec calls the compression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ def join(root: str, path: str) -> str:
     """The address of what lies at ``path`` below a root, which may be a folder, an archive file or an address."""
     if not path:
         return root
-    if "::" in root:
+    if "::" in root and not is_local(root):
         inner, outer = root.split("::", 1)
         return f"{inner}{'' if inner.endswith('/') else '/'}{path}::{outer}"
     return f"{root}{'' if root.endswith('/') else '/'}{path}"
@@ -69,7 +74,7 @@ def open_source(address: str | Path, wanted: Callable[[bytes], bool]) -> Iterato
 
     Args:
         address: see above.
-        wanted: whether a file that starts so is of use; if it is not, no more than its start is unpacked or fetched.
+        wanted: whether a file that starts so is of use; if it is not, only its start is unpacked or fetched.
 
     Raises:
         ImageError: the file cannot be read, is empty, or grows beyond :data:`MAX_INFLATED`.
@@ -83,7 +88,7 @@ def open_source(address: str | Path, wanted: Callable[[bytes], bool]) -> Iterato
         except ImageError:
             raise
         except Exception as error:  # file systems of fsspec raise what their client libraries raise
-            raise ImageError(address, Reason.UNREADABLE, _say(error)) from error
+            raise ImageError(address, Reason.UNREADABLE, say(error, address)) from error
         if not source.start:
             raise ImageError(address, Reason.EMPTY_FILE, "the file has no content")
         yield source
@@ -100,25 +105,39 @@ def _local(address: str) -> Source:
 def _streamed(address: str, wanted: Callable[[bytes], bool], stack: ExitStack) -> Source:
     """Read what is no plain local file: into memory if it is small, else into a temporary file."""
     stream: IO[bytes] = stack.enter_context(_open(address))
-    start = stream.read(len(_GZIP))
-    packed = start == _GZIP
-    if packed:
-        stream.seek(0)
-        stream, start = cast("IO[bytes]", stack.enter_context(gzip.GzipFile(fileobj=stream))), b""
     try:
-        content = start + stream.read(WHOLE_FILE_LIMIT + 1 - len(start))
-        if len(content) <= WHOLE_FILE_LIMIT or not wanted(content[:_START]):
-            return Source(address, content[:_START], content, Path(address))
+        content = _read(stream, _START)
+        packed = content.startswith(_GZIP)
+        if packed:
+            stream.seek(0)
+            stream = cast("IO[bytes]", stack.enter_context(gzip.GzipFile(fileobj=stream)))
+            content = _read(stream, _START)
+        limit = MAX_INFLATED if packed or "::" in address else None
+        start = content
+        if not wanted(start):
+            return Source(address, start, content, Path(address))
+        content += _read(stream, WHOLE_FILE_LIMIT + 1 - len(content))
+        if len(content) <= WHOLE_FILE_LIMIT:
+            return Source(address, start, content, Path(address))
         file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="cbmir-"))  # noqa: SIM115 (the stack closes it)
         size = file.write(content)
         while block := stream.read(2**22):
             size += file.write(block)
-            if size > MAX_INFLATED:
-                raise ImageError(address, Reason.TOO_LARGE, f"its content is larger than {MAX_INFLATED:,} bytes")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ImageError(address, Reason.CORRUPT, f"gzip: {_say(error)}") from error
+            if limit is not None and size > limit:
+                raise ImageError(address, Reason.TOO_LARGE, f"its content is larger than {limit:,} bytes")
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+        raise ImageError(address, Reason.CORRUPT, f"it cannot be unpacked: {say(error, address)}") from error
     file.flush()
-    return Source(address, content[:_START], None, Path(file.name))
+    return Source(address, start, None, Path(file.name))
+
+
+def _read(stream: IO[bytes], size: int) -> bytes:
+    """So many bytes, fewer only at the end: streams over a network give what has come."""
+    parts = []
+    while size > 0 and (part := stream.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def _open(address: str) -> IO[bytes]:
@@ -147,7 +166,16 @@ def file_system(address: str) -> tuple[Any, str]:
 def _archive(protocol: str, outer: str, _version: object) -> Any:
     import fsspec
 
-    return fsspec.filesystem(protocol, fo=outer)
+    # Of a tar file fsspec would guess the compression by its name.
+    return fsspec.filesystem(protocol, fo=outer, **({"compression": _compression(outer)} if protocol == "tar" else {}))
+
+
+def _compression(outer: str) -> str | None:
+    import fsspec
+
+    with fsspec.open(outer, "rb") as file:
+        start = file.read(6)
+    return next((name for magic, name in _COMPRESSIONS.items() if start.startswith(magic)), None)
 
 
 def _version(outer: str) -> object:
@@ -158,7 +186,12 @@ def _version(outer: str) -> object:
     return status.st_size, status.st_mtime_ns
 
 
-def _say(error: Exception) -> str:
+def say(error: Exception, address: str) -> str:
+    """An error in one line without the names of the address, which may be a patient's."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())
+    for name in sorted({address, *re.split(r"[/:]+", address)}, key=len, reverse=True):
+        if len(name) > 2:
+            text = text.replace(name, "…")
+    return text or type(error).__name__

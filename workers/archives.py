@@ -12,7 +12,7 @@ from pathlib import Path
 
 from model.dicomdir import dicomdir_members, is_dicomdir
 from model.errors import JobError
-from model.sources import file_system, is_local
+from model.sources import file_system, is_local, say
 
 STANDARD_INPUT = "-"
 
@@ -84,10 +84,11 @@ def _reachable(address: str) -> Archive:
         system, path = file_system(address)
         exists = system.exists(path)
     except Exception as error:  # every file system of fsspec raises what its client library raises
-        raise JobError(f"{address} cannot be reached: {' '.join(str(error).split())}") from error
+        raise JobError(f"{address} cannot be reached: {say(error, '')}") from error
     if not exists:
         raise JobError(f"{address} does not exist: give a folder or a file to index")
-    return Archive(address if "::" in address else address.rstrip("/"))
+    scheme, _, rest = address.partition("://")
+    return Archive(address if "::" in address else f"{scheme}://{rest.rstrip('/')}")
 
 
 def _listed(paths: Iterable[str], name: str) -> Archive:

@@ -14,6 +14,7 @@ from typing import Any, Self
 from model.errors import ImageError, Reason
 from model.preprocessing import to_input
 from model.reading import READ_ALL, ReadOptions, read_frames
+from model.sources import file_system, is_local, say
 from workers.rows import frame_row, left_out_row
 
 MAX_FRAMES = 20_000
@@ -57,8 +58,11 @@ def decode_file(number: int, address: str, seconds: float, options: ReadOptions 
     The caller cancels the deadline, ``seconds`` from now, after which this process is ended.
     """
     rows: Rows = []
-    deadline.set(seconds)
     try:
+        if not is_local(address):
+            deadline.cancel()
+            file_system(address)  # reading the table of contents of an archive file is not this file's time
+        deadline.set(seconds)
         for frame in read_frames(address, options=options):
             if frame.of > MAX_FRAMES:
                 raise ImageError(address, Reason.TOO_LARGE, f"{frame.of:,} frames, limit {MAX_FRAMES:,}")
@@ -66,8 +70,7 @@ def decode_file(number: int, address: str, seconds: float, options: ReadOptions 
     except ImageError as error:
         return [left_out_row(number, error.reason, error.detail)]
     except (MemoryError, OSError) as error:
-        detail = getattr(error, "strerror", None) or type(error).__name__  # without the path, which may name a patient
-        return [left_out_row(number, Reason.UNREADABLE, detail)]
+        return [left_out_row(number, Reason.UNREADABLE, say(error, address))]
     except Exception as error:  # a fault of the reader costs the file that shows it, not the job
         return [left_out_row(number, Reason.CRASHED, f"the reader failed: {type(error).__name__}")]
     return rows
@@ -101,7 +104,7 @@ class DecoderProcess:
                 rows: Rows = self._pipe.recv()
                 return rows
             why = f"its decoder had not ended after {seconds:g} s"
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # it died before it answered, or while it did
             assert self._process is not None
             self._process.join()
             why = (

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from model.sources import file_system, is_local, join
+from model.sources import file_system, is_local, join, say
 
 NOT_TEXT = "its name is not UTF-8"
 
@@ -50,8 +50,11 @@ class Root:
             return False
         if is_local(self.address):
             return Path(self.start).is_dir()
-        system, path = file_system(self.start)
-        return bool(system.isdir(path)) or not path
+        try:
+            system, path = file_system(self.start)
+            return bool(system.isdir(path)) or not path
+        except Exception:
+            return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,8 @@ def _walk_local(root: Root) -> Iterator[FoundDirectory]:
 
 def _single_file(root: Root) -> FoundDirectory:
     directory, _, name = root.below.rpartition("/")
+    if root.start in root.skip:
+        return FoundDirectory(directory, [], {})
     try:
         status = Path(root.start).stat()
     except OSError as error:  # of a list, or gone since the job began
@@ -162,10 +167,16 @@ def _escaped(name: str) -> str:
 
 
 def _walk_remote(root: Root) -> Iterator[FoundDirectory]:
-    system, start = file_system(root.start)
-    if start and system.isfile(start):
-        directory, _, name = root.below.rpartition("/")
-        yield FoundDirectory(directory, [_found(name, system.info(start))], {})
+    directory, _, single = root.below.rpartition("/")
+    try:
+        system, start = file_system(root.start)
+        is_file = bool(start) and system.isfile(start)
+        one = [_found(single, system.info(start))] if is_file else []
+    except Exception as error:  # one archive that cannot be reached is no reason to leave the others
+        yield FoundDirectory(root.below, [], {"": say(error, root.start)})
+        return
+    if is_file:
+        yield FoundDirectory(directory, one, {})
         return
     pending = [(start, root.below)]
     while pending:
@@ -179,12 +190,17 @@ def _walk_remote(root: Root) -> Iterator[FoundDirectory]:
                 name = inside.rpartition("/")[2]
                 if not name or inside.strip("/") == path.strip("/"):  # object stores list a folder in itself
                     continue
-                if entry["type"] == "directory":
-                    inner.append((inside, f"{relative}/{name}" if relative else name))
+                below = f"{relative}/{name}" if relative else name
+                if not _is_text(name):
+                    unreadable[_escaped(name)] = NOT_TEXT
+                elif join(root.address, below) in root.skip:
+                    continue
+                elif entry["type"] == "directory":
+                    inner.append((inside, below))
                 else:
                     files.append(_found(name, entry))
         except Exception as error:  # file systems of fsspec raise what their client libraries raise
-            unreadable[""] = " ".join(str(error).split()) or type(error).__name__
+            unreadable[""] = say(error, path)
         files.sort(key=lambda file: file.name)
         inner.sort(reverse=True)
         pending.extend(inner)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from index.interface import Index
 from index.opening import create_index, index_folder
-from index.privacy import privacy_key
 from index.schema import Description
 from model.checkpoint import Metadata, read_metadata
 from model.errors import CbmirError, JobError, JobInterrupted, Reason
@@ -17,7 +16,7 @@ from model.reading import ReadOptions
 from workers.archives import Archive, resolve_archives
 from workers.ledger import Ledger
 from workers.planning import PendingFile, Plan, number_roots, windows
-from workers.preparing import pending_files, refuse_lost_shard
+from workers.preparing import pending_files, refuse_lost_shard, settle_key
 from workers.report import FileLeftOut, JobReport
 from workers.settings import JobObserver, JobSettings, Progress, Stage
 
@@ -76,8 +75,7 @@ class _Job:
         self.index, self.ledger, self.observer = index, ledger, observer
         names, self.roots = number_roots(index.description.roots, archives)
         index.update_description(roots=names, model_path=str(settings.model.absolute()))
-        hides = settings.path_privacy == "hash" or settings.keep_patient_group
-        key = privacy_key(index_folder(settings.index), create=hides)
+        key = settle_key(settings, ledger)
         self.read_options = ReadOptions(key if settings.keep_patient_group else None, settings.skip_burned_in)
         self.plan = Plan()
         self._looked_at = 0.0

@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from model.sources import join
+from model.sources import is_local, join
 from workers.archives import Archive
 from workers.discovery import FoundFile, Root, discover
 from workers.ledger import FileKey, Known, Ledger
@@ -26,24 +27,50 @@ Labels = Callable[[str, str], str | None]
 def number_roots(known: Sequence[str], archives: Sequence[Archive]) -> tuple[tuple[str, ...], list[Root]]:
     """All roots of an index, old ones under their old numbers, and what to walk for these archives.
 
-    An archive inside a root that is known already is a part of it, and not indexed a second time as one of its own. Of
-    an archive around known roots the walk leaves those out, and they are walked beside it.
+    Everything belongs to the deepest root that holds it, so that no file is indexed under two: what lies inside a known
+    root is a part of it, and a walk around known roots leaves those out, and they are walked beside it.
     """
     names = list(known)
-    roots: dict[Archive, Root] = {}
+    whole: dict[tuple[int, str], Root] = {}
+    members: dict[int, set[str]] = {}
+
+    def place(address: str, root: str) -> tuple[int, str]:
+        """Number of the deepest root that holds an address, and the path below it; ``root`` is made if none does."""
+        holders = [name for name in names if _below(address, name) is not None]
+        if not holders:
+            names.append(root)
+            holders = [root]
+        deepest = max(holders, key=len)
+        return names.index(deepest), _below(address, deepest) or ""
+
+    def add_whole(address: str, root: str) -> None:
+        number, below = place(address, root)
+        inner = [name for name in names if name != names[number] and _below(name, address)]
+        whole[number, below] = Root(number, names[number], below, None, frozenset(inner))
+        for name in inner:
+            add_whole(name, name)
+
     for archive in archives:
-        outer = next((name for name in names if _below(archive.address, name) is not None), None)
-        if outer is None:
-            outer = archive.address
-            names.append(outer)
-        below = _below(archive.address, outer) or ""
-        members = archive.members and tuple(f"{below}/{member}" if below else member for member in archive.members)
-        inner = [name for name in names if name != outer and _below(name, archive.address)]
-        roots[archive] = Root(names.index(outer), outer, below, members, frozenset(inner))
-        if members is None:
-            for name in inner:
-                roots.setdefault(Archive(name), Root(names.index(name), name))
-    return tuple(names), list(roots.values())
+        if archive.members is None:
+            add_whole(archive.address, archive.address)
+    for archive in archives:
+        for member in archive.members or ():
+            address = join(archive.address, member)
+            if is_local(address) and Path(address).is_dir():
+                add_whole(address, archive.address)
+            else:
+                number, below = place(address, archive.address)
+                members.setdefault(number, set()).add(below)
+    roots = [root for root in whole.values() if not any(_holds(other, root) for other in whole.values())]
+    for number, paths in members.items():
+        outside = [path for path in paths if not any(r.number == number and r.covers(path) for r in roots)]
+        if outside:
+            roots.append(Root(number, names[number], "", tuple(sorted(outside))))
+    return tuple(names), roots
+
+
+def _holds(outer: Root, inner: Root) -> bool:
+    return outer != inner and outer.number == inner.number and outer.covers(inner.below)
 
 
 def _below(address: str, root: str) -> str | None:
@@ -51,7 +78,8 @@ def _below(address: str, root: str) -> str | None:
     if address == root:
         return ""
     prefix = root if root.endswith("/") else f"{root}/"
-    return address.removeprefix(prefix) if address.startswith(prefix) and "::" not in root else None
+    inside = address.startswith(prefix) and (is_local(root) or "::" not in root)
+    return address.removeprefix(prefix) if inside else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +148,7 @@ def plan_files(
     """
     for part in roots:
         number, start, whole_directories = part.number, part.start, part.is_whole
-        found = 0
+        found, gone_before = 0, len(plan.gone)
         seen: set[str] = set()
         blind: list[Root] = []
         for directory in discover(part):
@@ -134,7 +162,7 @@ def plan_files(
             for file in directory.files:
                 relative = prefix + file.name
                 before = known.pop(hide(file.name), None)
-                inner = relative.removeprefix(part.below).lstrip("/")
+                inner = relative.removeprefix(part.below).lstrip("/").removeprefix("./")  # as tar writes paths
                 label = labels(start, inner) if labels else before[3] if before else None
                 found += 1
                 if before and _is_same(file, label, before, retry_left_out):
@@ -156,8 +184,8 @@ def plan_files(
         if ledger and whole_directories:
             vanished = list(_vanished(replace(part, below=hide(part.below)), ledger, seen, blind))
             plan.gone.extend(vanished)
-            if vanished and not found:
-                plan.empty.append(start)
+            if not found and len(plan.gone) > gone_before:
+                plan.empty.append(join(part.address, hide(part.below)))
     plan.finished = True
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from index.opening import index_folder
-from index.privacy import path_hider, privacy_key
+from index.privacy import KEY_NAME, path_hider, privacy_key
 from model.errors import VectorIndexError
 from workers.archives import resolve_archives
 from workers.discovery import Root
@@ -52,6 +52,21 @@ def pending_files(
         retry_left_out=settings.retry_left_out,
         hide=_hider(settings),
     )
+
+
+def settle_key(settings: JobSettings, ledger: Ledger) -> bytes | None:
+    """The key of the index's hashes, made anew for a new index; ``None`` if nothing is hashed.
+
+    Raises:
+        VectorIndexError: the index has lost its key, without which every file would look new.
+    """
+    if settings.path_privacy == "plain" and not settings.keep_patient_group:
+        return None
+    folder = index_folder(settings.index)
+    key = privacy_key(folder, create=not ledger.counts())
+    if key is None:
+        raise VectorIndexError(f"{folder} has lost its {KEY_NAME}: put it back, or delete the folder and index anew")
+    return key
 
 
 def _hider(settings: JobSettings) -> Callable[[str], str]:

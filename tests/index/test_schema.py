@@ -16,7 +16,7 @@ LOCATIONS = st.builds(Location, st.integers(0, 9), st.text(max_size=20))
         organ=TEXT,
         organ_probability=st.floats(0, 1).map(lambda p: round(p, 6)),
         label=st.none() | TEXT,
-        header=st.builds(Header, *[st.none() | TEXT] * 5),
+        header=st.builds(Header, *[st.none() | TEXT] * 6),
         frame=st.integers(1, 9999),
         locations=st.lists(LOCATIONS, min_size=1, max_size=3).map(tuple),
     )

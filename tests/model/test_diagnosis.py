@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError
-
 import pytest
+from pydicom.uid import UID
 
 from model.decoders import ORDER, library
 from model.diagnosis import check_decoders, check_torch
@@ -15,10 +14,10 @@ def test_every_transfer_syntax_has_its_decoders() -> None:
 
 
 def test_a_missing_library_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    def without_pyjpegls(name: str) -> str:
+    def without_pyjpegls(name: str, uid: UID) -> str:
         if name == "pyjpegls":
-            raise PackageNotFoundError(name)
-        return library(name)
+            raise ImportError(name)
+        return library(name, uid)
 
     monkeypatch.setattr("model.decoders.library", without_pyjpegls)
     checks = {check.name: check for check in check_decoders()}

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from model.errors import ImageError, Reason
 from model.reading import read_frames
-from model.sources import join
+from model.sources import join, say
 from tests import phantoms
 
 
@@ -93,3 +95,47 @@ def test_paths_below_roots_of_every_kind() -> None:
     assert join("/", "a") == "/a"
     assert join("zip://::/data/a.zip", "b::c/d") == "zip://b::c/d::/data/a.zip"
     assert join("zip://x::s3://bucket/a.zip", "d") == "zip://x/d::s3://bucket/a.zip"
+
+
+def test_a_deflated_bomb_is_refused_whatever_its_meta_header_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = phantoms.dicom([phantoms.draw("knee", 1)], "knee", 1, syntax=DeflatedExplicitVRLittleEndian)
+    ds.save_as(tmp_path / "one", enforce_file_format=True)
+    content = (tmp_path / "one").read_bytes()
+    start = 144 + int.from_bytes(content[140:144], "little")
+    compress = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    bomb = compress.compress(bytes(2**25)) + compress.flush()
+    monkeypatch.setattr("model.dicom.MAX_DATASET", 2**24)
+    for header in (content[:140] + b"\xff\xff\xff\x7f" + content[144:start], content[:132] + content[144:start]):
+        (tmp_path / "one").write_bytes(header + bomb)
+        assert reason(tmp_path / "one") is Reason.TOO_LARGE
+
+
+class _Dribble(io.BytesIO):
+    """A stream that gives a few bytes at a time, as one over a network does."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(min(size, 100) if size and size > 0 else size)
+
+
+def test_streams_that_give_little_at_a_time_are_read_to_the_end(scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = scan.read_bytes()
+    monkeypatch.setattr("model.sources._open", lambda _address: _Dribble(content))
+    frames = read_frames("memory://scan.dcm")
+    assert [frame.identity for frame in frames] == [frame.identity for frame in read_frames(scan)]
+
+
+def test_errors_do_not_name_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "DOE^JOHN.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("DOE^JOHN/1.dcm", b"x" * 1000)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"x" * 1000) + 5] ^= 1  # a wrong checksum, of which zipfile says the file's name
+    path.write_bytes(content)
+    with pytest.raises(ImageError) as raised:
+        list(read_frames(f"zip://DOE^JOHN/1.dcm::{path}"))
+    assert raised.value.reason in (Reason.CORRUPT, Reason.NOT_AN_IMAGE)
+    assert "DOE" not in raised.value.detail
+    assert say(FileNotFoundError(f"{path}"), str(path)) == "…"
+    assert say(RuntimeError("File 'DOE^JOHN/1.dcm' is encrypted"), f"zip://DOE^JOHN/1.dcm::{path}").count("DOE") == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from pydicom import dcmread
 from pydicom.fileset import FileSet
 
 from model.errors import JobError
@@ -150,3 +151,58 @@ def test_a_pipe_is_no_archive_to_wait_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert resolve_archive(tmp_path / "pipe") == Archive(str(tmp_path / "pipe"))
     assert pictures(tmp_path / "pipe") == {}
+
+
+def test_a_tar_file_is_told_by_its_content(scans: Path, tmp_path: Path) -> None:
+    for name, mode in (("a.tgz", "w:gz"), ("a.txz", "w:xz"), ("archive", "w:bz2")):
+        with tarfile.open(tmp_path / name, mode) as tar:  # type: ignore[call-overload] # modes of a loop
+            tar.add(scans, "")
+        assert pictures(tmp_path / name) == SHAPES
+
+
+def test_a_name_in_a_tar_file_that_is_not_utf_8_is_left_out(scans: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", encoding="latin-1", format=tarfile.USTAR_FORMAT) as tar:
+        tar.add(scans / "brain" / "0.dcm", "M\xfcller.dcm")
+        tar.add(scans / "knee" / "1.dcm", "1.dcm")
+    plan = Plan()
+    _, roots = number_roots((), resolve_archives([tmp_path / "a.tar"]))
+    assert [file.key.path for file in plan_files(roots, None, plan)] == ["1.dcm"]
+    assert list(plan.unreadable.values()) == ["its name is not UTF-8"]
+
+
+def test_an_archive_that_went_away_stops_no_other(
+    scans: Path, memory: fsspec.AbstractFileSystem, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        packed.write(scans / "brain" / "0.dcm", "0.dcm")
+    archives = resolve_archives([tmp_path / "a.zip", scans / "knee"])
+    (tmp_path / "a.zip").write_bytes(b"no zip file any more")
+    plan = Plan()
+    files = list(plan_files(number_roots((), archives)[1], None, plan))
+    assert [file.key.path for file in files] == ["1.dcm"]
+    assert len(plan.unreadable) == 1
+
+
+def test_a_dicomdir_does_not_lead_out_of_its_folder(scans: Path, tmp_path: Path) -> None:
+    write_disk(tmp_path / "outer" / "disk", scans / "brain" / "0.dcm")
+    (tmp_path / "outer" / "secret.dcm").write_bytes((scans / "knee" / "1.dcm").read_bytes())
+    ds = dcmread(tmp_path / "outer" / "disk" / "DICOMDIR")
+    for name in (["..", "secret.dcm"], ["/etc"], ["."]):
+        ds.DirectoryRecordSequence[-1].ReferencedFileID = name
+        ds.save_as(tmp_path / "outer" / "disk" / "DICOMDIR")
+        assert resolve_archive(tmp_path / "outer" / "disk" / "DICOMDIR").members == ()
+
+
+def test_what_a_glob_names_twice_is_walked_once(scans: Path) -> None:
+    _, roots = number_roots((), resolve_archives([f"{scans}/**", str(scans)]))
+    files = [file.address for file in plan_files(roots, None, Plan())]
+    assert len(files) == len(set(files)) == 3
+
+
+def test_nested_roots_of_other_file_systems(scans: Path, memory: fsspec.AbstractFileSystem) -> None:
+    memory.put(f"{scans}/", "bucket/", recursive=True)
+    names, _ = number_roots((), resolve_archives(["memory://bucket/brain"]))
+    names, roots = number_roots(names, resolve_archives(["memory://bucket"]))
+    assert names == ("memory://bucket/brain", "memory://bucket")
+    found = sorted((file.key.root, file.key.path) for file in plan_files(roots, None, Plan()))
+    assert found == [(0, "0.dcm"), (1, "eye/2.dcm"), (1, "knee/1.dcm")]

@@ -200,3 +200,27 @@ def test_members_of_a_known_root_are_parts_of_it_and_nothing_else_is_gone(folder
     [file] = plan_files(roots, ledger, plan)
     assert (names, file.key.path, plan.unchanged, plan.gone) == ((str(folder),), "liver/2", 1, [])
     assert plan.unreadable == {f"{folder}/liver/absent": "No such file or directory"}
+
+
+def test_listed_files_belong_to_the_deepest_root_that_holds_them(folder: Path) -> None:
+    known = (str(folder), f"{folder}/liver")
+    listed = Archive(str(folder.parent), ("archive/brain", "archive/liver/1", "archive/top", "elsewhere"))
+    names, roots = number_roots(known, [listed])
+    files = {(file.key.root, file.key.path) for file in plan_files(roots, None, Plan())}
+    assert files == {(0, "brain/1"), (0, "top"), (1, "1")}
+    assert names == (*known, str(folder.parent))  # for "elsewhere", which is named as missing
+
+
+def test_three_levels_of_roots_are_walked_once_each(folder: Path, ledger: Ledger) -> None:
+    known = (f"{folder}/liver", str(folder))
+    _, roots = number_roots(known, [Archive(str(folder.parent))])
+    files = [(file.key.root, file.key.path) for file in plan_files(roots, None, Plan()) if "ledger" not in file.address]
+    assert sorted(files) == [(0, "1"), (0, "2"), (1, "brain/1"), (1, "top")]
+
+
+def test_a_flat_archive_that_is_not_mounted_is_noticed(tmp_path: Path, ledger: Ledger) -> None:
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "1").write_text("x")
+    enter(ledger, walk(tmp_path / "flat", ledger)[0])
+    (tmp_path / "flat" / "1").unlink()
+    assert walk(tmp_path / "flat", ledger)[1].empty == [str(tmp_path / "flat")]

@@ -13,6 +13,7 @@ from index.privacy import KEY_NAME
 from index.query import query_from_image
 from index.search import Options, Same, search
 from model.embedder import Embedder
+from model.errors import VectorIndexError
 from tests import phantoms
 from workers.job import index_archive
 from workers.settings import JobSettings
@@ -87,6 +88,10 @@ def test_nothing_that_names_a_patient_is_written(archive: Path, tmp_path: Path, 
 
     again = index_archive(settings)
     assert (again.files_unchanged, again.files_indexed, again.files_gone) == (5, 0, 0)
+
+    (index / KEY_NAME).unlink()
+    with pytest.raises(VectorIndexError, match=r"has lost its privacy\.key"):
+        index_archive(settings)
 
 
 def test_the_same_patient_can_be_left_out(archive: Path, tmp_path: Path, model_path: Path) -> None:
