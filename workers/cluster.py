@@ -113,7 +113,10 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
                     **local,
                 )
             except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and its own
-                what = f"the Ray cluster at {address} cannot be joined" if address else "Ray cannot be started here"
+                token = " (is it running, and has this shell its RAY_AUTH_TOKEN?)"
+                what = (
+                    f"the Ray cluster at {address} cannot be joined{token}" if address else "Ray cannot be started here"
+                )
                 raise JobError(f"{what}: {error}") from error
         try:
             yield
