@@ -113,10 +113,10 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
                     **local,
                 )
             except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and its own
-                token = " (is it running, and has this shell its RAY_AUTH_TOKEN?)"
-                what = (
-                    f"the Ray cluster at {address} cannot be joined{token}" if address else "Ray cannot be started here"
-                )
+                what = "Ray cannot be started here"
+                if address:
+                    hint = "is it running, and has this shell its RAY_AUTH_TOKEN?"
+                    what = f"the Ray cluster at {address} cannot be joined ({hint})"
                 raise JobError(f"{what}: {error}") from error
         try:
             yield
