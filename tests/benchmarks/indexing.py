@@ -12,29 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tests.benchmarks.figures import Figure
+from tests.benchmarks.interleaving import BareLoop, Turns
 from tests.benchmarks.memory import Sample, Sampler
-
-BATCH = 32
-LOOP_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One job: its timeline and report, and its memory over time."""
+    """One job: its timeline and report, its memory over time, and the turns of the loop in between, if any."""
 
     values: dict[str, Any]
     samples: list[Sample]
-
-    def steady_rate(self) -> float:
-        """Frames a second between a tenth and nine tenths of the job."""
-        moments = self.values["embedded"]
-        total = moments[-1][1]
-        inner = [(at, count) for at, count in moments if 0.1 * total <= count <= 0.9 * total]
-        (first, low), (last, high) = inner[0], inner[-1]
-        return float((high - low) / (last - first))
+    turns: Turns | None
 
     def peak(self, *, optimizing: bool) -> int:
         """Most bytes of anonymous and shared pages, while indexing or while the graph was built."""
@@ -42,55 +31,46 @@ class Run:
         return max(s.anonymous_and_shared for s in self.samples if (s.at >= border) == optimizing)
 
 
-def bare_loop(model: Path) -> float:
-    """Images a second of the network alone, on arrays decoded before, with one thread a core."""
-    script = f"""
-import time, numpy as np, torch
-from model.embedder import Embedder
-torch.set_num_threads({os.cpu_count()})
-embedder = Embedder.load({str(model)!r})
-images = np.random.default_rng(0).integers(0, 256, ({BATCH}, 224, 224), dtype=np.uint8)
-for _ in range(5):
-    embedder.embed(images)
-started, count = time.perf_counter(), 0
-while time.perf_counter() - started < {LOOP_SECONDS}:
-    embedder.embed(images)
-    count += len(images)
-print(count / (time.perf_counter() - started))
-"""
-    return float(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout)
-
-
-def index(archive: Path, index_folder: Path, model: Path) -> Run:
-    """Index an archive anew in a process of its own."""
+def index(archive: Path, index_folder: Path, model: Path, loop: BareLoop | None = None) -> Run:
+    """Index an archive anew in a process of its own, by turns with the loop if there is one."""
     shutil.rmtree(index_folder, ignore_errors=True)
     output = index_folder.with_suffix(".json")
     command = [sys.executable, "-m", "tests.benchmarks.job", archive, index_folder, model, output]
     with subprocess.Popen(list(map(str, command))) as process:
         sampler = Sampler(process.pid)
         sampler.start()
+        turns = Turns(process.pid, loop) if loop else None
+        if turns:
+            turns.start()
         code = process.wait()
+        if turns:
+            turns.stop()
         samples = sampler.stop()
     if code:
         sys.exit(f"the job has failed with exit code {code}")
-    return Run(json.loads(output.read_text()), samples)
+    return Run(json.loads(output.read_text()), samples, turns)
 
 
 def run(model: Path, archive: Path, small: Path, images: int, work: Path) -> list[Figure]:
-    """The figures of two jobs, a bare loop before, between and after them."""
-    loops = [bare_loop(model)]
+    """The figures of two jobs, the larger one by turns with a bare loop of the network, one thread a core."""
     little = index(small, work / "index-small", model)
-    loops.append(bare_loop(model))
-    large = index(archive, work / "index-large", model)
-    loops.append(bare_loop(model))
-    bare = float(np.median(loops))
-    rate = large.steady_rate()
+    loop = BareLoop(model, os.cpu_count() or 1)
+    large = index(archive, work / "index-large", model, loop)
+    assert large.turns is not None
+    rate, bare = large.turns.rates(large.values["embedded"])
+    loop.close()
     report = large.values["report"]
-    whole = large.values["ended"] - large.values["started"]
+    whole = large.values["ended"] - large.values["started"] - large.turns.paused
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report["stage_seconds"].items())
     peaks = little.peak(optimizing=False), large.peak(optimizing=False)
     figures = [
-        Figure("indexing, steady", f"{rate:.1f} images/s", f"bare network loop {bare:.1f}/s", rate / bare, ">= 0.90"),
+        Figure(
+            "indexing, steady",
+            f"{rate:.1f} images/s",
+            f"bare network loop, by turns {bare:.1f}/s",
+            rate / bare,
+            ">= 0.90",
+        ),
         Figure("first file to complete index", f"{whole:.0f} s, {images / whole:.1f} images/s", f"of it {stages}"),
         Figure("of it building the graph", f"{report['seconds_optimizing']:.0f} s"),
         Figure(
