@@ -28,7 +28,7 @@ class Run:
     def peak(self, *, optimizing: bool) -> int:
         """Most bytes of anonymous and shared pages, while indexing or while the graph was built."""
         border = self.values["optimizing"] or self.values["ended"]
-        return max(s.anonymous_and_shared for s in self.samples if (s.at >= border) == optimizing)
+        return max((s.anonymous_and_shared for s in self.samples if (s.at >= border) == optimizing), default=0)
 
 
 def index(archive: Path, index_folder: Path, model: Path, loop: BareLoop | None = None) -> Run:
