@@ -205,7 +205,7 @@ def _answers(
     return [(search_index(index, query, options), file) for query, file in queries], missing
 
 
-def _show(pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], format: str) -> None:  # noqa: A002
+def _show(pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], format: str) -> None:  # noqa: A002 (as the option)
     from cli.rendering.records import answers_csv, answers_json
     from cli.rendering.tables import answer_table, answer_title
 

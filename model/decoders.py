@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import version
+from types import ModuleType
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
@@ -65,13 +66,12 @@ def decode_grey(src: bytes, runner: DecodeRunner) -> bytearray:
     """Decode a grey frame by imagecodecs; a plug-in of pydicom.
 
     Raises:
-        NotImplementedError: the frame is in colour.
-        ValueError: it has another size than its header says.
+        ValueError: the frame is in colour, or has another size than its header says.
     """
     import imagecodecs
 
     if runner.samples_per_pixel != 1:
-        raise NotImplementedError("imagecodecs is used for grey frames only")
+        raise ValueError("imagecodecs is used for grey frames only")
     _refuse_other_size(src, runner)
     decode = imagecodecs.htj2k_decode if runner.transfer_syntax in _HTJ2K else imagecodecs.jpeg8_decode
     pixels: Any = decode(src)
@@ -82,52 +82,52 @@ def decode_grey(src: bytes, runner: DecodeRunner) -> bytearray:
 
 
 def decode_by_gdcm(src: bytes, runner: DecodeRunner) -> bytearray:
-    """GDCM's plug-in, with a result that pydicom can correct in place: of its own it cannot, and fails.
+    """The plug-in of GDCM.
 
     Raises:
-        NotImplementedError: a grey JPEG frame, which imagecodecs has refused; damaged ones abort GDCM's process.
+        ValueError: a grey JPEG frame, which imagecodecs has refused; damaged ones abort GDCM's process.
     """
     from pydicom.pixels.decoders import gdcm
 
     if runner.transfer_syntax in _JPEG and runner.samples_per_pixel == 1:
-        raise NotImplementedError("GDCM is used for JPEG in colour only")
-    _refuse_other_size(src, runner)
-    return bytearray(gdcm._decode_frame(src, runner))  # noqa: SLF001 (under this name pydicom registers it)
+        raise ValueError("GDCM is used for JPEG in colour only")
+    return _guarded(gdcm, src, runner)
 
 
 def decode_by_pillow(src: bytes, runner: DecodeRunner) -> bytearray:
-    """As :func:`decode_by_gdcm`."""
+    """The plug-in of Pillow."""
     from pydicom.pixels.decoders import pillow
 
-    _refuse_other_size(src, runner)
-    return bytearray(pillow._decode_frame(src, runner))  # noqa: SLF001
+    return _guarded(pillow, src, runner)
 
 
 def decode_by_pylibjpeg(src: bytes, runner: DecodeRunner) -> bytearray:
-    """The plug-in of pylibjpeg; a panic of its RLE decoder, which is written in Rust, becomes an ordinary error.
-
-    Raises:
-        RuntimeError: the decoder panicked.
-    """
+    """The plug-in of pylibjpeg."""
     from pydicom.pixels.decoders import pylibjpeg
 
-    _refuse_other_size(src, runner)
-    try:
-        return bytearray(pylibjpeg._decode_frame(src, runner))  # noqa: SLF001
-    except Exception:
-        raise
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of pyo3, which gives it no module to import it from
-            raise
-        raise RuntimeError(f"the decoder panicked: {error}") from error
+    return _guarded(pylibjpeg, src, runner)
 
 
 def decode_by_pyjpegls(src: bytes, runner: DecodeRunner) -> bytearray:
-    """The plug-in of pyjpegls, after a look at the size of the frame."""
+    """The plug-in of pyjpegls."""
     from pydicom.pixels.decoders import pyjpegls
 
+    return _guarded(pyjpegls, src, runner)
+
+
+def _guarded(plugin: ModuleType, src: bytes, runner: DecodeRunner) -> bytearray:
+    """Decode by one of pydicom's own plug-ins, so that its failure is an ordinary error and the next one is asked.
+
+    The result can be corrected in place by pydicom, which fails on the immutable bytes of some plug-ins.
+    """
     _refuse_other_size(src, runner)
-    return bytearray(pyjpegls._decode_frame(src, runner))  # noqa: SLF001
+    try:
+        return bytearray(plugin._decode_frame(src, runner))  # noqa: SLF001 (under this name pydicom registers it)
+    except BaseException as error:
+        # A panic of pylibjpeg's RLE decoder, in Rust; pyo3 gives its type no module to import it from.
+        if type(error).__name__ == "PanicException":
+            raise RuntimeError(f"the decoder panicked: {error}") from error
+        raise
 
 
 def _refuse_other_size(src: bytes, runner: DecodeRunner) -> None:
