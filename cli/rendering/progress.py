@@ -24,10 +24,11 @@ class _Line:
     note: str = ""
     first: int = 0
     started: float | None = None
+    updated: float = 0.0
 
     def rate(self) -> float:
-        """Items a second since the first update that had any; when those of that one were done is unknown."""
-        elapsed = time.monotonic() - self.started if self.started is not None else 0.0
+        """Items a second from the first update that had any, whose own are undated, to the last."""
+        elapsed = self.updated - self.started if self.started is not None else 0.0
         return (self.done - self.first) / elapsed if elapsed > 1 else 0.0
 
     def text(self) -> str:
@@ -64,8 +65,9 @@ class StageProgress:
     def update(self, name: str, done: int, total: int | None = None, note: str = "") -> None:
         """Set a line."""
         line = self._lines.setdefault(name, _Line(name))
+        line.updated = time.monotonic()
         if line.started is None and done:
-            line.started, line.first = time.monotonic(), done
+            line.started, line.first = line.updated, done
         line.done, line.total, line.note = done, total, note
         if self._live:
             if name not in self._ids:
