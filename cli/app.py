@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from cli import doctor, index, inspect, search, status, train
+from cli import cross_validate, doctor, evaluate, index, inspect, search, status, train
 from cli.console import errors
 from model.errors import CbmirError, Interrupted
 
@@ -26,6 +26,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("cross-validate")(cross_validate.cross_validate)
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("status")(status.status)

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cli.console import messages, output
 from cli.options import one_of, option
-
-if TYPE_CHECKING:
-    from cli.rendering.progress import StageProgress
-    from model.training import Observer
 
 
 def train(
@@ -26,9 +19,17 @@ def train(
         "model.safetensors"
     ),
     recipe: Annotated[
-        str, option("--recipe", help="fast, or paper: to its letter.", autocompletion=one_of("fast", "paper"))
+        str,
+        option(
+            "--recipe",
+            help="fast, thorough (longer), or paper: to its letter.",
+            autocompletion=one_of("fast", "thorough", "paper"),
+        ),
     ] = "fast",
     epochs: Annotated[int | None, option("--epochs", help="Instead of the recipe's own number.")] = None,
+    validation: Annotated[
+        float, option("--validation", help="Share of the training part by which the best epoch is chosen; 0: the last.")
+    ] = 0.1,
     seed: Annotated[int, option("--seed", help="Of the split and of the training.")] = 0,
     resume: Annotated[bool, option("--resume", help="Go on where an interrupted training stopped.")] = False,
     device: Annotated[str | None, option("--device", help="Torch device; by default a GPU if there is one.")] = None,
@@ -37,14 +38,14 @@ def train(
     """Train the organ network on a labelled repository.
 
     The repository is split 70/30 into training and test by class, files of one group kept together, unless its manifest
-    says how. The best epoch on a tenth of the training part is kept. Ctrl-C keeps what was learned.
+    says how. The best epoch on the validation part is kept. Ctrl-C keeps what was learned.
     """
     from model.errors import SettingError
     from model.recipes import recipe as find_recipe
     from model.repository import read_repository, split_repository
 
     chosen = find_recipe(recipe, epochs=epochs)
-    files = split_repository(read_repository(repository), seed=seed)
+    files = split_repository(read_repository(repository), seed=seed, validation=validation)
     model = model.absolute()
     state = model.with_name(model.name + ".training")
     if state.exists() and not resume:
@@ -59,6 +60,7 @@ def train(
 
     from cli.rendering.progress import StageProgress
     from cli.rendering.tables import measures_table
+    from cli.training_progress import interruptible, training_observer
     from model.training import train as train_network
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -66,7 +68,7 @@ def train(
     messages.print(
         f"{len(files):,} files, {len(classes)} classes, recipe {chosen.name}, {chosen.epochs} epochs, {device}"
     )
-    with StageProgress() as progress, _interruptible(progress) as stopping:
+    with StageProgress() as progress, interruptible(progress) as stopping:
         result = train_network(
             files,
             chosen,
@@ -75,7 +77,7 @@ def train(
             resume=resume,
             device=device,
             workers=os.cpu_count() or 1 if workers is None else workers,
-            observer=_observer(progress, stopping),
+            observer=training_observer(progress, stopping),
         )
     for error in result.left_out:
         messages.print(f"[yellow]left out:[/] {escape(str(error))}", soft_wrap=True)
@@ -86,53 +88,3 @@ def train(
         )
     what = f"epoch {result.metadata.epoch}, {len(classes)} classes, fingerprint {result.metadata.fingerprint[:8]}"
     output.print(f"{model}: {what}", soft_wrap=True)
-
-
-class _Stopping:
-    asked = False
-
-
-@contextmanager
-def _interruptible(progress: StageProgress) -> Iterator[_Stopping]:
-    """The first Ctrl-C ends the training after its update, the second ends the program."""
-    stopping = _Stopping()
-
-    def stop(_signal: int, _frame: Any) -> None:
-        if stopping.asked:
-            raise KeyboardInterrupt
-        stopping.asked = True
-        progress.note("stopping after this update, and keeping what was learned (Ctrl-C again: at once)")
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopping
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _observer(progress: StageProgress, stopping: _Stopping) -> Observer:
-    from model.training import Epoch, Observer, Step
-
-    class TrainingProgress(Observer):
-        def loaded(self, done: int, total: int) -> None:
-            progress.update("decoding", done, total)
-
-        def step(self, step: Step) -> None:
-            done = (step.epoch - 1) * step.total + step.images
-            note = f"epoch {step.epoch}/{step.epochs} · loss {step.loss:.3f} · accuracy {step.accuracy:.1%}"
-            progress.update("training", done, step.epochs * step.total, note)
-
-        def epoch(self, epoch: Epoch) -> None:
-            validation = (
-                f", validation loss {epoch.validation_loss:.3f} accuracy {epoch.validation_accuracy:.1%}"
-                if epoch.validation_accuracy is not None
-                else ""
-            )
-            training = f"loss {epoch.loss:.3f} accuracy {epoch.accuracy:.1%}"
-            progress.note(f"epoch {epoch.number}: {training}{validation} ({epoch.seconds:.0f} s)")
-
-        def stop(self) -> bool:
-            return stopping.asked
-
-    return TrainingProgress()

@@ -80,17 +80,27 @@ class EdgeIndex(Index):
     def nearest(
         self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
     ) -> list[Hit]:
+        found = self._query(vector, layer, top, where, exact, with_payload=True)
+        return [Hit(point.id, float(point.score), Payload.from_dict(point.payload)) for point in found]
+
+    def rank(
+        self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
+    ) -> list[UUID]:
+        return [point.id for point in self._query(vector, layer, top, where, exact, with_payload=False)]
+
+    def _query(
+        self, vector: Vector, layer: str, top: int, where: Where, exact: bool, *, with_payload: bool
+    ) -> list[qdrant.ScoredPoint]:
         quantization = qdrant.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
         request = qdrant.QueryRequest(
             limit=top,
             query=qdrant.Query.Nearest(np.asarray(vector, dtype=np.float32), using=layer),
             filter=_filter(where),
             params=qdrant.SearchParams(exact=exact, quantization=quantization),
-            with_payload=True,
+            with_payload=with_payload,
         )
         with _engine_errors(self._folder):
-            found = self._shard.query(request)
-        return [Hit(point.id, float(point.score), Payload.from_dict(point.payload)) for point in found]
+            return list(self._shard.query(request))
 
     def scroll(self, where: Where = EVERYTHING) -> Iterator[tuple[UUID, Payload]]:
         offset, condition = None, _filter(where)

@@ -101,6 +101,12 @@ class Index(ABC):
         """
 
     @abstractmethod
+    def rank(
+        self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
+    ) -> list[UUID]:
+        """As :meth:`nearest`, but only the ids: for rankings as long as the index."""
+
+    @abstractmethod
     def scroll(self, where: Where = EVERYTHING) -> Iterator[tuple[UUID, Payload]]:
         """All points that match, in order of their ids."""
 

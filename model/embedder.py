@@ -14,6 +14,7 @@ from model.checkpoint import Metadata, load_network
 from model.devices import to_device
 from model.errors import SettingError
 from model.network import LAYERS, OrganNetwork, scale
+from model.preprocessing import INPUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ class Embedder:
         """
         if unknown := [layer for layer in layers if layer not in LAYERS]:
             raise SettingError(f"there is no layer {unknown[0]!r}: choose among {', '.join(LAYERS)}")
+        if images.shape[1:] != (INPUT, INPUT):
+            raise ValueError(f"the network takes {INPUT} × {INPUT} images, not {images.shape[1:]}")
         pixels = scale(torch.tensor(images).to(self._device))
         log_probabilities, features = self._network.features(pixels, layers)
         return Embeddings(

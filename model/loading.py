@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -25,11 +26,15 @@ class LabelledFrames:
 
     Attributes:
         images: ``(n, 256, 256)`` uint8, memory-mapped: 64 KB a frame on disk, not in memory.
-        labels: ``(n,)`` int64, positions in the sorted class names.
+        labels: ``(n,)`` int64, positions in the class names.
+        files: ``(n,)`` int64, positions of the files that the frames are of, in the list that was loaded.
+        numbers: ``(n,)`` int64, 1-based frames of those files.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    files: NDArray[np.int64]
+    numbers: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,30 +72,47 @@ def load_repository(
     they vanish with the last reference.
 
     Raises:
-        RepositoryError: no file of a class, or of the training part, could be read.
+        RepositoryError: there is no room for the decoded frames.
     """
     errors: list[ImageError] = []
-    labels: dict[Split, list[int]] = {"train": [], "validation": [], "test": []}
+    origins: dict[Split, list[tuple[int, int, int]]] = {"train": [], "validation": [], "test": []}
     loader = DataLoader(
         _Files([file.path for file in files]), batch_size=None, num_workers=workers, collate_fn=_as_it_is
     )
     with ExitStack() as stack:
-        stores = {split: stack.enter_context(tempfile.TemporaryFile(prefix="cbmir-frames-")) for split in labels}
-        for number, (file, frames) in enumerate(zip(files, loader, strict=True), 1):
+        stores = {split: stack.enter_context(tempfile.TemporaryFile(prefix="cbmir-frames-")) for split in origins}
+        for place, (file, frames) in enumerate(zip(files, loader, strict=True)):
             if isinstance(frames, ImageError):
                 errors.append(frames)
             else:
                 assert file.split is not None
-                for frame in frames:
+                for number, frame in enumerate(frames, 1):
                     _write(stores[file.split], frame)
-                    labels[file.split].append(classes.index(file.label))
+                    origins[file.split].append((classes.index(file.label), place, number))
             if progress:
-                progress(number, len(files))
-        parts = {split: _map(store, labels[split]) for split, store in stores.items()}
-    if missing := set(range(len(classes))) - set(labels["train"]):
+                progress(place + 1, len(files))
+        return {split: _map(store, origins[split]) for split, store in stores.items()}, errors
+
+
+def joined(parts: Sequence[LabelledFrames]) -> LabelledFrames:
+    """Several parts as one, memory-mapped as they are."""
+    with tempfile.TemporaryFile(prefix="cbmir-frames-") as store:
+        for part in parts:
+            for image in part.images:
+                _write(store, image)
+        origins = [zip(p.labels.tolist(), p.files.tolist(), p.numbers.tolist(), strict=True) for p in parts]
+        return _map(store, list(chain.from_iterable(origins)))
+
+
+def require_every_class(training: LabelledFrames, classes: Sequence[str], errors: Sequence[ImageError]) -> None:
+    """Refuse a training part that lacks a class.
+
+    Raises:
+        RepositoryError: with the first error that may be its cause.
+    """
+    if missing := set(range(len(classes))) - set(training.labels.tolist()):
         cause = f"; the first error: {errors[0]}" if errors else ""
         raise RepositoryError(f"no training image of class {classes[min(missing)]!r} could be read{cause}")
-    return parts, errors
 
 
 def _write(store: IO[bytes], frame: NDArray[np.uint8]) -> None:
@@ -101,12 +123,13 @@ def _write(store: IO[bytes], frame: NDArray[np.uint8]) -> None:
         raise RepositoryError(f"decoded images cannot be kept in {folder}: {error.strerror}: set TMPDIR") from error
 
 
-def _map(store: IO[bytes], labels: list[int]) -> LabelledFrames:
+def _map(store: IO[bytes], origins: list[tuple[int, int, int]]) -> LabelledFrames:
     """Map a file of frames; the mapping outlives the file."""
     store.flush()
-    shape = (len(labels), RESIZED, RESIZED)
-    images = np.memmap(store, np.uint8, "r", shape=shape) if labels else np.empty(shape, np.uint8)
-    return LabelledFrames(images, np.array(labels, dtype=np.int64))
+    shape = (len(origins), RESIZED, RESIZED)
+    images = np.memmap(store, np.uint8, "r", shape=shape) if origins else np.empty(shape, np.uint8)
+    labels, files, numbers = np.array(origins, dtype=np.int64).reshape(-1, 3).T
+    return LabelledFrames(images, labels, files, numbers)
 
 
 def _as_it_is(item: Frames) -> Frames:

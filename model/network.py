@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from model.preprocessing import INPUT
-
 LayerName = Literal["fcl1", "fcl2", "fcl3"]
 """A fully connected layer whose output, after ReLU, is a feature: F1, F2, F3 of the paper."""
 
 LAYERS: Final[tuple[LayerName, ...]] = get_args(LayerName)
+MAP: Final = 6
+"""Side of the last convolutional maps of a 224 × 224 image."""
+
+EPSILON: Final = 1e-5
+"""Added to the variance by batch normalisation; torch's own default."""
+
 FEATURES: Final = 4096
 """Length of each feature vector; all of its values are non-negative."""
 
@@ -27,28 +31,38 @@ class OrganNetwork(nn.Module):
     Args:
         classes: number of organ classes.
         dropout: probability of dropping a unit of FCL1 and FCL2 in training; the paper's reference has 0.5.
+        normalise: normalise the outputs of CVL1-5 and FCL1 by batch, before ReLU: for training only, :func:`fold`
+            makes the plain network of it. FCL2 and FCL3 are left out, as their inputs' variance differs between
+            training and use by the dropout before them.
     """
 
-    def __init__(self, classes: int, dropout: float = 0.5) -> None:
+    def __init__(self, classes: int, dropout: float = 0.5, *, normalise: bool = False) -> None:
         super().__init__()
         self.convolutional = nn.Sequential()
         for name, module in {
             "cvl1": nn.Conv2d(1, 64, kernel_size=11, stride=4, padding=2),
+            "norm1": nn.BatchNorm2d(64, eps=EPSILON),
             "relu1": nn.ReLU(inplace=True),
             "pool1": nn.MaxPool2d(kernel_size=3, stride=2),
             "cvl2": nn.Conv2d(64, 192, kernel_size=5, padding=2),
+            "norm2": nn.BatchNorm2d(192, eps=EPSILON),
             "relu2": nn.ReLU(inplace=True),
             "pool2": nn.MaxPool2d(kernel_size=3, stride=2),
             "cvl3": nn.Conv2d(192, 384, kernel_size=5, padding=2),
+            "norm3": nn.BatchNorm2d(384, eps=EPSILON),
             "relu3": nn.ReLU(inplace=True),
             "cvl4": nn.Conv2d(384, 256, kernel_size=3, padding=1),
+            "norm4": nn.BatchNorm2d(256, eps=EPSILON),
             "relu4": nn.ReLU(inplace=True),
             "cvl5": nn.Conv2d(256, 256, kernel_size=3, padding=1),
+            "norm5": nn.BatchNorm2d(256, eps=EPSILON),
             "relu5": nn.ReLU(inplace=True),
             "pool5": nn.MaxPool2d(kernel_size=3, stride=2),
         }.items():
-            self.convolutional.add_module(name, module)
-        self.fcl1 = nn.Linear(256 * 6 * 6, FEATURES)
+            if normalise or not isinstance(module, nn.BatchNorm2d):
+                self.convolutional.add_module(name, module)
+        self.fcl1 = nn.Linear(256 * MAP * MAP, FEATURES)
+        self.norm_fcl1 = nn.BatchNorm1d(FEATURES, eps=EPSILON) if normalise else nn.Identity()
         self.fcl2 = nn.Linear(FEATURES, FEATURES)
         self.fcl3 = nn.Linear(FEATURES, FEATURES)
         self.output = nn.Linear(FEATURES, classes)
@@ -61,9 +75,13 @@ class OrganNetwork(nn.Module):
     def features(self, images: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """Log-probabilities ``(n, classes)`` and the chosen layers' outputs, each ``(n, 4096)``, in one pass.
 
-        A feature is taken after ReLU and before dropout (which acts in training only).
+        A feature is taken after ReLU and before dropout (which acts in training only). Images of another size, with
+        which a training may begin, have their last maps resized.
         """
-        f1 = torch.relu(self.fcl1(self.convolutional(images).flatten(1)))
+        maps = self.convolutional(images)
+        if maps.shape[-2:] != (MAP, MAP):
+            maps = nn.functional.interpolate(maps, (MAP, MAP), mode="bilinear")
+        f1 = torch.relu(self.norm_fcl1(self.fcl1(maps.flatten(1))))
         f2 = torch.relu(self.fcl2(self.dropout(f1)))
         f3 = torch.relu(self.fcl3(self.dropout(f2)))
         log_probabilities = torch.log_softmax(self.output(f3), dim=1)
@@ -72,10 +90,8 @@ class OrganNetwork(nn.Module):
 
 
 def scale(images: Tensor) -> Tensor:
-    """Scale ``(n, 224, 224)`` uint8 to the network's ``(n, 1, 224, 224)`` float32, channels last."""
-    if images.shape[-2:] != (INPUT, INPUT):
-        raise ValueError(f"the network takes {INPUT} × {INPUT} images, not {tuple(images.shape[-2:])}")
-    scaled = images.unsqueeze(1).to(torch.float32).sub_(127.5).div_(63.75)
+    """Scale ``(n, side, side)`` grey images, 0…255, to the network's ``(n, 1, side, side)`` float32, channels last."""
+    scaled = images.unsqueeze(1).to(torch.float32).sub(127.5).div_(63.75)
     return scaled.contiguous(memory_format=torch.channels_last)
 
 
@@ -96,3 +112,19 @@ def initialise(network: OrganNetwork, scheme: Literal["paper", "he"]) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         assert module.bias is not None
         nn.init.constant_(module.bias, 1.0 if name.rpartition(".")[2] in ones else 0.0)
+
+
+def fold(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the plain network that computes what a normalised one with ``weights`` does in evaluation.
+
+    Batch normalisation is then a fixed linear map of each channel, which the layer before it takes into its weights and
+    bias. Weights without any are returned as they are.
+    """
+    plain = {name: tensor for name, tensor in weights.items() if "norm" not in name}
+    for norm in (name.removesuffix(".running_mean") for name in weights if name.endswith(".running_mean")):
+        layer = norm.replace("norm_", "").replace("norm", "cvl")
+        gain = weights[f"{norm}.weight"] / (weights[f"{norm}.running_var"] + EPSILON).sqrt()
+        weight, bias = plain[f"{layer}.weight"], plain[f"{layer}.bias"]
+        plain[f"{layer}.weight"] = weight * gain.reshape(-1, *[1] * (weight.dim() - 1))
+        plain[f"{layer}.bias"] = (bias - weights[f"{norm}.running_mean"]) * gain + weights[f"{norm}.bias"]
+    return plain

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from model.errors import SettingError
+from model.preprocessing import INPUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +21,12 @@ class Recipe:
         schedule: ``constant`` or ``one-cycle`` (Smith 2018), over all updates.
         weight_decay: decoupled with ``adamw``.
         initialisation: see :func:`model.network.initialise`.
-        augment: random horizontal flips and shifts of up to 16 pixels (any crop of the resized image), else the
-            centre crop.
         label_smoothing: share of the target spread over all classes.
+        augment: random views (:mod:`model.augmentation`), else the centre crop.
+        normalise: batch normalisation while training, folded into the weights afterwards.
+        contrastive: weight of the supervised contrastive loss on FCL1 (:mod:`model.contrastive`).
+        sizes: side of the training images in pixels, each with the share of the training at which it begins: smaller
+            images cost less, and most can be learned from them.
     """
 
     name: str
@@ -33,8 +37,15 @@ class Recipe:
     schedule: Literal["constant", "one-cycle"]
     weight_decay: float
     initialisation: Literal["paper", "he"]
-    augment: bool
     label_smoothing: float
+    augment: bool
+    normalise: bool
+    contrastive: float
+    sizes: tuple[tuple[float, int], ...]
+
+    def size_at(self, progress: float) -> int:
+        """Side of the training images after that share of the training, 0…1."""
+        return [size for start, size in self.sizes if start <= progress][-1]
 
 
 RECIPES = {
@@ -49,20 +60,26 @@ RECIPES = {
             schedule="constant",
             weight_decay=0.0,
             initialisation="paper",
-            augment=False,
             label_smoothing=0.0,
+            augment=False,
+            normalise=False,
+            contrastive=0.0,
+            sizes=((0.0, INPUT),),
         ),
         Recipe(
             name="fast",
-            epochs=8,
-            batch_size=32,
+            epochs=26,
+            batch_size=64,
             optimizer="adamw",
-            learning_rate=2e-4,
+            learning_rate=5e-4,
             schedule="one-cycle",
             weight_decay=0.01,
             initialisation="he",
-            augment=True,
             label_smoothing=0.0,
+            augment=True,
+            normalise=True,
+            contrastive=0.5,
+            sizes=((0.0, 128), (0.45, 160), (0.75, INPUT)),
         ),
     )
 }

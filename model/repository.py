@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from model.errors import RepositoryError
+from model.errors import RepositoryError, SettingError
 
 Split = Literal["train", "validation", "test"]
 
@@ -49,7 +51,7 @@ def read_repository(source: Path) -> list[LabelledFile]:
     everywhere.
 
     Raises:
-        RepositoryError: nothing is there, a column is missing, or a class has fewer than two files.
+        RepositoryError: nothing is there, a column is missing, or there is only one class.
     """
     source = source.absolute()
     if source.is_dir():
@@ -63,32 +65,77 @@ def read_repository(source: Path) -> list[LabelledFile]:
     sizes = Counter(file.label for file in files)
     if len(sizes) < 2:
         raise RepositoryError(f"{source} holds only the class {next(iter(sizes))!r}: at least two are needed")
-    if small := [label for label, size in sizes.items() if size < 2]:
-        raise RepositoryError(f"{source}: class {small[0]!r} has one image; training and test need one each")
     return sorted(files, key=lambda file: file.path)
 
 
-def split_repository(files: Sequence[LabelledFile], *, seed: int) -> list[LabelledFile]:
+def split_repository(
+    files: Sequence[LabelledFile], *, seed: int, validation: float = VALIDATION_SHARE
+) -> list[LabelledFile]:
     """Give every file its split: the manifest's where it has one, else a stratified one by group.
 
-    30 % of a repository without splits become the test; 10 % of the training files become the validation part.
+    30 % of a repository without splits become the test; the share ``validation`` of the training files becomes the
+    validation part, unless the manifest names one.
 
     Raises:
-        RepositoryError: some files have a split and others none, a group stands on both sides, or a class is
-            missing from the training part.
+        RepositoryError: some files have a split and others none, a file or a group stands on both sides, or a class
+            is missing from the training part.
+        SettingError: the share is not at least 0 and below 1.
+    """
+    split = split_test(files, seed=seed)
+    if not 0 <= validation < 1:
+        raise SettingError(f"{validation} of the training images cannot be set aside: give a share from 0 to below 1")
+    if validation and not any(file.split == "validation" for file in split):
+        training = _assign([f for f in split if f.split != "test"], "validation", validation, seed)
+        split = sorted(training + [f for f in split if f.split == "test"], key=lambda file: file.path)
+    trained = {file.label for file in split if file.split == "train"}
+    if missing := sorted({file.label for file in split} - trained):
+        raise RepositoryError(f"class {missing[0]!r} has no training image: add images or change its groups and split")
+    return split
+
+
+def split_test(files: Sequence[LabelledFile], *, seed: int) -> list[LabelledFile]:
+    """As :func:`split_repository`, without a validation part of its own and whatever classes the parts have.
+
+    Raises:
+        RepositoryError: some files have a split and others none, a file or a group stands on both sides, or a class
+            cannot be split.
     """
     given = [file.split is not None for file in files]
     if any(given) and not all(given):
         raise RepositoryError(f"{files[given.index(False)].path} has no split while others have: give all or none")
     split = list(files) if all(given) else _assign(files, "test", TEST_SHARE, seed)
     _refuse_leakage(split)
-    if not any(file.split == "validation" for file in split):
-        training = _assign([f for f in split if f.split != "test"], "validation", VALIDATION_SHARE, seed)
-        split = sorted(training + [f for f in split if f.split == "test"], key=lambda file: file.path)
-    trained = {file.label for file in split if file.split == "train"}
-    if missing := sorted({file.label for file in split} - trained):
-        raise RepositoryError(f"class {missing[0]!r} has no training image: add images or change its groups and split")
     return split
+
+
+def listing_hash(files: Sequence[LabelledFile]) -> str:
+    """32 hexadecimal digits over what was trained and what was held out, wherever the repository lies."""
+    common = os.path.commonpath([file.path for file in files])
+    lines = sorted(f"{os.path.relpath(f.path, common)}\t{f.label}\t{f.split == 'test'}" for f in files)
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def folds_by_group(files: Sequence[LabelledFile], folds: int, *, seed: int) -> list[set[int]]:
+    """Positions of the files of each fold, stratified by label, whole groups at a time.
+
+    Raises:
+        SettingError: there are fewer groups than folds, or fewer than two folds.
+        RepositoryError: a class is in one fold only, so that the training without it would lack it.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    groups = [file.group for file in files]
+    if not 2 <= folds <= len(set(groups)):
+        raise SettingError(f"{folds} folds cannot be made of {len(set(groups)):,} groups: give from 2 to as many")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # its images are then in few folds
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        parts = list(splitter.split(np.zeros(len(files)), [file.label for file in files], groups))
+    everything = {file.label for file in files}
+    for training, _ in parts:
+        if missing := everything - {files[number].label for number in training}:
+            raise RepositoryError(f"class {min(missing)!r} would be in one fold alone: it needs images of more groups")
+    return [set(held_out.tolist()) for _, held_out in parts]
 
 
 def _read_folders(folder: Path) -> list[LabelledFile]:
@@ -138,8 +185,8 @@ def _assign(files: Sequence[LabelledFile], part: Split, share: float, seed: int)
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = [file.group for file in files]
-    largest = max(Counter(file.label for file in files).values())
-    folds = min(_SPLITTING_FOLDS, len(set(groups)), largest)
+    sizes = Counter(file.label for file in files)
+    folds = min(_SPLITTING_FOLDS, len(set(groups)), max(sizes.values()))
     chosen: set[str] = set()
     if folds > 1:
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
@@ -153,9 +200,8 @@ def _assign(files: Sequence[LabelledFile], part: Split, share: float, seed: int)
         groups_of[file.label].add(file.group)
     for label, of_label in sorted(groups_of.items()):
         if part == "test" and len(of_label) < 2:
-            raise RepositoryError(
-                f"all images of class {label!r} are of one group: they cannot be split into training and test"
-            )
+            few = "class {!r} has one image" if sizes[label] == 1 else "all images of class {!r} are of one group"
+            raise RepositoryError(f"{few.format(label)}: it cannot be split into training and test")
         if of_label <= chosen:
             chosen.discard(min(of_label))
         if part == "test" and not of_label & chosen:
@@ -167,5 +213,6 @@ def _refuse_leakage(files: Iterable[LabelledFile]) -> None:
     sides: dict[str, bool] = {}
     for file in files:
         test = file.split == "test"
-        if sides.setdefault(file.group, test) != test:
-            raise RepositoryError(f"group {file.group!r} is in the training and in the test part: give it one split")
+        for name, side in (("file", os.path.realpath(file.path)), ("group", file.group)):
+            if sides.setdefault(f"{name} {side!r}", test) != test:
+                raise RepositoryError(f"{name} {side!r} is in the training and in the test part: give it one split")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,15 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from model.augmentation import random_views
 from model.checkpoint import Metadata, fingerprint, save_checkpoint
+from model.contrastive import supervised_contrastive
 from model.devices import to_device
 from model.errors import ImageError, TrainingInterrupted
-from model.loading import LabelledFrames, load_repository
+from model.loading import LabelledFrames, load_repository, require_every_class
 from model.measures import ClassificationMeasures, classification_measures
-from model.network import OrganNetwork, initialise, scale
-from model.preprocessing import INPUT, RESIZED, centre_crop
+from model.network import OrganNetwork, fold, initialise, scale
+from model.preprocessing import centre_crop
 from model.recipes import Recipe
-from model.repository import LabelledFile, Split
+from model.repository import LabelledFile, Split, listing_hash
 from model.training_state import TrainingState
 
 EVALUATION_BATCH = 64
@@ -103,15 +104,15 @@ def train(
     observer = observer or Observer()
     classes = tuple(sorted({file.label for file in files}))
     torch.manual_seed(seed)
-    network = OrganNetwork(len(classes))
+    network = OrganNetwork(len(classes), normalise=recipe.normalise)
     initialise(network, recipe.initialisation)
     network = to_device(network, device)
     parts, left_out = load_repository(files, classes, workers=workers, progress=observer.loaded)
-    listing = "\n".join(f"{file.path}\t{file.label}\t{file.split}" for file in files)
+    require_every_class(parts["train"], classes, left_out)
     data = {
         "images": {split: len(part) for split, part in parts.items()},
         "left_out": len(left_out),
-        "files": hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()[:32],
+        "files": listing_hash(files),
     }
     state = TrainingState(network, recipe, classes, seed, data)
     if resume:
@@ -121,7 +122,7 @@ def train(
     state.prepare_schedule(updates_an_epoch * recipe.epochs)
 
     def write(measures: ClassificationMeasures | None) -> Metadata:
-        weights = state.best or {name: tensor.detach() for name, tensor in network.state_dict().items()}
+        weights = fold(state.best or {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()})
         metadata = Metadata(
             classes=classes,
             fingerprint=fingerprint(weights, classes),
@@ -157,16 +158,19 @@ def _train_epoch(
     """Make the epoch's remaining updates and validate; False if the observer stopped it before its end."""
     recipe, network, frames = state.recipe, state.network, parts["train"]
     epoch, first = divmod(state.update, updates_an_epoch)
-    order = np.random.default_rng([state.seed, epoch]).permutation(len(frames))
+    # In equal parts: a last batch of one image has no variance to normalise by.
+    batches = np.array_split(np.random.default_rng([state.seed, epoch]).permutation(len(frames)), updates_an_epoch)
     started, images, loss_sum, hits = time.perf_counter(), 0, 0.0, 0
     network.train()
     for place in range(first, updates_an_epoch):
-        chosen = np.sort(order[place * recipe.batch_size : (place + 1) * recipe.batch_size])
+        chosen = np.sort(batches[place])
         torch.manual_seed(state.seed * 1_000_003 + state.update)
-        loss, right = _update(state, frames.images[chosen], frames.labels[chosen])
+        loss, right = _update(
+            state, frames.images[chosen], frames.labels[chosen], recipe.size_at(epoch / recipe.epochs)
+        )
         state.update += 1
         images, loss_sum, hits = images + len(chosen), loss_sum + loss * len(chosen), hits + right
-        done = min((place + 1) * recipe.batch_size, len(frames))
+        done = sum(map(len, batches[: place + 1]))
         rate = images / (time.perf_counter() - started)
         observer.step(Step(epoch + 1, recipe.epochs, done, len(frames), loss_sum / images, hits / images, rate))
         if observer.stop() and state.update % updates_an_epoch:
@@ -178,32 +182,23 @@ def _train_epoch(
     return not (observer.stop() and epoch + 1 < recipe.epochs)
 
 
-def _update(state: TrainingState, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[float, int]:
+def _update(state: TrainingState, images: NDArray[np.uint8], labels: NDArray[np.int64], size: int) -> tuple[float, int]:
     """One update on ``(n, 256, 256)`` images; return the mean loss and how many were predicted right."""
-    device = next(state.network.parameters()).device
-    pixels = (
-        _augment(torch.from_numpy(images)) if state.recipe.augment else torch.from_numpy(centre_crop(images).copy())
-    )
+    recipe, device = state.recipe, next(state.network.parameters()).device
+    pixels = torch.from_numpy(images if recipe.augment else centre_crop(images).copy()).to(device)
     target = torch.from_numpy(labels).to(device)
     state.optimizer.zero_grad(set_to_none=True)
-    log_probabilities = state.network(scale(pixels.to(device)))
-    smoothing = state.recipe.label_smoothing
+    views = scale(random_views(pixels, size) if recipe.augment else pixels)
+    log_probabilities, features = state.network.features(views, ("fcl1",))
     # Of log-probabilities, cross entropy is the negative log-likelihood: log-softmax leaves them as they are.
-    loss = nn.functional.cross_entropy(log_probabilities, target, label_smoothing=smoothing)
+    loss = nn.functional.cross_entropy(log_probabilities, target, label_smoothing=recipe.label_smoothing)
+    if recipe.contrastive:
+        loss = loss + recipe.contrastive * supervised_contrastive(features["fcl1"], target)
     loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
     state.optimizer.step()
     if state.schedule:
         state.schedule.step()
     return float(loss.detach()), int((log_probabilities.argmax(1) == target).sum())
-
-
-def _augment(images: Tensor) -> Tensor:
-    """A random crop of each ``(256, 256)`` image, half of them mirrored, ``(n, 224, 224)``."""
-    margin = RESIZED - INPUT
-    offsets = torch.randint(0, margin + 1, (len(images), 2)).tolist()
-    mirrored = torch.rand(len(images)).lt(0.5).tolist()
-    crops = [image[y : y + INPUT, x : x + INPUT] for image, (y, x) in zip(images, offsets, strict=True)]
-    return torch.stack([crop.flip(1) if flip else crop for crop, flip in zip(crops, mirrored, strict=True)])
 
 
 @torch.inference_mode()

@@ -66,6 +66,8 @@ class StageProgress:
         """Set a line."""
         line = self._lines.setdefault(name, _Line(name))
         line.updated = time.monotonic()
+        if done < line.done:  # the stage begins anew, as in every fold of a cross-validation
+            line.started = None
         if line.started is None and done:
             line.started, line.first = line.updated, done
         line.done, line.total, line.note = done, total, note

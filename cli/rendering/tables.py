@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from rich.markup import escape
 from rich.table import Table
 
+from index.evaluation import RetrievalResult
 from index.interface import Hit
 from index.schema import Location
 from index.search import Answer
+from model.cross_validation import Fold, summary
 from model.measures import ClassificationMeasures
 from model.sources import is_local, join
 
@@ -90,8 +94,46 @@ def measures_table(measures: ClassificationMeasures) -> Table:
     table.add_column("F1", f"{measures.f1:.2%}", justify="right")
     table.add_column("images", f"{sum(c.images for c in measures.classes):,}", justify="right")
     for one in measures.classes:
-        table.add_row(escape(one.name), f"{one.precision:.2%}", f"{one.recall:.2%}", f"{one.f1:.2%}", f"{one.images:,}")
+        shares = ("–" if share is None else f"{share:.2%}" for share in (one.precision, one.recall, one.f1))
+        table.add_row(escape(one.name), *shares, f"{one.images:,}")
     return table
+
+
+def folds_table(folds: Sequence[Fold]) -> Table:
+    """Measures of each fold, with mean and standard deviation below."""
+    means = summary(folds)
+    table = Table(title="cross-validation", title_justify="left", box=None, pad_edge=False, show_footer=True)
+    table.add_column("fold", footer="mean ± sd", no_wrap=True)
+    for title, name in (("accuracy", "accuracy"), ("AP", "average_precision"), ("AR", "average_recall"), ("F1", "f1")):
+        mean, spread = means[name]
+        table.add_column(title, f"{mean:.2%} ± {spread:.2%}", justify="right", no_wrap=True)
+    for fold in folds:
+        one = fold.measures
+        shares = (one.accuracy, one.average_precision, one.average_recall, one.f1)
+        table.add_row(str(fold.number), *(f"{share:.2%}" for share in shares))
+    return table
+
+
+def retrieval_tables(results: Sequence[RetrievalResult]) -> Iterator[Table]:
+    """Mean average precision and precision at ranks, a table a database, a row a way to search."""
+    for protocol, of_protocol in groupby(results, lambda one: one.setting.protocol):
+        database = "the training images" if protocol == "training images" else "all images but the query's group"
+        title = f"retrieval from {database}"
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for name in ("features", "class prediction", "search"):
+            table.add_column(name, no_wrap=True)
+        for name in ("mAP", "P@1", "P@10", "R@10", "ms"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for one in of_protocol:
+            table.add_row(
+                one.setting.layer.upper(),
+                "with" if one.setting.with_class_prediction else "without",
+                "exact" if one.setting.exact else "approximate",
+                f"{one.mean_average_precision:.3f}",
+                *(f"{value:.3f}" for value in (one.precision[1], one.precision[10], one.recall[10])),
+                f"{1000 * one.seconds / max(len(one.rankings), 1):.1f}",
+            )
+        yield table
 
 
 def fields_table(fields: dict[str, str]) -> Table:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from model.network import OrganNetwork, initialise
+from model.network import OrganNetwork, fold, initialise
 
 
 def test_the_network_is_that_of_the_paper() -> None:
@@ -49,3 +49,21 @@ def test_the_papers_initialisation() -> None:
     }
     assert zeros == {"convolutional.cvl1.bias", "convolutional.cvl3.bias", "output.bias"}
     assert abs(float(network.fcl2.weight.detach().std()) - 0.01) < 1e-4
+
+
+def test_batch_normalisation_folds_into_the_plain_network() -> None:
+    torch.manual_seed(0)
+    network = OrganNetwork(3, normalise=True)
+    initialise(network, "he")
+    for _ in range(2):
+        network(torch.randn(8, 1, 128, 128) * 3 + 1)  # smaller images, in training: running means and variances move
+    network.eval()
+    plain = OrganNetwork(3).eval()
+    plain.load_state_dict(fold(network.state_dict()))
+    images = torch.randn(2, 1, 224, 224)
+    expected, found = network.features(images, ("fcl1",)), plain.features(images, ("fcl1",))
+    assert torch.allclose(found[0], expected[0], atol=1e-4)
+    assert torch.allclose(found[1]["fcl1"], expected[1]["fcl1"], atol=1e-3)
+    assert expected[1]["fcl1"].std() > 0.1
+    weights = plain.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in fold(weights).items())

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from model.errors import RepositoryError
-from model.repository import LabelledFile, read_repository, split_repository
+from model.errors import RepositoryError, SettingError
+from model.repository import LabelledFile, folds_by_group, listing_hash, read_repository, split_repository, split_test
 
 
 def folders(root: Path, **sizes: int) -> Path:
@@ -70,7 +70,6 @@ def test_groups_stay_together() -> None:
         ("path,label\na,\n", "line 2: path or label is empty"),
         ("path,label,split\na,x,holdout\n", "'holdout' is none of"),
         ("path,label\na,x\nb,x\n", "only the class 'x'"),
-        ("path,label\na,x\nb,y\nc,y\n", "class 'x' has one image"),
     ],
 )
 def test_bad_manifests_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -97,6 +96,12 @@ def test_leakage_and_impossible_splits_are_refused() -> None:
     many = [file(f"x{n}", "x", f"{n}", None) for n in range(4)]
     with pytest.raises(RepositoryError, match="'y' are of one group"):
         split_repository([*many, *(file(f"y{n}", "y", "one", None) for n in range(4))], seed=0)
+    with pytest.raises(RepositoryError, match="class 'y' has one image"):
+        split_repository([*many, file("y", "y", "y", None)], seed=0)
+    with pytest.raises(RepositoryError, match="file '/a' is in the training and in the test part"):
+        split_repository([file("/a", "x", "p1", "train"), file("/a", "x", "p2", "test")], seed=0)
+    with pytest.raises(SettingError, match="cannot be set aside"):
+        split_repository(many, seed=0, validation=1.0)
     with pytest.raises(RepositoryError, match="class 'y' has no training image"):
         split_repository([file("a", "x", "1", "train"), file("b", "y", "2", "test")], seed=0)
 
@@ -120,3 +125,34 @@ def test_a_tiny_class_does_not_distort_the_split(tmp_path: Path) -> None:
     assert parts["a", "validation"] == pytest.approx(14, abs=2)
     assert parts["b", "test"] >= 1
     assert parts["b", "train"] >= 1
+
+
+def test_no_validation_part_if_none_is_wanted(tmp_path: Path) -> None:
+    files = read_repository(folders(tmp_path, a=20, b=20))
+    assert {file.split for file in split_repository(files, seed=0, validation=0)} == {"train", "test"}
+    assert split_repository(files, seed=0, validation=0) == split_test(files, seed=0)
+
+
+def test_the_listing_tells_another_split_but_not_another_place(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    here, there = (
+        split_test(read_repository(folders(tmp_path / name, a=20, b=20)), seed=0) for name in ("here", "there")
+    )
+    assert listing_hash(here) == listing_hash(there)
+    assert listing_hash(here) == listing_hash(split_repository(here, seed=0))
+    assert listing_hash(here) != listing_hash(split_test(read_repository(tmp_path / "here"), seed=1))
+
+
+def test_folds_hold_whole_groups_and_every_file_once() -> None:
+    files = [LabelledFile(Path(f"{n:03}"), "ab"[n % 2], group=f"patient {n // 4}") for n in range(120)]
+    folds = folds_by_group(files, 5, seed=0)
+    assert sorted(number for fold in folds for number in fold) == list(range(120))
+    for fold in folds:
+        assert not {files[n].group for n in fold} & {files[n].group for n in range(120) if n not in fold}
+        assert {files[n].label for n in fold} == {"a", "b"}
+    with pytest.raises(SettingError, match="31 folds cannot be made of 30 groups"):
+        folds_by_group(files, 31, seed=0)
+    alone = [*files, LabelledFile(Path("x"), "x", "x")]
+    with pytest.raises(RepositoryError, match="class 'x' would be in one fold alone"):
+        folds_by_group(alone, 5, seed=0)

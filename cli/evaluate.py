@@ -1,0 +1,110 @@
+"""``cbmir evaluate``: how well a model tells classes apart, and how well its features retrieve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.console import messages, output
+from cli.options import chosen, complete_layer, one_of, option
+
+if TYPE_CHECKING:
+    from cli.rendering.progress import StageProgress
+    from index.model_evaluation import EvaluationObserver
+
+_PROTOCOLS = ("both", "training-images", "leave-group-out")
+_SEARCHES = ("both", "exact", "approximate")
+
+
+def evaluate(
+    repository: Annotated[
+        Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
+    ],
+    model: Annotated[Path, option("--model", "-m", help="Model file.", show_default=False)],
+    report: Annotated[Path, option("--report", help="Folder of the report to write.", metavar="FOLDER")] = Path(
+        "report"
+    ),
+    layers: Annotated[
+        str, option("--layers", help="Whose features to compare.", autocompletion=complete_layer)
+    ] = "fcl1,fcl2,fcl3",
+    protocol: Annotated[
+        str,
+        option(
+            "--protocol",
+            help="Search among the training images; or among all but the query's group; or both.",
+            autocompletion=one_of(*_PROTOCOLS),
+        ),
+    ] = "both",
+    search: Annotated[
+        str, option("--search", help="exact, approximate or both.", autocompletion=one_of(*_SEARCHES))
+    ] = "both",
+    seed: Annotated[
+        int | None, option("--seed", help="Of the split, where the repository names none [the model's].")
+    ] = None,
+    device: Annotated[str, option("--device", help="Torch device.")] = "cpu",
+    workers: Annotated[int | None, option("--workers", help="Processes that decode; by default one a core.")] = None,
+) -> None:
+    """Measure a model on the held-out images of a labelled repository: classification and retrieval.
+
+    The report holds every table and figure of the paper beside this model's, every misclassified image, and ranked
+    sheets. A repository without splits is split as in training.
+    """
+    import os
+
+    from model.checkpoint import read_metadata
+    from model.repository import read_repository, split_test
+
+    chosen("--protocol", protocol, _PROTOCOLS)
+    chosen("--search", search, _SEARCHES)
+    metadata = read_metadata(model)
+    files = split_test(read_repository(repository), seed=metadata.seed if seed is None else seed)
+
+    from cli.rendering.environment import environment
+    from cli.rendering.progress import StageProgress
+    from cli.rendering.report.page import write_report
+    from cli.rendering.tables import measures_table, retrieval_tables
+    from index.model_evaluation import PROTOCOLS, EvaluationSettings, evaluate_model
+    from model.embedder import Embedder
+
+    settings = EvaluationSettings(
+        layers=tuple(layer.strip() for layer in layers.split(",")),
+        protocols=tuple(name for name in PROTOCOLS if protocol in {"both", name.replace(" ", "-")}),
+        searches=tuple(exact for exact in (True, False) if search in {"both", "exact" if exact else "approximate"}),
+        workers=os.cpu_count() or 1 if workers is None else workers,
+    )
+    with StageProgress() as progress:
+        found = evaluate_model(Embedder.load(model, device=device), files, settings, _observer(progress))
+    write_report(found, report, repository=str(repository), environment=environment())
+    output.print(measures_table(found.classification.measures))
+    accuracy, interval = found.classification.measures.accuracy, found.classification.intervals["accuracy"]
+    span = f" (95 % interval {interval.low:.2%} – {interval.high:.2%})" if interval else ""
+    output.print(f"accuracy {accuracy:.2%}{span} on {len(found.predictions):,} test images")
+    for table in retrieval_tables(found.retrieval):
+        output.print(table)
+    for note in found.notes:
+        messages.print(f"[yellow]note:[/] {note}", soft_wrap=True)
+    for error in found.left_out:
+        messages.print(f"[yellow]left out:[/] {error}", soft_wrap=True)
+    output.print(f"report: {report / 'index.html'}", soft_wrap=True)
+
+
+def _observer(progress: StageProgress) -> EvaluationObserver:
+    from index.evaluation import RetrievalSetting
+    from index.model_evaluation import EvaluationObserver
+
+    class EvaluationProgress(EvaluationObserver):
+        def loaded(self, done: int, total: int) -> None:
+            progress.update("decoding", done, total)
+
+        def embedded(self, done: int, total: int) -> None:
+            progress.update("embedding", done, total)
+
+        def ranked(self, setting: RetrievalSetting, done: int, total: int) -> None:
+            within = "with" if setting.with_class_prediction else "without"
+            search = "exact" if setting.exact else "approximate"
+            note = f"{setting.protocol}, {setting.layer.upper()}, {within} class prediction, {search}"
+            progress.update("searching", done, total, note)
+
+    return EvaluationProgress()

@@ -1,0 +1,66 @@
+"""A training's progress in the terminal, and its interruption by Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from cli.rendering.progress import StageProgress
+
+if TYPE_CHECKING:
+    from model.training import Observer
+
+
+class Stopping:
+    """Whether Ctrl-C was pressed."""
+
+    asked = False
+
+
+@contextmanager
+def interruptible(progress: StageProgress) -> Iterator[Stopping]:
+    """The first Ctrl-C ends the training after its update, the second ends the program."""
+    stopping = Stopping()
+
+    def stop(_signal: int, _frame: Any) -> None:
+        if stopping.asked:
+            raise KeyboardInterrupt
+        stopping.asked = True
+        progress.note("stopping after this update, and keeping what was learned (Ctrl-C again: at once)")
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def training_observer(progress: StageProgress, stopping: Stopping, prefix: str = "") -> Observer:
+    """Show a training's progress; every note begins with ``prefix``."""
+    from model.training import Epoch, Observer, Step
+
+    class TrainingProgress(Observer):
+        def loaded(self, done: int, total: int) -> None:
+            progress.update("decoding", done, total)
+
+        def step(self, step: Step) -> None:
+            done = (step.epoch - 1) * step.total + step.images
+            note = f"{prefix}epoch {step.epoch}/{step.epochs} · loss {step.loss:.3f} · accuracy {step.accuracy:.1%}"
+            progress.update("training", done, step.epochs * step.total, note)
+
+        def epoch(self, epoch: Epoch) -> None:
+            validation = (
+                f", validation loss {epoch.validation_loss:.3f} accuracy {epoch.validation_accuracy:.1%}"
+                if epoch.validation_accuracy is not None
+                else ""
+            )
+            training = f"loss {epoch.loss:.3f} accuracy {epoch.accuracy:.1%}"
+            progress.note(f"{prefix}epoch {epoch.number}: {training}{validation} ({epoch.seconds:.0f} s)")
+
+        def stop(self) -> bool:
+            return stopping.asked
+
+    return TrainingProgress()

@@ -1,0 +1,119 @@
+"""Rankings of a whole database for many queries, through the real index."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.interface import Index, Where
+from index.opening import create_index
+from index.schema import Description, Location, Payload, Point
+from model.frames import Header
+
+Rankings = NDArray[np.int32]
+"""``(queries, n)``: positions in the database, nearest first; -1 after the end of a shorter answer."""
+
+_UPSERT = 256
+
+
+class PredictionsLike(Protocol):
+    """Images as the network sees them; :class:`model.evaluation.Predictions` is one."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """``(n,)`` true classes."""
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """``(n,)`` predicted classes."""
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """``(n,)`` probability of the predicted class."""
+
+    @property
+    def features(self) -> dict[str, NDArray[np.float32]]:
+        """By layer, ``(n, 4096)``."""
+
+
+@contextmanager
+def database(images: PredictionsLike, classes: Sequence[str], layers: tuple[str, ...]) -> Iterator[Index]:
+    """An embedded index of the images in a temporary folder, its graph built; point ids are their positions.
+
+    Every image is a point of its own, also one that is there twice.
+    """
+    description = Description(model_fingerprint="", model_path="", classes=tuple(classes), layers=layers)
+    with (
+        tempfile.TemporaryDirectory(prefix="cbmir-evaluation-") as folder,
+        create_index(Path(folder, "index"), description, purpose="cbmir evaluate") as index,
+    ):
+        for start in range(0, len(images.labels), _UPSERT):
+            end = min(start + _UPSERT, len(images.labels))
+            index.upsert([_point(images, classes, layers, number) for number in range(start, end)])
+        index.optimize()
+        yield index
+
+
+def rank_database(
+    index: Index,
+    queries: PredictionsLike,
+    layer: str,
+    *,
+    size: int,
+    with_class_prediction: bool,
+    exact: bool,
+    left_out: Sequence[Collection[int]] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Rankings:
+    """Rank the database for each query.
+
+    With class prediction only images whose stored *predicted* class is the one predicted for the query are ranked,
+    whatever their labels, as in a search (paper section 3.2): every wrong prediction, of query or database, costs.
+
+    Args:
+        index: made by :func:`database`.
+        queries: with the features of ``layer``.
+        layer: whose features to compare.
+        size: number of images in the database.
+        with_class_prediction: see above.
+        exact: compare with every vector, else walk the graph, which does not lead to every image.
+        left_out: for each query, positions in the database that are not ranked.
+        progress: told how many queries are done.
+    """
+    classes = index.description.classes
+    rankings = np.full((len(queries.labels), size), -1, np.int32)
+    for number, (vector, predicted) in enumerate(zip(queries.features[layer], queries.predicted, strict=True)):
+        must = {"organ": [classes[predicted]]} if with_class_prediction else {}
+        where = Where(must, exclude_ids=frozenset(map(_id, left_out[number])) if left_out else ())
+        answer = [_number(point) for point in index.rank(vector, layer, top=size, where=where, exact=exact)]
+        rankings[number, : len(answer)] = answer
+        if progress:
+            progress(number + 1)
+    return rankings
+
+
+def _point(images: PredictionsLike, classes: Sequence[str], layers: tuple[str, ...], number: int) -> Point:
+    payload = Payload(
+        organ=classes[images.predicted[number]],
+        organ_probability=float(images.confidence[number]),
+        label=classes[images.labels[number]],
+        header=Header(),
+        frame=1,
+        locations=(Location(0, str(number)),),
+    )
+    return Point(_id(number), payload, {layer: images.features[layer][number] for layer in layers})
+
+
+def _id(number: int) -> UUID:
+    return UUID(int=number)
+
+
+def _number(point: UUID) -> int:
+    return point.int

@@ -1,0 +1,127 @@
+"""k-fold cross-validation on the training part (paper section 4.3)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.errors import CheckpointError, RepositoryError, SettingError
+from model.measures import ClassificationMeasures, ClassMeasures
+from model.recipes import Recipe
+from model.repository import LabelledFile, folds_by_group, listing_hash
+from model.training import Observer, train
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One fold: trained on the others, measured on this one."""
+
+    number: int
+    measures: ClassificationMeasures
+
+
+def cross_validate(
+    files: Sequence[LabelledFile],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    folds: int = 10,
+    seed: int = 0,
+    device: str = "cpu",
+    workers: int = 0,
+    observer: Callable[[int], Observer] | None = None,
+) -> Iterator[Fold]:
+    """Train once for each fold without it, and measure on it; give each fold as it is done.
+
+    Folds are stratified by label and hold whole groups. What is done is kept in ``folder`` as ``fold-01.json``, and the
+    model in training beside it: the same call goes on after an interruption, at the update where it was stopped.
+
+    Args:
+        files: the training part; their splits are not looked at.
+        recipe: of every training; the last epoch is taken, as nothing is set aside to choose a better one.
+        folder: made if it does not exist.
+        folds: at least 2.
+        seed: of folds and trainings.
+        device: on which to train.
+        workers: processes that decode.
+        observer: makes the observer of a fold's training, by its number from 1.
+
+    Raises:
+        SettingError: the number of folds cannot be made, or the folder holds folds of other files or settings.
+        RepositoryError: a fold leaves a class without a training image.
+        TrainingInterrupted: the observer asked to stop.
+    """
+    settings = _settings(files, recipe, folds, seed)
+    _settle(folder, settings)
+    for number, held_out in enumerate(folds_by_group(files, folds, seed=seed), 1):
+        done = folder / f"fold-{number:02}.json"
+        if not done.exists():
+            parts = [replace(f, split="test" if n in held_out else "train") for n, f in enumerate(files)]
+            model = folder / f"fold-{number:02}.safetensors"
+            result = train(
+                parts,
+                recipe,
+                model,
+                seed=seed,
+                resume=model.with_name(model.name + ".training").exists(),
+                device=device,
+                workers=workers,
+                observer=observer(number) if observer else None,
+            )
+            if result.measures is None:
+                raise RepositoryError(f"no image of fold {number} could be read")
+            _write(done, json.dumps(result.measures.to_json()))
+            model.unlink()
+        yield Fold(number, _read(done))
+
+
+def summary(folds: Sequence[Fold]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation over the folds of accuracy, AP, AR and F1, by the names of their attributes."""
+    names = ("accuracy", "average_precision", "average_recall", "f1")
+    values = {name: [getattr(fold.measures, name) for fold in folds] for name in names}
+    return {name: (float(np.mean(of_folds)), float(np.std(of_folds, ddof=1))) for name, of_folds in values.items()}
+
+
+def pooled_confusion(folds: Sequence[Fold]) -> tuple[tuple[int, ...], ...]:
+    """Every image of the training part, as the training without it took it: true class by row."""
+    return tuple(map(tuple, np.sum([fold.measures.confusion for fold in folds], axis=0).tolist()))
+
+
+def _settings(files: Sequence[LabelledFile], recipe: Recipe, folds: int, seed: int) -> dict[str, Any]:
+    values = {"files": listing_hash(files), "recipe": asdict(recipe), "folds": folds, "seed": seed}
+    return dict(json.loads(json.dumps(values)))
+
+
+def _settle(folder: Path, settings: dict[str, Any]) -> None:
+    """Tie a folder to one cross-validation."""
+    path = folder / "cross-validation.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _write(path, json.dumps(settings))
+        elif json.loads(path.read_text()) != settings:
+            raise SettingError(f"{folder} holds folds of other files, recipe, seed or number of folds: name another")
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{folder} cannot be used for the folds: {error}") from error
+
+
+def _write(path: Path, text: str) -> None:
+    """Write whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def _read(path: Path) -> ClassificationMeasures:
+    try:
+        values = json.loads(path.read_text())
+        classes = tuple(ClassMeasures(**one) for one in values.pop("classes"))
+        confusion = tuple(map(tuple, values.pop("confusion")))
+        return ClassificationMeasures(**values, classes=classes, confusion=confusion)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: delete it, and the fold is trained again ({error})") from error

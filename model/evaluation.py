@@ -1,0 +1,103 @@
+"""What a trained network says of labelled images, and how right it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.embedder import Embedder
+from model.loading import LabelledFrames
+from model.measures import (
+    ClassificationMeasures,
+    Interval,
+    bootstrap_interval,
+    classification_measures,
+    expected_calibration_error,
+)
+from model.preprocessing import centre_crop
+
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Images with their true classes and what the network makes of them.
+
+    Attributes:
+        labels: ``(n,)`` int64, true classes.
+        probabilities: ``(n, classes)`` float32.
+        features: by layer, ``(n, 4096)`` float32.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    features: dict[str, NDArray[np.float32]]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, part: slice) -> Predictions:
+        features = {layer: values[part] for layer, values in self.features.items()}
+        return Predictions(self.labels[part], self.probabilities[part], features)
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """``(n,)`` predicted classes."""
+        return np.asarray(self.probabilities.argmax(1), np.int64)
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """``(n,)`` probability of the predicted class."""
+        return np.asarray(self.probabilities.max(1, initial=0), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationResult:
+    """Measures of a test part, each figure's bootstrap interval by its name, and the calibration error."""
+
+    measures: ClassificationMeasures
+    calibration_error: float
+    intervals: dict[str, Interval | None]
+
+
+def predict(
+    embedder: Embedder,
+    frames: LabelledFrames,
+    layers: Sequence[str],
+    progress: Callable[[int], None] | None = None,
+) -> Predictions:
+    """Embed every frame; ``progress`` is told how many are done."""
+    probabilities = np.empty((len(frames), len(embedder.metadata.classes)), np.float32)
+    features: dict[str, NDArray[np.float32]] = {}
+    for start in range(0, len(frames), BATCH):
+        embeddings = embedder.embed(centre_crop(frames.images[start : start + BATCH]), layers)
+        done = start + len(embeddings.probabilities)
+        probabilities[start:done] = embeddings.probabilities
+        for layer, values in embeddings.features.items():
+            features.setdefault(layer, np.empty((len(frames), values.shape[1]), np.float32))[start:done] = values
+        if progress:
+            progress(done)
+    return Predictions(frames.labels, probabilities, features)
+
+
+def classification_result(predictions: Predictions, classes: Sequence[str], *, seed: int = 0) -> ClassificationResult:
+    """Measure predictions, at least one, with the 95 % interval of each figure over 100 resamples."""
+    true, predicted, confidence = predictions.labels, predictions.predicted, predictions.confidence
+
+    def interval(name: str) -> Interval | None:
+        def statistic(true: NDArray[Any], predicted: NDArray[Any]) -> float:
+            return float(getattr(classification_measures(true, predicted, classes), name))
+
+        return bootstrap_interval(statistic, true, predicted, seed=seed)
+
+    names = ("accuracy", "average_precision", "average_recall", "f1")
+    intervals = {name: interval(name) for name in names}
+    right = predicted == true
+    intervals["calibration_error"] = bootstrap_interval(expected_calibration_error, confidence, right, seed=seed)
+    return ClassificationResult(
+        classification_measures(true, predicted, classes), expected_calibration_error(confidence, right), intervals
+    )
