@@ -20,7 +20,7 @@ from model.errors import ImageError, TrainingInterrupted
 from model.loading import LabelledFrames, load_repository, require_every_class
 from model.measures import ClassificationMeasures, classification_measures
 from model.network import OrganNetwork, fold, initialise, scale
-from model.preprocessing import centre_crop
+from model.preprocessing import INPUT, centre_crop
 from model.recipes import Recipe
 from model.repository import LabelledFile, Split, listing_hash
 from model.training_state import TrainingState
@@ -158,6 +158,7 @@ def _train_epoch(
     """Make the epoch's remaining updates and validate; False if the observer stopped it before its end."""
     recipe, network, frames = state.recipe, state.network, parts["train"]
     epoch, first = divmod(state.update, updates_an_epoch)
+    size = recipe.size_at(epoch / recipe.epochs)
     # In equal parts: a last batch of one image has no variance to normalise by.
     batches = np.array_split(np.random.default_rng([state.seed, epoch]).permutation(len(frames)), updates_an_epoch)
     started, images, loss_sum, hits = time.perf_counter(), 0, 0.0, 0
@@ -165,9 +166,7 @@ def _train_epoch(
     for place in range(first, updates_an_epoch):
         chosen = np.sort(batches[place])
         torch.manual_seed(state.seed * 1_000_003 + state.update)
-        loss, right = _update(
-            state, frames.images[chosen], frames.labels[chosen], recipe.size_at(epoch / recipe.epochs)
-        )
+        loss, right = _update(state, frames.images[chosen], frames.labels[chosen], size)
         state.update += 1
         images, loss_sum, hits = images + len(chosen), loss_sum + loss * len(chosen), hits + right
         done = sum(map(len, batches[: place + 1]))
@@ -175,8 +174,8 @@ def _train_epoch(
         observer.step(Step(epoch + 1, recipe.epochs, done, len(frames), loss_sum / images, hits / images, rate))
         if observer.stop() and state.update % updates_an_epoch:
             return False
-    validation_loss, validation_accuracy = _validate(network, parts["validation"])
-    state.keep_if_best(epoch + 1, validation_accuracy, validation_loss)
+    validation_loss, validation_accuracy = _validate(network, parts["validation"], size)
+    state.keep_if_best(epoch + 1, size, validation_accuracy, validation_loss)
     seconds = time.perf_counter() - started
     observer.epoch(Epoch(epoch + 1, loss_sum / images, hits / images, validation_loss, validation_accuracy, seconds))
     return not (observer.stop() and epoch + 1 < recipe.epochs)
@@ -202,17 +201,23 @@ def _update(state: TrainingState, images: NDArray[np.uint8], labels: NDArray[np.
 
 
 @torch.inference_mode()
-def _log_probabilities(network: OrganNetwork, images: NDArray[np.uint8]) -> Tensor:
+def _log_probabilities(network: OrganNetwork, images: NDArray[np.uint8], size: int = INPUT) -> Tensor:
     network.eval()
     device = next(network.parameters()).device
-    batches = (images[n : n + EVALUATION_BATCH] for n in range(0, len(images), EVALUATION_BATCH))
-    return torch.cat([network(scale(torch.from_numpy(centre_crop(b).copy()).to(device))).cpu() for b in batches])
+    outputs = []
+    for start in range(0, len(images), EVALUATION_BATCH):
+        inputs = scale(torch.from_numpy(centre_crop(images[start : start + EVALUATION_BATCH]).copy()).to(device))
+        if size != INPUT:
+            inputs = nn.functional.interpolate(inputs, (size, size), mode="bilinear", antialias=True)
+        outputs.append(network(inputs).cpu())
+    return torch.cat(outputs)
 
 
-def _validate(network: OrganNetwork, frames: LabelledFrames) -> tuple[float | None, float | None]:
+def _validate(network: OrganNetwork, frames: LabelledFrames, size: int) -> tuple[float | None, float | None]:
+    """Loss and accuracy at the size that is trained: a network is lost at a size that it has not seen yet."""
     if not len(frames):
         return None, None
-    log_probabilities, target = _log_probabilities(network, frames.images), torch.from_numpy(frames.labels)
+    log_probabilities, target = _log_probabilities(network, frames.images, size), torch.from_numpy(frames.labels)
     accuracy = float((log_probabilities.argmax(1) == target).float().mean())
     return float(nn.functional.nll_loss(log_probabilities, target)), accuracy
 

@@ -36,7 +36,7 @@ class TrainingState:
         self.update = 0
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
-        self._best_score = (-math.inf, -math.inf)
+        self._best_score = (0, -math.inf, -math.inf)
         self._settings = json.loads(json.dumps([asdict(recipe), classes, seed, data]))
 
     def prepare_schedule(self, total: int) -> None:
@@ -50,9 +50,12 @@ class TrainingState:
             for _ in range(self.update):
                 self.schedule.step()
 
-    def keep_if_best(self, epoch: int, accuracy: float | None, loss: float | None) -> None:
-        """Keep a copy of the weights if this epoch validates best; without validation the last epoch is kept."""
-        score = (accuracy, -loss) if accuracy is not None and loss is not None else (float(epoch), 0.0)
+    def keep_if_best(self, epoch: int, size: int, accuracy: float | None, loss: float | None) -> None:
+        """Keep a copy of the weights if this epoch validates best among those that trained images of that size.
+
+        An epoch of larger images comes before all of smaller ones; without validation the last epoch is kept.
+        """
+        score = (size, accuracy, -loss) if accuracy is not None and loss is not None else (size, float(epoch), 0.0)
         if score >= self._best_score:
             self._best_score, self.best_epoch = score, epoch
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}

@@ -19,7 +19,7 @@ from model.repository import LabelledFile, read_repository, split_repository
 from tests.phantoms import ORGANS, write_repository
 
 IMAGES = 40
-EPOCHS = 8
+EPOCHS = 16
 
 console = Console(highlight=False)
 

@@ -16,7 +16,7 @@ from model.repository import LabelledFile, read_repository, split_repository
 from model.training import Epoch, Observer, train
 from tests import phantoms
 
-FEW = replace(recipe("fast", epochs=2), batch_size=8)
+FEW = replace(recipe("fast", epochs=2), batch_size=8, sizes=((0.0, 96), (0.5, 224)))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_a_few_updates_learn_something(tmp_path: Path) -> None:
             ds = phantoms.dicom([phantoms.draw(organ, number, 64)], organ, number)
             ds.save_as(folder / organ / str(number), enforce_file_format=True)
     files = split_repository(read_repository(folder), seed=0)
-    result = train(files, recipe("fast", epochs=6), tmp_path / "model")
+    result = train(files, replace(recipe("fast", epochs=8), batch_size=8), tmp_path / "model")
     assert result.measures
     assert result.measures.accuracy > 0.9
     embedder = Embedder.load(tmp_path / "model")
@@ -112,3 +112,17 @@ def test_the_papers_recipe_is_to_the_letter() -> None:
         recipe("slow")
     with pytest.raises(SettingError, match="at least 1"):
         recipe("fast", epochs=0)
+
+
+def test_images_grow_during_the_training() -> None:
+    fast = RECIPES["fast"]
+    sizes = [fast.size_at(epoch / fast.epochs) for epoch in range(fast.epochs)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1] == 224
+    assert {RECIPES["paper"].size_at(epoch / 30) for epoch in range(30)} == {224}
+
+
+def test_the_network_of_a_checkpoint_is_the_plain_one(repository: list[LabelledFile], tmp_path: Path) -> None:
+    train(repository, replace(FEW, epochs=1), tmp_path / "model")
+    assert not [name for name in load_file(tmp_path / "model") if "norm" in name]
+    assert Embedder.load(tmp_path / "model").metadata.recipe["normalise"]
