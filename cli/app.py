@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from cli import cross_validate, doctor, evaluate, index, inspect, search, status, train
+from cli import backup, copy, cross_validate, doctor, evaluate, index, inspect, search, status, train
 from cli.console import errors
 from model.errors import CbmirError, Interrupted
 
@@ -31,6 +31,9 @@ app.command("cross-validate")(cross_validate.cross_validate)
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("status")(status.status)
+app.command("copy")(copy.copy)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
 

@@ -14,7 +14,7 @@ import typer
 
 from cli.console import errors, messages, noise_aside, output
 from cli.options import IndexOption, chosen, complete_layer, one_of, option, parse_range
-from model.errors import SettingError
+from model.errors import NotAnIndexError, SettingError
 
 if TYPE_CHECKING:
     from workers.planning import Plan
@@ -83,6 +83,11 @@ def index(
     ] = None,
     gpus: Annotated[float | None, option("--gpus", help="GPUs of each actor; may be a fraction.", min=0)] = None,
     batch_size: Annotated[int | None, option("--batch-size", help="Frames embedded at once.", min=1)] = None,
+    shards: Annotated[int | None, option("--shards", help="Shards of a server's new collection.", min=1)] = None,
+    replicas: Annotated[int | None, option("--replicas", help="Copies of each of its shards.", min=1)] = None,
+    write_consistency: Annotated[
+        int | None, option("--write-consistency", help="Copies that must confirm a write.", min=1)
+    ] = None,
     cpus: Annotated[int | None, option("--cpus", help="Cores that a Ray started here may use.", min=1)] = None,
     ray_address: Annotated[str | None, option("--ray-address", help="Join this Ray cluster.")] = None,
     file_seconds: Annotated[float, option("--file-seconds", help="Give up a decoder after so long.", min=1)] = 120,
@@ -92,6 +97,7 @@ def index(
     Ray starts on this machine unless --ray-address names a cluster. A run that was stopped, or killed, is continued by
     the same command. Exit code 3 says that it is done but some files were left out: the report names each.
     """
+    from index.layout import Layout
     from workers.archives import resolve_archives
     from workers.job import index_archive
     from workers.preparing import plan_job
@@ -119,6 +125,7 @@ def index(
         prune=prune,
         report=report,
         debug=errors.debug,
+        layout=Layout(shards, replicas, write_consistency),
     )
     if dry_run:
         _print_plan(plan_job(settings), settings)
@@ -139,19 +146,22 @@ def _lines() -> Iterator[str]:
     yield from sys.stdin
 
 
-def _stored(folder: Path) -> Any:
+def _stored(address: str) -> Any:
     """The description of an index that is there already, or ``None``."""
-    from index.description_file import NAME, read_description
+    from index.opening import describe_index
 
-    return read_description(folder.absolute()) if (folder / NAME).exists() else None
+    try:
+        return describe_index(address)
+    except NotAnIndexError:
+        return None
 
 
-def _model_of(folder: Path, stored: Any) -> Path:
+def _model_of(address: str, stored: Any) -> Path:
     if stored is None:
-        raise SettingError(f"{folder} is a new index: name the model that makes it with --model")
+        raise SettingError(f"{address} is a new index: name the model that makes it with --model")
     from index.opening import resolve_model
 
-    return resolve_model(folder, stored, None)
+    return resolve_model(address, stored, None)
 
 
 def _layers(text: str | None, stored: Any) -> tuple[str, ...]:

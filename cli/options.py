@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,11 +19,11 @@ def option(name: str, *more: str, help: str, **settings: Any) -> Any:  # noqa: A
 
 def complete_organ(context: typer.Context, incomplete: str) -> list[str]:
     """Organs of the index that the command line names so far."""
-    from index.description_file import read_description
+    from index.opening import describe_index
 
-    folder = context.params.get("index") or os.environ.get("CBMIR_INDEX")
+    address = context.params.get("index") or os.environ.get("CBMIR_INDEX")
     try:
-        organs = read_description(Path(folder)).classes if folder else ()
+        organs = describe_index(address).classes if address else ()
     except CbmirError:
         organs = ()  # a shell that asks for completions has no place for an error
     return [organ for organ in organs if organ.startswith(incomplete)]
@@ -86,5 +85,12 @@ def parse_range(name: str, text: str | None) -> tuple[int, int] | None:
 
 
 IndexOption = Annotated[
-    Path, option("--index", "-i", help="Folder of the index.", metavar="FOLDER", show_default=False)
+    str,
+    option(
+        "--index",
+        "-i",
+        help="Folder of the index, or http://HOST:6333/COLLECTION of a Qdrant server.",
+        metavar="FOLDER|URL",
+        show_default=False,
+    ),
 ]

@@ -83,8 +83,8 @@ def search(
 
     No Ray is started. Exit code 3: some of several queries could not be answered.
     """
-    from index.description_file import read_description
-    from index.opening import index_folder, open_index
+    from index.address import home
+    from index.opening import describe_index, open_index
     from index.privacy import KEY_NAME, privacy_key
 
     if not queries and not like:
@@ -92,17 +92,18 @@ def search(
     if organ and no_class_prediction:
         raise SettingError("--organ and --no-class-prediction exclude each other: give one of them")
     chosen("--format", format, _FORMATS)
-    folder = index_folder(index)
-    description = read_description(folder)
+    description = describe_index(index)
     options = _options(description, top, layer, organ, no_class_prediction, where, exclude_same, group_by, exact)
 
-    if queries and exclude_same == "patient" and privacy_key(folder) is None:
-        raise SettingError(f"{folder} has not its {KEY_NAME}, so the patient of a file cannot be told: use --like UID")
+    if queries and exclude_same == "patient" and privacy_key(home(index)) is None:
+        raise SettingError(
+            f"{home(index)} has not its {KEY_NAME}, so the patient of a file cannot be told: use --like UID"
+        )
 
     with ExitStack() as stack:
         files = [_input_file(query, stack) for query in queries or ()]
-        found, failed = _embed(files, folder, description, model, options.layer, frame, device) if files else ([], 0)
-        with open_index(folder, purpose="cbmir search") as opened:
+        found, failed = _embed(files, index, description, model, options.layer, frame, device) if files else ([], 0)
+        with open_index(index, purpose="cbmir search") as opened:
             pairs, missing = _answers(opened, found, like or (), options, frame, label)
         _show(pairs, description.roots, format)
         if sheet or thumbnails:
@@ -149,7 +150,7 @@ def _input_file(query: str, stack: ExitStack) -> tuple[str, str]:
 
 def _embed(
     files: list[tuple[str, str]],
-    folder: Path,
+    index: str,
     description: Description,
     model: Path | None,
     layer: str,
@@ -157,13 +158,14 @@ def _embed(
     device: str,
 ) -> tuple[list[tuple[Query, str]], int]:
     """The queries that could be read, with their files, and the number of those that could not."""
+    from index.address import home
     from index.opening import resolve_model
     from index.privacy import privacy_key
     from index.query import QUERY_ERRORS, query_from_image
     from model.embedder import Embedder
 
-    key = privacy_key(folder) if description.patient_groups else None
-    embedder = Embedder.load(resolve_model(folder, description, model), device=device)
+    key = privacy_key(home(index)) if description.patient_groups else None
+    embedder = Embedder.load(resolve_model(index, description, model), device=device)
     found: list[tuple[Query, str]] = []
     for name, file in files:
         try:

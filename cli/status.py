@@ -11,6 +11,7 @@ from cli.options import IndexOption, chosen, one_of, option
 from model.errors import IndexLockedError
 
 if TYPE_CHECKING:
+    from index.address import ServerAddress
     from index.schema import Description
 
 _FORMATS = ("table", "json")
@@ -26,15 +27,15 @@ def status(
 
     While another process holds the index, the answer comes from the job ledger and names that process.
     """
-    from index.description_file import read_description
-    from index.opening import index_folder
+    from index.address import home, parse_address
+    from index.opening import describe_index
 
     chosen("--format", format, _FORMATS)
-    folder = index_folder(index)
-    description = read_description(folder)
-    values = _description(folder, description) | _ledger(folder)
+    address, folder = parse_address(index), home(index)
+    description = describe_index(address)
+    values = _description(str(address), description) | _ledger(folder)
     try:
-        values |= _contents(folder)
+        values |= _contents(address)
         if values["last job"] and values["last job"]["outcome"] == "running":
             values["last job"]["outcome"] = "killed"  # nobody holds the index
     except IndexLockedError as error:
@@ -45,9 +46,9 @@ def status(
         _print(values)
 
 
-def _description(folder: Path, description: Description) -> dict[str, Any]:
+def _description(address: str, description: Description) -> dict[str, Any]:
     return {
-        "index": str(folder),
+        "index": address,
         "model": description.model_path,
         "model fingerprint": description.model_fingerprint,
         "classes": len(description.classes),
@@ -77,10 +78,16 @@ def _ledger(folder: Path) -> dict[str, Any]:
         ledger.close()
 
 
-def _contents(folder: Path) -> dict[str, Any]:
+def _contents(address: Path | ServerAddress) -> dict[str, Any]:
+    from index.address import home
+    from index.lock import IndexLock
     from index.opening import open_index
 
-    with open_index(folder, purpose="cbmir status", wait=0.5) as opened:
+    if not isinstance(address, Path) and (folder := home(address)).exists():
+        lock = IndexLock(folder, "cbmir status")  # a server serves many, but a job of this machine holds its ledger
+        lock.acquire(0.5)
+        lock.release()
+    with open_index(address, purpose="cbmir status", wait=0.5) as opened:
         statistics = opened.statistics()
         return {
             "points": statistics.points,
@@ -105,6 +112,8 @@ def _print(values: dict[str, Any]) -> None:
     shown: dict[str, str] = {}
     for name, value in values.items():
         match value:
+            case None if name == "bytes on disk":
+                continue  # a server does not tell
             case None:
                 shown[name] = "none"
             case False if name == "complete":

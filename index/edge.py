@@ -31,6 +31,7 @@ OVERSAMPLING = 2.0
 """Candidates taken from the quantized copy for each result, then rescored by their originals."""
 
 _SCROLL = 1024
+_SCROLL_VECTORS = 256
 
 
 class EdgeIndex(Index):
@@ -109,6 +110,19 @@ class EdgeIndex(Index):
             with _engine_errors(self._folder):
                 records, offset = self._shard.scroll(request)
             yield from ((record.id, Payload.from_dict(record.payload)) for record in records)
+            if offset is None:
+                return
+
+    def points(self, after: UUID | None = None) -> Iterator[Point]:
+        offset: Any = after
+        while True:
+            request = qdrant.ScrollRequest(offset=offset, limit=_SCROLL_VECTORS, with_payload=True, with_vector=True)
+            with _engine_errors(self._folder):
+                records, offset = self._shard.scroll(request)
+            for record in records:
+                if record.id != after:  # an offset is the first point of a page
+                    vectors = {layer: np.asarray(vector, np.float32) for layer, vector in record.vector.items()}
+                    yield Point(record.id, Payload.from_dict(record.payload), vectors)
             if offset is None:
                 return
 

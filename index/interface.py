@@ -48,14 +48,14 @@ class Statistics:
         vectors: number of vectors, points × layers.
         indexed_vectors: vectors in the HNSW graph; the others are compared one by one.
         complete: whether so few vectors stand outside the graph that it would not be built for them.
-        bytes_on_disk: size of everything the engine stores.
+        bytes_on_disk: size of everything the engine stores; ``None`` of a server, which does not tell.
     """
 
     points: int
     vectors: int
     indexed_vectors: int
     complete: bool
-    bytes_on_disk: int
+    bytes_on_disk: int | None
 
 
 class Index(ABC):
@@ -109,6 +109,10 @@ class Index(ABC):
     @abstractmethod
     def scroll(self, where: Where = EVERYTHING) -> Iterator[tuple[UUID, Payload]]:
         """All points that match, in order of their ids."""
+
+    @abstractmethod
+    def points(self, after: UUID | None = None) -> Iterator[Point]:
+        """All points with their vectors, in order of their ids, from the first one behind ``after``."""
 
     @abstractmethod
     def count(self, where: Where = EVERYTHING) -> int:

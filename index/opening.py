@@ -4,61 +4,108 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from index.address import ServerAddress, home, parse_address
 from index.description_file import NAME, read_description, write_description
 from index.interface import Index
+from index.layout import ANYHOW, Layout
 from index.lock import IndexLock
 from index.schema import Description
 from model.checkpoint import read_metadata
-from model.errors import CheckpointError, ModelMismatchError, NotAnIndexError, SettingError, VectorIndexError
+from model.errors import CheckpointError, ModelMismatchError, NotAnIndexError, VectorIndexError
 
 
-def open_index(address: str | Path, *, purpose: str, wait: float = 5.0) -> Index:
+def describe_index(address: str | Path | ServerAddress) -> Description:
+    """What an index says of itself; an embedded one is not opened for it.
+
+    Raises:
+        NotAnIndexError: there is none at this address.
+        VectorIndexError: it is damaged, of another schema version, or cannot be reached.
+        SettingError: the address is none.
+    """
+    parsed = parse_address(address)
+    if isinstance(parsed, Path):
+        return read_description(parsed)
+    with _open_server(parsed, None) as index:
+        return index.description
+
+
+def open_index(address: str | Path | ServerAddress, *, purpose: str, wait: float = 5.0) -> Index:
     """Open an existing index.
 
     Args:
-        address: the index folder.
+        address: see :func:`index.address.parse_address`.
         purpose: what this process does with it, told to other processes that find it locked.
-        wait: seconds to wait for another process to let go.
+        wait: seconds to wait for another process to let go of an embedded index; a server serves many.
 
     Raises:
         NotAnIndexError: there is none at this address.
         IndexLockedError: another process holds it.
-        VectorIndexError: it is damaged, or of another schema version.
+        VectorIndexError: it is damaged, of another schema version, or cannot be reached.
+        SettingError: the address is none.
     """
-    folder = index_folder(address)
-    read_description(folder)
-    return _open(folder, purpose, wait, create=False)
+    parsed = parse_address(address)
+    if isinstance(parsed, ServerAddress):
+        return _open_server(parsed, None)
+    read_description(parsed)
+    return _open_folder(parsed, purpose, wait, create=False)
 
 
-def create_index(address: str | Path, description: Description, *, purpose: str, wait: float = 0.0) -> Index:
+def create_index(
+    address: str | Path | ServerAddress,
+    description: Description,
+    *,
+    purpose: str,
+    wait: float = 0.0,
+    layout: Layout = ANYHOW,
+) -> Index:
     """Make an index, or open the one that is there if it was made by the same model with the same settings.
+
+    The folder with its ledger is locked against other processes of this machine, also that of a server's index.
+
+    Args:
+        address: see :func:`index.address.parse_address`.
+        description: of the index to make.
+        purpose: what this process does with it, told to other processes that find it locked.
+        wait: seconds to wait for another process to let go.
+        layout: of a new collection of a server.
 
     Raises:
         ModelMismatchError: the index was made by another model, or with other settings.
-        NotAnIndexError: the folder exists, is not empty, and holds no index.
-        IndexLockedError, VectorIndexError: as :func:`open_index`.
+        NotAnIndexError: the folder exists, is not empty, and holds no index; or the collection is no index.
+        IndexLockedError, VectorIndexError, SettingError: as :func:`open_index`.
     """
-    folder = index_folder(address)
+    parsed = parse_address(address)
+    folder = home(parsed)
     try:
-        if (folder / NAME).exists():
-            check_same(folder, read_description(folder), description)
+        if isinstance(parsed, Path):
+            _prepare_folder(parsed, description)
         else:
-            if folder.exists() and any(folder.iterdir()):
-                raise NotAnIndexError(f"{folder} is not empty and not an index: name a new or empty folder")
             folder.mkdir(parents=True, exist_ok=True)
-            write_description(folder, description)
     except OSError as error:
         raise VectorIndexError(f"an index cannot be made in {folder}: {error.strerror or error}") from error
-    index = _open(folder, purpose, wait, create=True)
+    if isinstance(parsed, Path):
+        index = _open_folder(parsed, purpose, wait, create=True)
+    else:
+        index = _make_collection(parsed, description, purpose, wait, layout)
     try:
-        check_same(folder, index.description, description)  # another process may have made it before we had the lock
+        check_same(str(parsed), index.description, description)  # another process may have made it meanwhile
     except ModelMismatchError:
         index.close()
         raise
     return index
 
 
-def check_same(folder: Path, existing: Description, wanted: Description) -> None:
+def _prepare_folder(folder: Path, description: Description) -> None:
+    if (folder / NAME).exists():
+        check_same(str(folder), read_description(folder), description)
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise NotAnIndexError(f"{folder} is not empty and not an index: name a new or empty folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_description(folder, description)
+
+
+def check_same(address: str, existing: Description, wanted: Description) -> None:
     """Refuse to mix features of two models, or points with different vectors, in one index.
 
     Raises:
@@ -66,18 +113,18 @@ def check_same(folder: Path, existing: Description, wanted: Description) -> None
     """
     if existing.model_fingerprint != wanted.model_fingerprint:
         raise ModelMismatchError(
-            f"{folder} was made by another model ({existing.model_path}, fingerprint {existing.model_fingerprint[:8]}, "
-            f"not {wanted.model_fingerprint[:8]}): use that model, or another index"
+            f"{address} was made by another model ({existing.model_path}, fingerprint "
+            f"{existing.model_fingerprint[:8]}, not {wanted.model_fingerprint[:8]}): use that model, or another index"
         )
     for setting in ("layers", "quantization", "path_privacy", "patient_groups"):
         there, asked = getattr(existing, setting), getattr(wanted, setting)
         if there != asked:
             raise ModelMismatchError(
-                f"{folder} has {setting} {there}, not {asked}: leave it as it is, or use another index"
+                f"{address} has {setting} {there}, not {asked}: leave it as it is, or use another index"
             )
 
 
-def resolve_model(folder: Path, description: Description, model: Path | None) -> Path:
+def resolve_model(address: str | Path, description: Description, model: Path | None) -> Path:
     """The model to use with an index: the given one, or the one that made it, where that still lies.
 
     Raises:
@@ -86,34 +133,60 @@ def resolve_model(folder: Path, description: Description, model: Path | None) ->
     """
     path = model or Path(description.model_path)
     if model is None and not path.exists():
-        raise CheckpointError(f"the model that made {folder} is gone from {path}: name it with --model")
+        raise CheckpointError(f"the model that made {address} is gone from {path}: name it with --model")
     fingerprint = read_metadata(path).fingerprint
     if fingerprint != description.model_fingerprint:
         raise ModelMismatchError(
-            f"{path} (fingerprint {fingerprint[:8]}) did not make {folder}, which needs "
+            f"{path} (fingerprint {fingerprint[:8]}) did not make {address}, which needs "
             f"{description.model_fingerprint[:8]}, once at {description.model_path}: use that model, or another index"
         )
     return path
 
 
-def index_folder(address: str | Path) -> Path:
-    """The absolute folder of an embedded index's address.
-
-    Raises:
-        SettingError: the address names a server.
-    """
-    if "://" in str(address):
-        raise SettingError(f"{address}: only embedded indexes are supported, give a folder")
-    return Path(address).absolute()
-
-
-def _open(folder: Path, purpose: str, wait: float, *, create: bool) -> Index:
+def _open_folder(folder: Path, purpose: str, wait: float, *, create: bool) -> Index:
     from index.edge import EdgeIndex
 
     lock = IndexLock(folder, purpose)
     lock.acquire(wait)
     try:
         return EdgeIndex(folder, lock, create=create)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _open_server(address: ServerAddress, lock: IndexLock | None) -> Index:
+    from index.server.connection import connect
+    from index.server.engine import ServerIndex
+
+    client = connect(address)
+    try:
+        return ServerIndex(client, address.collection, str(address), lock=lock)
+    except BaseException:
+        client.close()
+        raise
+
+
+def _make_collection(
+    address: ServerAddress, description: Description, purpose: str, wait: float, layout: Layout
+) -> Index:
+    from index.server.collection import make_collection
+    from index.server.connection import connect, patiently
+    from index.server.engine import READ_PATIENCE_SECONDS
+
+    lock = IndexLock(home(address), purpose)
+    lock.acquire(wait)
+    try:
+        client = connect(address)
+        try:
+            patiently(
+                lambda: make_collection(client, address.collection, description, layout),
+                address=str(address),
+                seconds=READ_PATIENCE_SECONDS,
+            )
+        finally:
+            client.close()
+        return _open_server(address, lock)
     except BaseException:
         lock.release()
         raise

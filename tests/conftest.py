@@ -11,6 +11,8 @@ from hypothesis import settings
 
 from tests import phantoms
 
+pytest_plugins = ["tests.qdrant_server"]
+
 settings.register_profile("cbmir", deadline=None)  # the first example pays for heavy imports
 settings.load_profile("cbmir")
 

@@ -7,16 +7,18 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from index.address import home, parse_address
 from index.interface import Index
-from index.opening import create_index, index_folder
+from index.opening import create_index
 from index.schema import Description
 from model.checkpoint import Metadata, read_metadata
 from model.errors import CbmirError, JobError, JobInterrupted, Reason
 from model.reading import ReadOptions
 from workers.archives import Archive, resolve_archives
+from workers.copying import refuse_unfinished_copy
 from workers.ledger import Ledger
 from workers.planning import PendingFile, Plan, number_roots, windows
-from workers.preparing import pending_files, refuse_lost_shard, settle_key
+from workers.preparing import pending_files, refuse_lost_index, settle_key
 from workers.report import FileLeftOut, JobReport
 from workers.settings import JobObserver, JobSettings, Progress, Stage
 
@@ -52,9 +54,10 @@ def index_archive(settings: JobSettings, observer: JobObserver | None = None) ->
         path_privacy=settings.path_privacy,
         patient_groups=settings.keep_patient_group,
     )
-    refuse_lost_shard(index_folder(settings.index))
-    with create_index(settings.index, description, purpose=PURPOSE) as index:
-        ledger = Ledger(index_folder(settings.index))
+    refuse_unfinished_copy(home(settings.index))
+    refuse_lost_index(settings.index)
+    with create_index(settings.index, description, purpose=PURPOSE, layout=settings.layout) as index:
+        ledger = Ledger(home(settings.index))
         try:
             return _Job(settings, metadata, index, ledger, archives, observer or JobObserver()).run()
         finally:
@@ -84,7 +87,7 @@ class _Job:
         self.stage_counts: StageCounts | None = None
         self.report = JobReport(
             archives=[archive.address for archive in archives],
-            index=str(index_folder(settings.index)),
+            index=str(parse_address(settings.index)),
             model=str(settings.model.absolute()),
             model_fingerprint=metadata.fingerprint,
             started=_now(),
@@ -112,7 +115,7 @@ class _Job:
         finally:
             self._fill_report(time.perf_counter() - started)
             self.ledger.end_job(number, self.report.ended, self.report.outcome, self.report.to_json(files=False))
-            self.report.write(index_folder(self.settings.index) / "reports" / f"job-{number:06d}.json")
+            self.report.write(home(self.settings.index) / "reports" / f"job-{number:06d}.json")
             if self.settings.report:
                 self.report.write(self.settings.report)
             self._notify("done")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -167,6 +167,11 @@ class Ledger:
         with self._errors():
             row = self._connection.execute(query).fetchone()
         return JobRecord(*row) if row else None
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy the whole ledger into another index's folder, replacing one that is there."""
+        with self._errors(), closing(sqlite3.connect(folder / NAME)) as target:
+            self._connection.backup(target)
 
     def close(self) -> None:
         """Close the database."""

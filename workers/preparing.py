@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from index.opening import index_folder
+from index.address import home, parse_address
+from index.opening import describe_index
 from index.privacy import KEY_NAME, path_hider, privacy_key
-from model.errors import VectorIndexError
+from model.errors import NotAnIndexError, VectorIndexError
 from workers.archives import resolve_archives
 from workers.discovery import Root
 from workers.labels import label_reader
@@ -25,13 +26,11 @@ def plan_job(settings: JobSettings) -> Plan:
         JobError: an archive does not exist.
         VectorIndexError: the folder of the index holds something else.
     """
-    from index.description_file import read_description
-
-    folder = index_folder(settings.index)
+    folder = home(settings.index)
     known: tuple[str, ...] = ()
     ledger = None
     if (folder / LEDGER).exists():
-        known, ledger = read_description(folder).roots, Ledger(folder, read_only=True)
+        known, ledger = describe_index(settings.index).roots, Ledger(folder, read_only=True)
     plan = Plan()
     for _ in pending_files(settings, number_roots(known, resolve_archives(settings.archives))[1], ledger, plan):
         pass
@@ -42,7 +41,7 @@ def pending_files(
     settings: JobSettings, roots: Sequence[Root], ledger: Ledger | None, plan: Plan
 ) -> Iterator[PendingFile]:
     """The files that a job has to index, while ``plan`` counts; the index's own folder is no part of any archive."""
-    own = frozenset({str(index_folder(settings.index))})
+    own = frozenset({str(home(settings.index))})
     return plan_files(
         [replace(root, skip=root.skip | own) for root in roots],
         ledger,
@@ -62,7 +61,7 @@ def settle_key(settings: JobSettings, ledger: Ledger) -> bytes | None:
     """
     if settings.path_privacy == "plain" and not settings.keep_patient_group:
         return None
-    folder = index_folder(settings.index)
+    folder = home(settings.index)
     key = privacy_key(folder, create=not ledger.counts())
     if key is None:
         raise VectorIndexError(f"{folder} has lost its {KEY_NAME}: put it back, or delete the folder and index anew")
@@ -70,25 +69,36 @@ def settle_key(settings: JobSettings, ledger: Ledger) -> bytes | None:
 
 
 def _hider(settings: JobSettings) -> Callable[[str], str]:
-    key = privacy_key(index_folder(settings.index)) if settings.path_privacy == "hash" else None
+    key = privacy_key(home(settings.index)) if settings.path_privacy == "hash" else None
     return path_hider(key) if key else str
 
 
-def refuse_lost_shard(folder: Path) -> None:
-    """A ledger that knows indexed files would keep them from being indexed into a new shard.
+def refuse_lost_index(address: str | Path) -> None:
+    """A ledger that knows indexed files would keep them from being indexed into a new shard or collection.
 
     Raises:
-        VectorIndexError: the ledger knows some, and there is no shard.
+        VectorIndexError: the ledger knows some, and there is no shard or collection.
     """
-    from index.edge import has_shard
-
-    if not (folder / LEDGER).exists() or has_shard(folder):
+    folder = home(address)
+    if not (folder / LEDGER).exists() or _is_there(address):
         return
     ledger = Ledger(folder, read_only=True)
     known = ledger.counts().get("indexed", 0)
     ledger.close()
     if known:
         raise VectorIndexError(
-            f"{folder} has lost its shard, though {known:,} files are indexed: restore it, or delete the folder and "
-            "index anew"
+            f"{parse_address(address)} has lost its points, though {known:,} files are indexed: restore it, or delete "
+            f"{folder} and index anew"
         )
+
+
+def _is_there(address: str | Path) -> bool:
+    if isinstance(parse_address(address), Path):
+        from index.edge import has_shard
+
+        return has_shard(home(address))
+    try:
+        describe_index(address)
+    except NotAnIndexError:
+        return False
+    return True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from index.layout import Layout
 from index.schema import PathPrivacy, Quantization
 from workers.archives import Archive
 from workers.planning import Plan
@@ -24,7 +25,8 @@ class JobSettings:
 
     Attributes:
         archives: folders, files and addresses, as :func:`workers.archives.resolve_archives` takes them.
-        model, index: paths.
+        model: path.
+        index: folder, or address of a server's collection: :func:`index.address.parse_address`.
         layers: layers to store as named vectors.
         quantization: of the copy that is searched first.
         labels: ``folder`` (the first folder below an archive names the true class), or a CSV or Parquet manifest with
@@ -41,11 +43,12 @@ class JobSettings:
         prune: remove the points of files that are gone.
         report: where to write the JSON report, beside the copy in the index folder.
         debug: show what Ray says.
+        layout: of a new collection of a server.
     """
 
     archives: tuple[Archive | str | Path, ...]
     model: Path
-    index: Path
+    index: str | Path
     layers: tuple[str, ...] = ("fcl1",)
     quantization: Quantization = "turbo4"
     labels: str | None = None
@@ -63,6 +66,7 @@ class JobSettings:
     prune: bool = False
     report: Path | None = None
     debug: bool = False
+    layout: Layout = field(default_factory=Layout)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,18 @@
-"""Small real indexes: Qdrant Edge shards of random features."""
+"""Small real indexes of random features, in every engine that is at hand."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from index.address import ServerAddress
 from index.interface import Index
-from index.opening import create_index
+from index.layout import Layout
+from index.opening import check_same, create_index, open_index
 from index.schema import Description, Location, Payload, Point, point_id
 from model.frames import Header
 
@@ -51,3 +54,55 @@ def index(tmp_path: Path) -> Iterator[Index]:
     with create_index(tmp_path / "index", describe(), purpose="test") as opened:
         opened.upsert(make_points(60))
         yield opened
+
+
+@dataclass
+class Engine:
+    """One place for one index."""
+
+    name: str
+    address: str | Path | ServerAddress
+
+    def create(self, description: Description) -> Index:
+        return create_index(self.address, description, purpose="test")
+
+    def open(self) -> Index:
+        return open_index(self.address, purpose="test")
+
+
+class LocalModeEngine(Engine):
+    """The server engine over ``QdrantClient(":memory:")``: its behaviour, without its storage and its wire."""
+
+    def __init__(self) -> None:
+        from qdrant_client import QdrantClient
+
+        super().__init__("memory", "memory")
+        self._client = QdrantClient(":memory:")
+
+    def create(self, description: Description) -> Index:
+        from index.server.collection import make_collection
+
+        make_collection(self._client, "test", description, Layout())
+        index = self.open()
+        check_same("memory", index.description, description)
+        return index
+
+    def open(self) -> Index:
+        from index.server.engine import ServerIndex
+
+        index = ServerIndex(self._client, "test", "memory")
+        index.close = lambda: None  # type: ignore[method-assign] # its points live as long as the client
+        return index
+
+
+@pytest.fixture(params=["edge", "memory", "server"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """Each engine in turn."""
+    monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "state"))
+    match request.param:
+        case "edge":
+            yield Engine("edge", tmp_path / "index")
+        case "memory":
+            yield LocalModeEngine()
+        case _:
+            yield Engine("server", request.getfixturevalue("server_address"))

@@ -1,0 +1,88 @@
+"""Addresses of indexes: a folder of this machine, or a collection of a Qdrant server."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from model.errors import SettingError
+
+DEFAULT_PORT = 6333
+DEFAULT_COLLECTION = "cbmir"
+API_KEY_VARIABLE = "CBMIR_INDEX_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """A collection of a Qdrant server.
+
+    Attributes:
+        host: name or IP address.
+        port: of REST; ``grpc_port`` of gRPC, over which everything goes that holds vectors.
+        tls: whether both are encrypted.
+        collection: its name.
+        api_key: never shown.
+    """
+
+    host: str
+    port: int
+    grpc_port: int
+    tls: bool
+    collection: str
+    api_key: str | None = field(default=None, repr=False, compare=False)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        usual = "" if self.grpc_port == self.port + 1 else f"?grpc_port={self.grpc_port}"
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}/{self.collection}{usual}"
+
+
+Address = Path | ServerAddress
+
+
+def parse_address(address: str | Path | ServerAddress) -> Address:
+    """The absolute folder of an embedded index, or the collection of a server.
+
+    A server is ``http://HOST[:6333][/COLLECTION][?grpc_port=6334]``, or https; gRPC is one port above REST unless it
+    is given, the collection is ``cbmir``. The API key is taken from CBMIR_INDEX_API_KEY, as one in an address would be
+    seen in the list of processes.
+
+    Raises:
+        SettingError: it is an address, but not such a one.
+    """
+    if isinstance(address, ServerAddress):
+        return address
+    if "://" not in str(address):
+        return Path(address).absolute()
+    text = str(address)
+    try:
+        parts = urlsplit(text)
+        port = parts.port or DEFAULT_PORT
+        options = parse_qs(parts.query, strict_parsing=bool(parts.query))
+        grpc_port = int(options.pop("grpc_port", [str(port + 1)])[0])
+    except ValueError as error:
+        raise SettingError(f"{text} is no address of an index: {error}") from error
+    collection = parts.path.strip("/") or DEFAULT_COLLECTION
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "/" in collection or options:
+        raise SettingError(f"{text} is no address of an index: give a folder, or http://HOST:6333/COLLECTION")
+    if parts.username or parts.password:
+        raise SettingError(f"the address of an index cannot hold a password: set {API_KEY_VARIABLE} instead")
+    key = os.environ.get(API_KEY_VARIABLE) or None
+    return ServerAddress(parts.hostname, port, grpc_port, parts.scheme == "https", collection, key)
+
+
+def home(address: str | Path | ServerAddress) -> Path:
+    """The folder of this machine in which an index's ledger, reports and privacy key lie.
+
+    That of an embedded index is the index folder itself. For a server it is ``CBMIR_STATE``, or else
+    ``$XDG_STATE_HOME/cbmir`` (``~/.local/state/cbmir``), with a folder for each server and collection: keep it where it
+    outlives the job's container, or the next job begins anew.
+    """
+    address = parse_address(address)
+    if isinstance(address, Path):
+        return address
+    state = os.environ.get("CBMIR_STATE")
+    base = Path(state) if state else Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "cbmir"
+    return base.absolute() / f"{address.host}_{address.port}_{address.collection}".replace(":", "-")

@@ -1,0 +1,114 @@
+"""The collection that holds an index: how it is made, described and found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from qdrant_client import QdrantClient, models
+
+from index.layout import Layout
+from index.schema import KEYWORDS, SCHEMA_VERSION, Description, Quantization
+from index.server.connection import already_exists, is_missing
+from model.errors import NotAnIndexError, VectorIndexError
+
+INDEXING_THRESHOLD_KB = 20_000
+"""Size of unindexed vectors from which the graph is built over them; Qdrant's own default."""
+
+_KEY = "cbmir"
+
+
+def make_collection(client: QdrantClient, name: str, description: Description, layout: Layout) -> None:
+    """Make the collection with its keyword indexes, unless another process has; safe from many at once.
+
+    The keyword indexes come before the points: a graph that was built without them loses recall under a filter.
+    """
+    vectors = models.VectorParams(
+        size=description.dimension,
+        distance=models.Distance.EUCLID,
+        datatype=models.Datatype.FLOAT16,
+        memory=models.Memory.COLD,
+    )
+    try:
+        client.create_collection(
+            name,
+            vectors_config=dict.fromkeys(description.layers, vectors),
+            shard_number=layout.shards,
+            replication_factor=layout.replicas,
+            write_consistency_factor=layout.write_consistency,
+            quantization_config=_quantization(description.quantization),
+            # A filter without a keyword index would walk every point of an archive of millions.
+            strict_mode_config=models.StrictModeConfig(
+                enabled=True, unindexed_filtering_retrieve=False, unindexed_filtering_update=False
+            ),
+            metadata={_KEY: _plain(description)},
+        )
+    except Exception as error:
+        if not already_exists(error):
+            raise
+    for keyword in KEYWORDS:
+        client.create_payload_index(name, keyword, models.PayloadSchemaType.KEYWORD, wait=True)
+
+
+def read_collection(client: QdrantClient, name: str, address: str) -> Description:
+    """What the collection says of itself.
+
+    Raises:
+        NotAnIndexError: it does not exist, or is no index of this program.
+        VectorIndexError: it has another schema version.
+    """
+    try:
+        metadata = client.get_collection(name).config.metadata or {}
+    except Exception as error:
+        if is_missing(error):
+            raise NotAnIndexError(
+                f"{address} does not exist: make an index with 'cbmir index ARCHIVE --index {address}'"
+            ) from error
+        raise
+    values: Any = metadata.get(_KEY)
+    if not isinstance(values, dict):
+        raise NotAnIndexError(f"{address} is a collection, but no index of cbmir: name another collection")
+    version = values.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise VectorIndexError(f"{address} has schema version {version}, this program {SCHEMA_VERSION}: index anew")
+    try:
+        tuples = {key: tuple(values[key]) for key in ("classes", "layers", "roots")}
+        return Description(**{**values, **tuples})
+    except (TypeError, KeyError) as error:
+        raise VectorIndexError(f"{address} describes itself incompletely ({error}): index anew") from error
+
+
+def write_description(client: QdrantClient, name: str, description: Description) -> None:
+    """Replace what the collection says of itself."""
+    client.update_collection(name, metadata={_KEY: _plain(description)})
+
+
+def defer_graph(client: QdrantClient, name: str) -> None:
+    """Build no graph while points are loaded: it would be built again and again."""
+    client.update_collection(name, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0))
+
+
+def allow_graph(client: QdrantClient, name: str) -> None:
+    """Let the server build the graph over everything that is in no graph yet."""
+    threshold = models.OptimizersConfigDiff(indexing_threshold=INDEXING_THRESHOLD_KB)
+    client.update_collection(name, optimizers_config=threshold)
+
+
+def _plain(description: Description) -> dict[str, Any]:
+    values = asdict(description)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def _quantization(name: Quantization) -> models.QuantizationConfig | None:
+    match name:
+        case "turbo4":
+            bits = models.TurboQuantBitSize.BITS4
+            return models.TurboQuantization(
+                turbo=models.TurboQuantQuantizationConfig(bits=bits, memory=models.Memory.PINNED)
+            )
+        case "int8":
+            return models.ScalarQuantization(
+                scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, memory=models.Memory.PINNED)
+            )
+        case "none":
+            return None

@@ -1,0 +1,147 @@
+"""Calls to a Qdrant server that outlast its pauses, and its errors as ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+import httpx
+from qdrant_client import QdrantClient
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+
+from index.address import API_KEY_VARIABLE, ServerAddress
+from model.errors import VectorIndexError
+
+if TYPE_CHECKING:
+    from tenacity.wait import WaitBaseT
+
+TIMEOUT_SECONDS = 60
+"""Of one request. The client's own 5 s are too short for an upsert that waits for a loaded disk."""
+
+LONGEST_WAIT_SECONDS = 30.0
+
+_TOO_LARGE = "larger than max"
+"""What gRPC says of a message over its limit, under the same code as an overloaded server."""
+
+_PASSING = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.CANCELLED,
+}
+_PASSING_HTTP = {408, 425, 429, 500, 502, 503, 504}
+
+_log = logging.getLogger("cbmir.index")
+_backoff: WaitBaseT = wait_exponential_jitter(multiplier=0.5, max=LONGEST_WAIT_SECONDS, jitter=1.0)
+
+Result = TypeVar("Result")
+
+
+def connect(address: ServerAddress) -> QdrantClient:
+    """A client of the server; nothing is sent yet."""
+    return QdrantClient(
+        host=address.host,
+        port=address.port,
+        grpc_port=address.grpc_port,
+        https=address.tls,
+        api_key=address.api_key,
+        prefer_grpc=True,
+        timeout=TIMEOUT_SECONDS,
+        check_compatibility=False,  # 'cbmir doctor' checks it, and says so in words
+    )
+
+
+def patiently(call: Callable[[], Result], *, address: str, seconds: float) -> Result:
+    """Call until it succeeds, as long as its failures are passing ones, for so many seconds.
+
+    Waits grow from half a second to 30, with jitter; a server that says how long to wait is waited for as long.
+
+    Raises:
+        VectorIndexError: it failed for good, or for too long.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception(is_passing),
+        wait=_wait,
+        stop=stop_after_delay(seconds),
+        before_sleep=lambda state: _say(state, address),
+        reraise=True,
+    )
+    with server_errors(address):
+        return retrying(call)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same call may succeed later: the server is overloaded, restarting, or was cut off."""
+    if isinstance(error, grpc.RpcError):
+        return _code(error) in _PASSING and _TOO_LARGE not in _details(error)
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code in _PASSING_HTTP
+    return isinstance(error, ResourceExhaustedResponse | ResponseHandlingException | httpx.TransportError)
+
+
+@contextmanager
+def server_errors(address: str) -> Iterator[None]:
+    """Turn the client's errors into ours, in a sentence with what to do."""
+    try:
+        yield
+    except (grpc.RpcError, QdrantException, ApiException, httpx.HTTPError, ValueError) as error:
+        raise VectorIndexError(_sentence(error, address)) from error
+
+
+def already_exists(error: BaseException) -> bool:
+    """Whether a collection could not be made because it is there."""
+    if isinstance(error, grpc.RpcError):
+        return _code(error) is grpc.StatusCode.ALREADY_EXISTS or "already exists" in _details(error)
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code == 409 or b"already exists" in error.content
+    return isinstance(error, ValueError) and "already exists" in str(error)  # the client's local mode
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether there is no such collection."""
+    if isinstance(error, grpc.RpcError):
+        return _code(error) is grpc.StatusCode.NOT_FOUND
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code == 404
+    return isinstance(error, ValueError) and "not found" in str(error)  # the client's local mode
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after_s if isinstance(error, ResourceExhaustedResponse) else 0
+    return max(float(asked), float(_backoff(state)))
+
+
+def _say(state: RetryCallState, address: str) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    pause = state.next_action.sleep if state.next_action else 0.0
+    _log.warning("%s: trying again in %.0f s", _sentence(error, address), pause)
+
+
+def _sentence(error: BaseException | None, address: str) -> str:
+    code = _code(error) if isinstance(error, grpc.RpcError) else None
+    status = error.status_code if isinstance(error, UnexpectedResponse) else None
+    details = _details(error)
+    if code is grpc.StatusCode.UNAVAILABLE or isinstance(error, ResponseHandlingException | httpx.TransportError):
+        return f"{address} cannot be reached: is the server running, and its gRPC port open? ({details})"
+    if code in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED} or status in {401, 403}:
+        return f"{address} refuses the API key: set {API_KEY_VARIABLE} ({details})"
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"{address} did not answer within {TIMEOUT_SECONDS} s"
+    return f"{address} refused: {details}"
+
+
+def _code(error: Any) -> grpc.StatusCode | None:
+    code = getattr(error, "code", None)
+    return code() if code else None
+
+
+def _details(error: Any) -> str:
+    details = getattr(error, "details", None)
+    return str((details() if details else None) or error)

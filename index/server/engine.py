@@ -1,0 +1,249 @@
+"""The server engine: one collection of a Qdrant server or cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+from uuid import UUID
+
+import numpy as np
+from qdrant_client import QdrantClient, models
+
+from index.interface import EVERYTHING, Hit, Index, Statistics, Where
+from index.lock import IndexLock
+from index.schema import Payload, Point, Vector
+from index.server.collection import (
+    INDEXING_THRESHOLD_KB,
+    allow_graph,
+    defer_graph,
+    read_collection,
+    write_description,
+)
+from index.server.connection import patiently
+from model.errors import NonFiniteFeaturesError, VectorIndexError
+
+OVERSAMPLING = 2.0
+"""Candidates taken from the quantized copy for each result, then rescored by their originals."""
+
+REQUEST_BYTES = 7 * 2**19
+"""Size of one upsert's vectors: with ids and payloads it stays below 4 MiB, which is all that gRPC takes by default, in
+proxies on the way, too."""
+
+READ_PATIENCE_SECONDS = 15.0
+"""A person waits for a search."""
+
+WRITE_PATIENCE_SECONDS = 3600.0
+"""A job waits for a server that is updated or moved."""
+
+_SCROLL = 1024
+_SCROLL_VECTORS = 256
+_POLL_SECONDS = 1.0
+
+Result = TypeVar("Result")
+
+
+class ServerIndex(Index):
+    """See :class:`index.interface.Index`. Made by :func:`index.opening.open_index` and ``create_index``.
+
+    Args:
+        client: of the server; closed with the index.
+        collection: its name; it must exist.
+        address: how to name it to people.
+        lock: of the ledger's folder, released with the index.
+        patience: seconds for which passing failures of reads and of writes are waited out.
+    """
+
+    def __init__(
+        self,
+        client: QdrantClient,
+        collection: str,
+        address: str,
+        *,
+        lock: IndexLock | None = None,
+        patience: tuple[float, float] = (READ_PATIENCE_SECONDS, WRITE_PATIENCE_SECONDS),
+    ) -> None:
+        self._client, self._collection, self._address = client, collection, address
+        self._read_patience, self._write_patience = patience
+        self._lock, self._loading = lock, False
+        self.description = self._read(lambda: read_collection(client, collection, address))
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        if not points:
+            return
+        for point in points:
+            for layer, vector in point.vectors.items():
+                if not np.isfinite(vector).all():
+                    where = point.payload.locations[0].path
+                    raise NonFiniteFeaturesError(f"{where}, frame {point.payload.frame}: its {layer} is not finite")
+        self._defer_graph()
+        layers = self.description.layers
+        vectors: dict[str, Any] = {
+            layer: np.stack([np.asarray(point.vectors[layer], np.float32) for point in points]) for layer in layers
+        }
+        batch = max(1, REQUEST_BYTES // sum(values[0].nbytes for values in vectors.values()))
+        # Arrays go to the wire as they are. One call opens one channel; its own retries know no back-off.
+        self._write(
+            lambda: self._client.upload_collection(
+                self._collection,
+                vectors=vectors,
+                ids=[str(point.id) for point in points],
+                payload=[point.payload.to_dict() for point in points],
+                batch_size=batch,
+                max_retries=0,
+                wait=True,
+            )
+        )
+
+    def delete(self, ids: Collection[UUID]) -> None:
+        if ids:
+            self._write(lambda: self._client.delete(self._collection, models.PointIdsList(points=_texts(ids))))
+
+    def set_payload(self, point: UUID, payload: Payload) -> None:
+        self._write(lambda: self._client.overwrite_payload(self._collection, payload.to_dict(), [str(point)]))
+
+    def retrieve(self, ids: Collection[UUID]) -> dict[UUID, Payload]:
+        if not ids:
+            return {}
+        records = self._read(lambda: self._client.retrieve(self._collection, _texts(ids), with_payload=True))
+        return {UUID(str(record.id)): Payload.from_dict(record.payload or {}) for record in records}
+
+    def vector(self, point: UUID, layer: str) -> Vector:
+        records = self._read(
+            lambda: self._client.retrieve(self._collection, [str(point)], with_payload=False, with_vectors=[layer])
+        )
+        if not records or not isinstance(records[0].vector, dict):
+            raise VectorIndexError(f"{self._address} holds no point {point}")
+        return np.asarray(records[0].vector[layer], dtype=np.float32)
+
+    def nearest(
+        self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
+    ) -> list[Hit]:
+        found = self._query(vector, layer, top, where, exact, with_payload=True)
+        return [Hit(UUID(str(p.id)), float(p.score), Payload.from_dict(p.payload or {})) for p in found]
+
+    def rank(
+        self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
+    ) -> list[UUID]:
+        return [UUID(str(p.id)) for p in self._query(vector, layer, top, where, exact, with_payload=False)]
+
+    def _query(
+        self, vector: Vector, layer: str, top: int, where: Where, exact: bool, *, with_payload: bool
+    ) -> list[models.ScoredPoint]:
+        quantization = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
+        return self._read(
+            lambda: self._client.query_points(
+                self._collection,
+                np.asarray(vector, dtype=np.float32),
+                using=layer,
+                limit=top,
+                query_filter=_filter(where),
+                search_params=models.SearchParams(exact=exact, quantization=quantization),
+                with_payload=with_payload,
+            )
+        ).points
+
+    def scroll(self, where: Where = EVERYTHING) -> Iterator[tuple[UUID, Payload]]:
+        offset: Any = None
+        while True:
+            records, offset = self._read(
+                lambda: self._client.scroll(
+                    self._collection,
+                    scroll_filter=_filter(where),
+                    limit=_SCROLL,
+                    offset=offset,  # noqa: B023 (called at once)
+                    with_payload=True,
+                )
+            )
+            yield from ((UUID(str(record.id)), Payload.from_dict(record.payload or {})) for record in records)
+            if offset is None:
+                return
+
+    def points(self, after: UUID | None = None) -> Iterator[Point]:
+        offset: Any = str(after) if after else None
+        while True:
+            records, offset = self._read(
+                lambda: self._client.scroll(
+                    self._collection,
+                    limit=_SCROLL_VECTORS,
+                    offset=offset,  # noqa: B023 (called at once)
+                    with_payload=True,
+                    with_vectors=True,
+                )
+            )
+            for record in records:
+                point, stored = UUID(str(record.id)), record.vector
+                if point != after and isinstance(stored, dict):  # an offset is the first point of a page
+                    vectors = {layer: np.asarray(vector, np.float32) for layer, vector in stored.items()}
+                    yield Point(point, Payload.from_dict(record.payload or {}), vectors)
+            if offset is None:
+                return
+
+    def count(self, where: Where = EVERYTHING) -> int:
+        return self._read(lambda: self._client.count(self._collection, _filter(where), exact=True)).count
+
+    def facet(self, keyword: str) -> dict[str, int]:
+        answer = self._read(lambda: self._client.facet(self._collection, keyword, limit=100_000, exact=True))
+        return {str(hit.value): hit.count for hit in answer.hits}
+
+    def flush(self) -> None:
+        """Every write has waited for its confirmation: nothing is left to flush."""
+
+    def optimize(self) -> None:
+        self._loading = False
+        self._write(lambda: allow_graph(self._client, self._collection))
+        while not self.statistics().complete:
+            time.sleep(_POLL_SECONDS)
+
+    def statistics(self) -> Statistics:
+        info = self._read(lambda: self._client.get_collection(self._collection))
+        points = info.points_count or 0
+        vectors = points * len(self.description.layers)
+        indexed = min(info.indexed_vectors_count or 0, vectors)
+        outside_kb = (vectors - indexed) * self.description.dimension * 2 / 1024
+        # The server counts a segment's vectors as indexed only when its graph is built; small segments never have one.
+        segments = max(info.segments_count, 1)
+        complete = info.status == models.CollectionStatus.GREEN and outside_kb < INDEXING_THRESHOLD_KB * segments
+        return Statistics(points, vectors, indexed, complete, None)
+
+    def update_description(self, *, roots: Sequence[str], model_path: str) -> None:
+        changed = replace(self.description, roots=tuple(roots), model_path=model_path)
+        if changed != self.description:
+            self._write(lambda: write_description(self._client, self._collection, changed))
+            self.description = changed
+
+    def close(self) -> None:
+        try:
+            self._client.close()
+        finally:
+            if self._lock:
+                self._lock.release()
+
+    def _defer_graph(self) -> None:
+        """Before the first points of this process."""
+        if not self._loading:
+            self._write(lambda: defer_graph(self._client, self._collection))
+            self._loading = True
+
+    def _read(self, call: Callable[[], Result]) -> Result:
+        return patiently(call, address=self._address, seconds=self._read_patience)
+
+    def _write(self, call: Callable[[], Result]) -> Result:
+        return patiently(call, address=self._address, seconds=self._write_patience)
+
+
+def _filter(where: Where) -> models.Filter | None:
+    must: list[Any] = [_condition(key, values) for key, values in where.must.items()]
+    must_not: list[Any] = [_condition(key, values) for key, values in where.must_not.items()]
+    if where.exclude_ids:
+        must_not.append(models.HasIdCondition(has_id=_texts(where.exclude_ids)))
+    return models.Filter(must=must or None, must_not=must_not or None) if must or must_not else None
+
+
+def _condition(key: str, values: Collection[str]) -> models.FieldCondition:
+    return models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))
+
+
+def _texts(ids: Collection[UUID]) -> list[Any]:
+    return [str(point) for point in ids]

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+import grpc
+import numpy as np
+import pytest
+
+from index.address import ServerAddress
+from index.layout import Layout
+from index.schema import KEYWORDS
+from index.server.collection import make_collection
+from index.server.connection import connect
+from index.server.engine import ServerIndex
+from model.errors import NotAnIndexError, VectorIndexError
+from tests.index.conftest import describe, make_points
+from tests.index.wire import Fault, StandIn, cut, refuse
+
+
+@pytest.fixture
+def server() -> Iterator[StandIn]:
+    standing_in = StandIn()
+    yield standing_in
+    standing_in.stop()
+
+
+def address(server: StandIn) -> ServerAddress:
+    return ServerAddress("127.0.0.1", 1, server.port, tls=False, collection="scans")
+
+
+def open_index(server: StandIn, patience: tuple[float, float] = (5, 20), **changes: object) -> ServerIndex:
+    where, client = address(server), connect(address(server))
+    make_collection(client, where.collection, describe(**changes), Layout())
+    return ServerIndex(client, where.collection, str(where), patience=patience)
+
+
+def test_vectors_go_over_the_wire_in_requests_of_bounded_size(server: StandIn) -> None:
+    points = make_points(600, layers=("fcl1", "fcl2"))
+    with open_index(server, layers=("fcl1", "fcl2")) as index:
+        index.upsert(points)
+        assert index.count() == 600
+    assert len(server.upserts) == 6  # 112 points of two layers a request
+    assert max(server.upserts) < 4 * 2**20
+    sent = server.vectors[str(points[77].id)]
+    assert set(sent) == {"fcl1", "fcl2"}
+    assert np.array_equal(np.array(sent["fcl2"], np.float32), points[77].vectors["fcl2"].astype(np.float32))
+    assert server.payloads[str(points[77].id)]["organ"].string_value == points[77].payload.organ
+
+
+def test_keyword_indexes_come_before_points_and_the_graph_after_them(server: StandIn) -> None:
+    with open_index(server) as index:
+        index.upsert(make_points(3))
+        index.upsert(make_points(3, seed=1))
+        index.optimize()
+    assert [call.split()[1] for call in server.log if call.startswith("CreateFieldIndex")] == list(KEYWORDS)
+    calls = [call for call in server.log if call.startswith(("Create", "Update", "Upsert"))]
+    last = len(KEYWORDS)
+    assert calls[last + 1 :] == ["Update threshold 0", "Upsert", "Upsert", "Update threshold 20000"]
+
+
+def test_many_make_one_collection(server: StandIn) -> None:
+    failed: list[BaseException] = []
+
+    def make() -> None:
+        try:
+            open_index(server).close()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=make) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert server.log.count("Create") == 6
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        refuse(grpc.StatusCode.UNAVAILABLE),
+        refuse(grpc.StatusCode.RESOURCE_EXHAUSTED),
+        refuse(grpc.StatusCode.DEADLINE_EXCEEDED),
+        cut,
+    ],
+    ids=["unavailable", "exhausted", "deadline", "cut"],
+)
+def test_a_passing_fault_delays_an_upsert_and_loses_nothing(
+    server: StandIn, fault: Fault, caplog: pytest.LogCaptureFixture
+) -> None:
+    points = make_points(300)
+    with open_index(server) as index, caplog.at_level(logging.WARNING, "cbmir.index"):
+        server.faults = [fault]
+        index.upsert(points)
+        assert index.count() == 300
+    assert set(server.vectors) == {str(point.id) for point in points}
+    assert "trying again in" in caplog.text
+
+
+def test_the_servers_wish_is_waited_for(server: StandIn) -> None:
+    with open_index(server) as index:
+        server.faults = [refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "slow down", retry_after="3")]
+        started = time.monotonic()
+        with pytest.warns(UserWarning, match="Waiting for 3 seconds"):  # the client's own wait
+            index.upsert(make_points(2))
+        assert time.monotonic() - started >= 3
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "message"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, "Vector dimension error", "refused: Vector dimension error"),
+        (grpc.StatusCode.UNAUTHENTICATED, "Invalid API key", "refuses the API key: set CBMIR_INDEX_API_KEY"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max", "larger than max"),
+    ],
+)
+def test_what_does_not_pass_is_not_tried_again(
+    server: StandIn, code: grpc.StatusCode, details: str, message: str
+) -> None:
+    with open_index(server) as index:
+        server.faults = [refuse(code, details)]
+        with pytest.raises(VectorIndexError, match=message):
+            index.upsert(make_points(2))
+    assert len(server.upserts) == 1
+
+
+def test_patience_ends(server: StandIn) -> None:
+    with open_index(server, patience=(1, 2)) as index:
+        server.faults = [refuse(grpc.StatusCode.UNAVAILABLE, "down")] * 50
+        started = time.monotonic()
+        with pytest.raises(VectorIndexError, match=r"http://127\.0\.0\.1:1/scans.* cannot be reached.*down"):
+            index.upsert(make_points(2))
+        assert time.monotonic() - started < 10
+
+
+def test_a_collection_that_is_missing_or_of_another_program_is_named(server: StandIn) -> None:
+    client, where = connect(address(server)), address(server)
+    with pytest.raises(NotAnIndexError, match="does not exist: make an index with"):
+        ServerIndex(client, "absent", str(where))
+    client.create_collection("theirs", vectors_config={})
+    with pytest.raises(NotAnIndexError, match="a collection, but no index of cbmir"):
+        ServerIndex(client, "theirs", str(where))
+    client.close()

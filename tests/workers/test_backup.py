@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from index.opening import create_index, open_index
+from model.errors import IndexLockedError, SettingError, VectorIndexError
+from tests.index.conftest import describe, make_points
+from workers.backup import CONTENTS, back_up, restore
+from workers.ledger import Ledger
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An index of 300 points with a ledger."""
+    folder = tmp_path / "index"
+    with create_index(folder, describe(), purpose="test") as index:
+        index.upsert(make_points(300))
+    ledger = Ledger(folder)
+    ledger.end_job(ledger.start_job("monday"), "later", "complete", "{}")
+    ledger.close()
+    return folder
+
+
+def test_a_restored_index_is_the_one_that_was_backed_up(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "index.tar"
+    assert back_up(folder, file).points == 300
+    assert file.stat().st_mode & 0o077 == 0
+    assert not (folder / CONTENTS).exists()
+    assert restore(file, tmp_path / "restored").points == 300
+    with open_index(folder, purpose="test") as ours, open_index(tmp_path / "restored", purpose="test") as theirs:
+        assert list(ours.scroll()) == list(theirs.scroll())
+        point = make_points(300)[123]
+        assert (theirs.vector(point.id, "fcl1") == point.vectors["fcl1"]).all()
+        theirs.upsert(make_points(5, seed=1))
+        assert (theirs.count(), ours.count()) == (305, 300)
+    ledger = Ledger(tmp_path / "restored", read_only=True)
+    last = ledger.last_job()
+    ledger.close()
+    assert last
+    assert last.outcome == "complete"
+
+
+def test_what_is_in_use_in_the_way_or_damaged_is_said(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "index.tar"
+    with open_index(folder, purpose="a job"), pytest.raises(IndexLockedError, match="'a job'"):
+        back_up(folder, file)
+    back_up(folder, file)
+    with pytest.raises(SettingError, match="exists: name a new file"):
+        back_up(folder, file)
+    with pytest.raises(SettingError, match="is not empty"):
+        restore(file, folder)
+    with pytest.raises(SettingError, match="is a server's"):
+        back_up("http://host", tmp_path / "x.tar")
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(file.read_bytes()[:50_000])
+    with pytest.raises(VectorIndexError, match="damaged"):
+        restore(cut, tmp_path / "restored")
+    (tmp_path / "no.tar").write_text("no tar file")
+    with pytest.raises(VectorIndexError, match="is no backup"):
+        restore(tmp_path / "no.tar", tmp_path / "restored")
+    with tarfile.open(tmp_path / "evil.tar", "w") as tar:
+        tar.add(cut, "../outside")
+    with pytest.raises(VectorIndexError, match="is no backup"):
+        restore(tmp_path / "evil.tar", tmp_path / "restored")
+    assert not (tmp_path / "restored").exists()
+    assert not (tmp_path / "outside").exists()

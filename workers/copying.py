@@ -1,0 +1,173 @@
+"""Moving an index between engines, with its ledger: no embedding is computed again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice, zip_longest
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+
+from index.address import ServerAddress, home, parse_address
+from index.interface import Index
+from index.layout import ANYHOW, Layout
+from index.opening import create_index, open_index
+from index.privacy import KEY_NAME
+from index.schema import Point
+from model.errors import SettingError, VectorIndexError
+from workers.ledger import NAME as LEDGER
+from workers.ledger import Ledger
+
+MARKER = "copy.json"
+"""In the target's folder until its copy is complete: where it came from and how far it is."""
+
+_BATCH = 512
+_VERIFIED_VECTORS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """Points of both indexes, how many of them this call moved, and how many vectors were compared one by one."""
+
+    points: int
+    moved: int
+    vectors_compared: int
+
+
+def copy_index(
+    source: str | Path | ServerAddress,
+    target: str | Path | ServerAddress,
+    *,
+    layout: Layout = ANYHOW,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> CopyResult:
+    """Copy every point of ``source`` into ``target``, a new index, then its ledger and privacy key; verify it.
+
+    An interrupted copy is continued by the same call. Nothing is taken from the source.
+
+    Args:
+        source: folder or server address of an index.
+        target: folder or server address; nothing may be there, or an unfinished copy of the same source.
+        layout: of a new collection of a server.
+        progress: told the stage, how many points are done, and of how many.
+
+    Raises:
+        SettingError: source and target are the same, or the target holds something else.
+        VectorIndexError: an index cannot be read or written, or the copy is not like its source.
+        ModelMismatchError: the target was made by another model.
+    """
+    if str(parse_address(source)) == str(parse_address(target)):
+        raise SettingError(f"{source} cannot be copied onto itself: name another target")
+    tell = progress or (lambda _stage, _done, _total: None)
+    with (
+        open_index(source, purpose="cbmir copy") as taken,
+        create_index(target, taken.description, purpose="cbmir copy", layout=layout) as made,
+    ):
+        marker = _Marker(home(target) / MARKER, str(parse_address(source)))
+        done = marker.begin(made)
+        made.update_description(roots=taken.description.roots, model_path=taken.description.model_path)
+        total, moved = taken.count(), 0
+        already = made.count() if done else 0
+        for batch in _batches(taken.points(done)):
+            made.upsert(batch)
+            made.flush()
+            marker.advance(batch[-1].id)
+            moved += len(batch)
+            tell("copying", already + moved, total)
+        tell("building the vector index", total, total)
+        made.optimize()
+        compared = _verify(taken, made, total, tell)
+        _copy_ledger(home(source), home(target))
+        marker.remove()
+    return CopyResult(total, moved, compared)
+
+
+def refuse_unfinished_copy(folder: Path) -> None:
+    """An index that is a part of another would be taken for the whole.
+
+    Raises:
+        VectorIndexError: the folder's index is an unfinished copy.
+    """
+    if (folder / MARKER).exists():
+        source = _Marker(folder / MARKER, "").source()
+        raise VectorIndexError(f"{folder} belongs to an unfinished copy of {source}: run the same 'cbmir copy' again")
+
+
+class _Marker:
+    def __init__(self, path: Path, source: str) -> None:
+        self._path, self._source = path, source
+
+    def begin(self, target: Index) -> UUID | None:
+        """The last point that an interrupted copy has confirmed, ``None`` for a new one."""
+        if not self._path.exists():
+            if held := target.count():
+                raise SettingError(f"the target of the copy holds {held:,} points already: name a new one")
+            self._write(None)
+            return None
+        if (source := self.source()) != self._source:
+            raise SettingError(f"the target holds an unfinished copy of {source}, not of {self._source}")
+        last = json.loads(self._path.read_text())["last"]
+        return UUID(last) if last else None
+
+    def source(self) -> str:
+        """Of what the copy is one."""
+        try:
+            return str(json.loads(self._path.read_text())["source"])
+        except (OSError, ValueError, KeyError) as error:
+            raise VectorIndexError(f"{self._path} is damaged: delete the target and copy again ({error})") from error
+
+    def advance(self, last: UUID) -> None:
+        """Every point up to this one is stored."""
+        self._write(last)
+
+    def remove(self) -> None:
+        """The copy is complete."""
+        self._path.unlink()
+
+    def _write(self, last: UUID | None) -> None:
+        partial = self._path.with_suffix(".partial")
+        try:
+            partial.write_text(json.dumps({"source": self._source, "last": str(last) if last else None}))
+            partial.replace(self._path)
+        except OSError as error:
+            raise VectorIndexError(f"{self._path} cannot be written: {error.strerror or error}") from error
+
+
+def _batches(points: Iterator[Point]) -> Iterator[list[Point]]:
+    while batch := list(islice(points, _BATCH)):
+        yield batch
+
+
+def _verify(source: Index, target: Index, total: int, tell: Callable[[str, int, int], None]) -> int:
+    """Compare every id and payload, and vectors of points spread evenly; return how many vectors were compared."""
+    step, compared = max(1, total // _VERIFIED_VECTORS), 0
+    for number, (ours, theirs) in enumerate(zip_longest(source.scroll(), target.scroll())):
+        if ours != theirs or ours is None:
+            where = (ours or theirs or ("?",))[0]
+            raise VectorIndexError(f"the copy differs from its source at point {where}: delete it and copy again")
+        if number % step == 0:
+            for layer in source.description.layers:
+                if not np.array_equal(source.vector(ours[0], layer), target.vector(ours[0], layer)):
+                    raise VectorIndexError(f"the copy's {layer} of point {ours[0]} differs: delete it and copy again")
+                compared += 1
+        if number % _BATCH == 0:
+            tell("verifying", number, total)
+    tell("verifying", total, total)
+    return compared
+
+
+def _copy_ledger(source: Path, target: Path) -> None:
+    if (source / LEDGER).exists():
+        ledger = Ledger(source, read_only=True)
+        try:
+            ledger.copy_to(target)
+        finally:
+            ledger.close()
+    if (source / KEY_NAME).exists():
+        partial = target / f"{KEY_NAME}.partial"
+        partial.touch(mode=0o600)
+        partial.write_bytes((source / KEY_NAME).read_bytes())
+        partial.replace(target / KEY_NAME)
