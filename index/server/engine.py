@@ -62,10 +62,10 @@ class ServerIndex(Index):
         address: str,
         *,
         lock: IndexLock | None = None,
-        patience: tuple[float, float] = (READ_PATIENCE_SECONDS, WRITE_PATIENCE_SECONDS),
+        patience: tuple[float, float] | None = None,
     ) -> None:
         self._client, self._collection, self._address = client, collection, address
-        self._read_patience, self._write_patience = patience
+        self._read_patience, self._write_patience = patience or (READ_PATIENCE_SECONDS, WRITE_PATIENCE_SECONDS)
         self._lock, self._loading = lock, False
         self.description = self._read(lambda: read_collection(client, collection, address))
 

@@ -15,6 +15,7 @@ from index.layout import Layout
 from index.opening import check_same, create_index, open_index
 from index.schema import Description, Location, Payload, Point, point_id
 from model.frames import Header
+from tests.index.wire import StandIn
 
 ORGANS = ("brain", "chest", "knee")
 
@@ -95,7 +96,7 @@ class LocalModeEngine(Engine):
         return index
 
 
-@pytest.fixture(params=["edge", "memory", "server"])
+@pytest.fixture(params=["edge", "memory", "wire", "server"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """Each engine in turn."""
     monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "state"))
@@ -104,5 +105,9 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
             yield Engine("edge", tmp_path / "index")
         case "memory":
             yield LocalModeEngine()
+        case "wire":
+            server = StandIn()
+            yield Engine("wire", ServerAddress("127.0.0.1", 1, server.port, tls=False, collection="test"))
+            server.stop()
         case _:
             yield Engine("server", request.getfixturevalue("server_address"))

@@ -44,10 +44,11 @@ def test_vectors_go_over_the_wire_in_requests_of_bounded_size(server: StandIn) -
         assert index.count() == 600
     assert len(server.upserts) == 6  # 112 points of two layers a request
     assert max(server.upserts) < 4 * 2**20
-    sent = server.vectors[str(points[77].id)]
-    assert set(sent) == {"fcl1", "fcl2"}
-    assert np.array_equal(np.array(sent["fcl2"], np.float32), points[77].vectors["fcl2"].astype(np.float32))
-    assert server.payloads[str(points[77].id)]["organ"].string_value == points[77].payload.organ
+    stored = server.local.retrieve("scans", [str(points[77].id)], with_vectors=True)[0]
+    assert isinstance(stored.vector, dict)
+    assert set(stored.vector) == {"fcl1", "fcl2"}
+    assert np.array_equal(np.array(stored.vector["fcl2"], np.float32), points[77].vectors["fcl2"].astype(np.float32))
+    assert stored.payload == points[77].payload.to_dict()
 
 
 def test_keyword_indexes_come_before_points_and_the_graph_after_them(server: StandIn) -> None:
@@ -97,7 +98,7 @@ def test_a_passing_fault_delays_an_upsert_and_loses_nothing(
         server.faults = [fault]
         index.upsert(points)
         assert index.count() == 300
-    assert set(server.vectors) == {str(point.id) for point in points}
+    assert server.local.count("scans").count == 300
     assert "trying again in" in caplog.text
 
 

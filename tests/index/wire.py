@@ -1,7 +1,6 @@
 """A stand-in for a Qdrant server at the other end of a real gRPC connection, to injure that connection.
 
-It keeps what collections say of themselves and the points that were upserted, and no more: what a server answers to
-searches is tested on a real one.
+Behind the wire is the client's local mode: what a server stores, filters and quantizes is tested on a real one.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
+from qdrant_client import QdrantClient
+from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc, grpc_to_payload
 from qdrant_client.grpc import (
     CollectionConfig,
     CollectionInfo,
@@ -20,10 +21,16 @@ from qdrant_client.grpc import (
     CollectionStatus,
     CountResponse,
     CountResult,
+    FacetHit,
+    FacetResponse,
+    FacetValue,
     GetCollectionInfoResponse,
+    GetResponse,
     HnswConfigDiff,
     OptimizersConfigDiff,
     PointsOperationResponse,
+    QueryResponse,
+    ScrollResponse,
     UpdateResult,
     UpdateStatus,
     WalConfigDiff,
@@ -31,51 +38,58 @@ from qdrant_client.grpc import (
 from qdrant_client.grpc import collections_service_pb2_grpc as collections_service
 from qdrant_client.grpc import points_service_pb2_grpc as points_service
 
+LARGE_ANSWERS = [("grpc.max_send_message_length", -1)]
+
 Fault = Callable[["StandIn", grpc.ServicerContext], None]
 """Happens instead of an upsert, or, if it returns, before it."""
 
 
-class StandIn(collections_service.CollectionsServicer, points_service.PointsServicer):
+class StandIn:
     """A server on a port of this machine.
 
     Attributes:
         faults: for the next upserts, one each.
         upserts: sizes in bytes of all upserts that came, also of those that failed.
         log: names of all calls.
-        vectors: by point id, as they came over the wire.
+        local: what holds the points.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self) -> None:
         self.faults: list[Fault] = []
         self.upserts: list[int] = []
         self.log: list[str] = []
-        self.vectors: dict[str, dict[str, list[float]]] = {}
-        self.payloads: dict[str, dict[str, Any]] = {}
-        self._collections: dict[str, CollectionConfig] = {}
-        self._server: grpc.Server | None = None
-        self.port = port
-        self._lock = threading.Lock()
+        self.local = QdrantClient(":memory:")
+        self.configs: dict[str, CollectionConfig] = {}
+        self.lock = threading.Lock()
+        self.port = 0
         self.start()
 
     def start(self) -> None:
         """Listen, on the same port as before."""
-        self._server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
-        collections_service.add_CollectionsServicer_to_server(self, self._server)  # type: ignore[no-untyped-call] # generated
-        points_service.add_PointsServicer_to_server(self, self._server)  # type: ignore[no-untyped-call] # generated
+        # With a single worker, as the client's local mode is not made for several threads.
+        self._server = grpc.server(ThreadPoolExecutor(1), options=[("grpc.so_reuseport", 0), *LARGE_ANSWERS])
+        collections_service.add_CollectionsServicer_to_server(_Collections(self), self._server)  # type: ignore[no-untyped-call] # generated
+        points_service.add_PointsServicer_to_server(_Points(self), self._server)  # type: ignore[no-untyped-call] # generated
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         self._server.start()
 
     def stop(self) -> None:
         """Cut every connection, also one in the middle of a call."""
-        assert self._server
         self._server.stop(None)
 
+
+class _Collections(collections_service.CollectionsServicer):
+    def __init__(self, server: StandIn) -> None:
+        self._server = server
+
     def Create(self, request: Any, context: grpc.ServicerContext) -> CollectionOperationResponse:  # noqa: N802
-        self.log.append("Create")
-        with self._lock:
-            if request.collection_name in self._collections:
-                context.abort(grpc.StatusCode.ALREADY_EXISTS, f"Collection `{request.collection_name}` already exists!")
-            self._collections[request.collection_name] = CollectionConfig(
+        self._server.log.append("Create")
+        name = request.collection_name
+        with self._server.lock:
+            if name in self._server.configs:
+                context.abort(grpc.StatusCode.ALREADY_EXISTS, f"Collection `{name}` already exists!")
+            self._server.local.create_collection(name, GrpcToRest.convert_vectors_config(request.vectors_config))
+            self._server.configs[name] = CollectionConfig(
                 params=CollectionParams(vectors_config=request.vectors_config, shard_number=request.shard_number),
                 hnsw_config=HnswConfigDiff(m=16, ef_construct=100, full_scan_threshold=10_000),
                 optimizer_config=OptimizersConfigDiff(
@@ -87,41 +101,109 @@ class StandIn(collections_service.CollectionsServicer, points_service.PointsServ
         return CollectionOperationResponse(result=True)
 
     def Get(self, request: Any, context: grpc.ServicerContext) -> GetCollectionInfoResponse:  # noqa: N802
-        self.log.append("Get")
-        config = self._collections.get(request.collection_name)
-        if config is None:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"Collection `{request.collection_name}` doesn't exist!")
+        self._server.log.append("Get")
+        name = request.collection_name
+        if (config := self._server.configs.get(name)) is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"Collection `{name}` doesn't exist!")
         info = CollectionInfo(
-            status=CollectionStatus.Green, segments_count=2, config=config, points_count=len(self.vectors)
+            status=CollectionStatus.Green,
+            segments_count=2,
+            config=config,
+            points_count=self._server.local.count(name).count,
         )
         return GetCollectionInfoResponse(result=info)
 
     def Update(self, request: Any, context: grpc.ServicerContext) -> CollectionOperationResponse:  # noqa: N802
-        self.log.append(f"Update threshold {request.optimizers_config.indexing_threshold}")
-        config = self._collections[request.collection_name]
+        self._server.log.append(f"Update threshold {request.optimizers_config.indexing_threshold}")
+        config = self._server.configs[request.collection_name]
         config.optimizer_config.MergeFrom(request.optimizers_config)
         for key, value in request.metadata.items():
             config.metadata[key].CopyFrom(value)
         return CollectionOperationResponse(result=True)
 
+
+class _Points(points_service.PointsServicer):
+    def __init__(self, server: StandIn) -> None:
+        self._server, self._local = server, server.local
+
     def CreateFieldIndex(self, request: Any, context: grpc.ServicerContext) -> PointsOperationResponse:  # noqa: N802
-        self.log.append(f"CreateFieldIndex {request.field_name}")
+        self._server.log.append(f"CreateFieldIndex {request.field_name}")
         return _done()
 
     def Upsert(self, request: Any, context: grpc.ServicerContext) -> PointsOperationResponse:  # noqa: N802
-        self.log.append("Upsert")
-        self.upserts.append(request.ByteSize())
-        if self.faults:
-            self.faults.pop(0)(self, context)
-        for point in request.points:
-            vectors = point.vectors.vectors.vectors
-            self.vectors[point.id.uuid] = {name: list(vectors[name].dense.data) for name in vectors}
-            self.payloads[point.id.uuid] = dict(point.payload)
+        self._server.log.append("Upsert")
+        self._server.upserts.append(request.ByteSize())
+        if self._server.faults:
+            self._server.faults.pop(0)(self._server, context)
+        self._local.upsert(request.collection_name, [GrpcToRest.convert_point_struct(p) for p in request.points])
         return _done()
 
+    def Delete(self, request: Any, context: grpc.ServicerContext) -> PointsOperationResponse:  # noqa: N802
+        self._local.delete(request.collection_name, GrpcToRest.convert_points_selector(request.points))
+        return _done()
+
+    def OverwritePayload(self, request: Any, context: grpc.ServicerContext) -> PointsOperationResponse:  # noqa: N802
+        selector = GrpcToRest.convert_points_selector(request.points_selector)
+        self._local.overwrite_payload(request.collection_name, grpc_to_payload(request.payload), selector)
+        return _done()
+
+    def Get(self, request: Any, context: grpc.ServicerContext) -> GetResponse:  # noqa: N802
+        records = self._local.retrieve(
+            request.collection_name,
+            [GrpcToRest.convert_point_id(point) for point in request.ids],
+            with_payload=request.with_payload.enable,
+            with_vectors=_vectors(request.with_vectors),
+        )
+        return GetResponse(result=[RestToGrpc.convert_retrieved_point(_with_payload(record)) for record in records])
+
+    def Query(self, request: Any, context: grpc.ServicerContext) -> QueryResponse:  # noqa: N802
+        found = self._local.query_points(
+            request.collection_name,
+            list(request.query.nearest.dense.data),
+            using=request.using,
+            limit=request.limit,
+            query_filter=_filter(request, "filter"),
+            with_payload=request.with_payload.enable,
+        )
+        return QueryResponse(result=[RestToGrpc.convert_scored_point(_with_payload(point)) for point in found.points])
+
+    def Scroll(self, request: Any, context: grpc.ServicerContext) -> ScrollResponse:  # noqa: N802
+        records, following = self._local.scroll(
+            request.collection_name,
+            scroll_filter=_filter(request, "filter"),
+            limit=request.limit,
+            offset=GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None,
+            with_payload=request.with_payload.enable,
+            with_vectors=_vectors(request.with_vectors),
+        )
+        return ScrollResponse(
+            result=[RestToGrpc.convert_retrieved_point(_with_payload(record)) for record in records],
+            next_page_offset=RestToGrpc.convert_extended_point_id(following) if following is not None else None,
+        )
+
     def Count(self, request: Any, context: grpc.ServicerContext) -> CountResponse:  # noqa: N802
-        self.log.append("Count")
-        return CountResponse(result=CountResult(count=len(self.vectors)))
+        found = self._local.count(request.collection_name, _filter(request, "filter"), exact=request.exact)
+        return CountResponse(result=CountResult(count=found.count))
+
+    def Facet(self, request: Any, context: grpc.ServicerContext) -> FacetResponse:  # noqa: N802
+        found = self._local.facet(request.collection_name, request.key, limit=request.limit, exact=request.exact)
+        return FacetResponse(
+            hits=[FacetHit(value=FacetValue(string_value=str(hit.value)), count=hit.count) for hit in found.hits]
+        )
+
+
+def _filter(request: Any, name: str) -> Any:
+    return GrpcToRest.convert_filter(getattr(request, name)) if request.HasField(name) else None
+
+
+def _with_payload(point: Any) -> Any:
+    """The client's conversions know no point without a payload."""
+    point.payload = point.payload or {}
+    return point
+
+
+def _vectors(selector: Any) -> bool | list[str]:
+    return list(selector.include.names) if selector.HasField("include") else bool(selector.enable)
 
 
 def refuse(code: grpc.StatusCode, details: str = "injured", **trailing: str) -> Fault:

@@ -1,0 +1,81 @@
+"""The commands with a server's address as the index, over a real gRPC connection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.index.wire import StandIn, cut, refuse
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "state"))
+    standing_in = StandIn()
+    yield standing_in
+    standing_in.stop()
+
+
+def test_index_search_status_and_copy(
+    cbmir: Callable[..., int],
+    archive: Path,
+    model_path: Path,
+    server: StandIn,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    address = f"http://127.0.0.1:6333/scans?grpc_port={server.port}"
+    # An overloaded server and a cut connection delay the job and lose nothing.
+    server.faults = [refuse(grpc.StatusCode.UNAVAILABLE), cut]
+    assert cbmir("index", archive, "--index", address, "--model", model_path, "--labels", "folder") == 3
+    assert "25 files indexed as 28 points, 0 unchanged, 1 left out" in capsys.readouterr().out
+    assert server.local.count("scans").count == 28
+    assert (tmp_path / "state/127.0.0.1_6333_scans/ledger.sqlite").exists()
+
+    assert cbmir("index", archive, "--index", address) == 3
+    assert "0 files indexed as 0 points, 25 unchanged, 1 left out" in capsys.readouterr().out
+
+    query = next((archive / "eye").iterdir())
+    search = ("search", query, "--no-class-prediction", "--top", 5, "--format", "json")
+    assert cbmir(*search, "--index", address) == 0
+    over_the_wire = json.loads(capsys.readouterr().out)
+
+    assert cbmir("status", "--index", address, "--format", "json") == 0
+    status = json.loads(capsys.readouterr().out)
+    assert (status["points"], status["last job"]["outcome"], status["bytes on disk"]) == (28, "complete", None)
+
+    assert cbmir("copy", address, tmp_path / "folder") == 0
+    assert "holds the 28 points" in capsys.readouterr().out
+    assert (
+        cbmir("search", query, "--index", tmp_path / "folder", "--no-class-prediction", "--top", 5, "--format", "json")
+        == 0
+    )
+    embedded = json.loads(capsys.readouterr().out)
+    for ours, theirs in zip(embedded[0]["hits"], over_the_wire[0]["hits"], strict=True):
+        assert ours["distance"] == pytest.approx(theirs["distance"], rel=1e-2)  # local mode stores single precision
+    # The ledger came along: nothing is embedded again.
+    assert cbmir("index", archive, "--index", tmp_path / "folder") == 3
+    assert "0 files indexed as 0 points, 25 unchanged, 1 left out" in capsys.readouterr().out
+    assert cbmir("copy", tmp_path / "folder", f"http://127.0.0.1:6333/back?grpc_port={server.port}") == 0
+    assert server.local.count("back").count == 28
+
+    # A collection that was dropped behind the ledger's back is noticed.
+    server.configs.pop("scans")
+    assert cbmir("index", archive, "--index", address, "--model", model_path) == 1
+    assert "has lost its points" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_server_that_is_away_is_one_sentence(
+    cbmir: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.server.engine.READ_PATIENCE_SECONDS", 1.0)
+    assert cbmir("status", "--index", "http://127.0.0.1:9/scans") == 1
+    error = capsys.readouterr().err
+    assert "http://127.0.0.1:9/scans cannot be reached: is the server running" in error
+    assert "Traceback" not in error
