@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from model.errors import JobError, SettingError
 
@@ -84,7 +85,8 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
     """Start Ray here, or join the cluster at ``address``, and leave it again.
 
     The runtime environment's ``working_dir`` is an empty folder: Ray would put the driver's own working directory first
-    on its workers' path, where a user's ``model.py`` or ``index/`` would take the place of this program's packages.
+    on its workers' path, where a user's ``model.py`` or ``index/`` would take the place of this program's packages. To a
+    cluster's nodes those packages are sent along, so that all of them run the driver's version.
 
     Raises:
         JobError: Ray cannot be started, or the cluster not be joined.
@@ -107,7 +109,7 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
             try:
                 ray.init(
                     address=address or "local",
-                    runtime_env={"working_dir": empty},
+                    runtime_env={"working_dir": empty} | ({"py_modules": _own_packages()} if address else {}),
                     logging_level=logging.INFO if debug else logging.ERROR,
                     log_to_driver=debug,
                     **local,
@@ -123,3 +125,8 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
         finally:
             if own:
                 ray.shutdown()
+
+
+def _own_packages() -> list[str]:
+    """Folders of this program's packages."""
+    return [str(Path(__file__).parents[1] / package) for package in ("cli", "workers", "index", "model")]
