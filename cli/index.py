@@ -14,7 +14,7 @@ import typer
 
 from cli.console import errors, messages, noise_aside, output
 from cli.options import IndexOption, chosen, complete_layer, one_of, option, parse_range
-from model.errors import NotAnIndexError, SettingError
+from model.errors import NotAnIndexError, SettingError, VectorIndexError
 
 if TYPE_CHECKING:
     from workers.planning import Plan
@@ -76,6 +76,9 @@ def index(
         bool, option("--skip-burned-in", help="Leave out images whose header says that text is burned in.")
     ] = False,
     retry_left_out: Annotated[bool, option("--retry-left-out", help="Try again what was left out before.")] = False,
+    reembed: Annotated[
+        bool, option("--reembed", help="Make the index anew, as with another model; it is replaced when that is whole.")
+    ] = False,
     prune: Annotated[bool, option("--prune", help="Remove from the index the files that are gone.")] = False,
     report: Annotated[Path | None, option("--report", help="Write the JSON report here, too.")] = None,
     actors: Annotated[
@@ -101,9 +104,10 @@ def index(
     from workers.archives import resolve_archives
     from workers.job import index_archive
     from workers.preparing import plan_job
+    from workers.reembedding import reembed as reembed_index
     from workers.settings import JobSettings
 
-    stored = _stored(index)
+    stored = _stored(index, damaged_too=reembed)
     settings = JobSettings(
         archives=tuple(resolve_archives(archives, _lines())),
         model=model or _model_of(index, stored),
@@ -133,7 +137,7 @@ def index(
     stopping = _Stopping()
     for number in (signal.SIGINT, signal.SIGTERM):  # the latter as a cluster ends a job
         signal.signal(number, stopping.interrupt)
-    result = _run(settings, index_archive, stopping)
+    result = _run(settings, reembed_index if reembed else index_archive, stopping)
     _print_report(result, settings)
     if result.anything_left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
@@ -146,14 +150,18 @@ def _lines() -> Iterator[str]:
     yield from sys.stdin
 
 
-def _stored(address: str) -> Any:
-    """The description of an index that is there already, or ``None``."""
+def _stored(address: str, *, damaged_too: bool) -> Any:
+    """The description of an index that is there already, or ``None``; if so asked, also for one that is damaged."""
     from index.opening import describe_index
 
     try:
         return describe_index(address)
     except NotAnIndexError:
         return None
+    except VectorIndexError:
+        if damaged_too:
+            return None
+        raise
 
 
 def _model_of(address: str, stored: Any) -> Path:
@@ -195,7 +203,7 @@ class _Stopping:
         raise KeyboardInterrupt
 
 
-def _run(settings: JobSettings, index_archive: Any, stopping: _Stopping) -> JobReport:
+def _run(settings: JobSettings, do: Any, stopping: _Stopping) -> JobReport:
     from cli.rendering.progress import StageProgress
     from workers.settings import JobObserver, Progress
 
@@ -219,7 +227,7 @@ def _run(settings: JobSettings, index_archive: Any, stopping: _Stopping) -> JobR
                         "store", progress.sink.files + progress.left_out, total, f"{progress.sink.points:,} points"
                     )
 
-        report: JobReport = index_archive(settings, Lines())
+        report: JobReport = do(settings, Lines())
     return report
 
 

@@ -114,7 +114,8 @@ def check_same(address: str, existing: Description, wanted: Description) -> None
     if existing.model_fingerprint != wanted.model_fingerprint:
         raise ModelMismatchError(
             f"{address} was made by another model ({existing.model_path}, fingerprint "
-            f"{existing.model_fingerprint[:8]}, not {wanted.model_fingerprint[:8]}): use that model, or another index"
+            f"{existing.model_fingerprint[:8]}, not {wanted.model_fingerprint[:8]}): use that model, another index, or "
+            "make this one anew with 'cbmir index --reembed'"
         )
     for setting in ("layers", "quantization", "path_privacy", "patient_groups"):
         there, asked = getattr(existing, setting), getattr(wanted, setting)

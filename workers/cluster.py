@@ -85,8 +85,8 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
     """Start Ray here, or join the cluster at ``address``, and leave it again.
 
     The runtime environment's ``working_dir`` is an empty folder: Ray would put the driver's own working directory first
-    on its workers' path, where a user's ``model.py`` or ``index/`` would take the place of this program's packages. To a
-    cluster's nodes those packages are sent along, so that all of them run the driver's version.
+    on its workers' path, where a user's ``model.py`` or ``index/`` would take the place of this program's packages. To
+    a cluster's nodes those packages are sent along, so that all of them run the driver's version.
 
     Raises:
         JobError: Ray cannot be started, or the cluster not be joined.

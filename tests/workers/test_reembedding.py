@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from index.opening import open_index
+from model.checkpoint import read_metadata
+from model.errors import IndexLockedError, ModelMismatchError, SettingError
+from workers.job import index_archive
+from workers.reembedding import reembed
+from workers.settings import JobSettings
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+
+def test_the_old_index_answers_until_the_new_one_is_whole(
+    archive: Path, model_path: Path, other_model_path: Path, tmp_path: Path
+) -> None:
+    index = tmp_path / "index"
+    eye = (archive / "eye",)
+    with pytest.raises(SettingError, match="does not exist: leave --reembed out"):
+        reembed(JobSettings(eye, model_path, index))
+    index_archive(JobSettings(eye, model_path, index))
+    with pytest.raises(ModelMismatchError, match="cbmir index --reembed"):
+        index_archive(JobSettings(eye, other_model_path, index))
+    with open_index(index, purpose="a search") as old:
+        with pytest.raises(IndexLockedError, match="'a search'"):
+            reembed(JobSettings(eye, other_model_path, index, layers=("fcl1", "fcl2")))
+        assert old.count() == 4
+        assert old.description.model_fingerprint == read_metadata(model_path).fingerprint
+    # What was embedded is not embedded again: the new index waits beside the old one.
+    report = reembed(JobSettings(eye, other_model_path, index, layers=("fcl1", "fcl2")))
+    assert (report.files_indexed, report.files_unchanged) == (0, 4)
+    with open_index(index, purpose="test") as new:
+        assert new.count() == 4
+        assert new.description.model_fingerprint == read_metadata(other_model_path).fingerprint
+        assert new.description.layers == ("fcl1", "fcl2")
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_a_part_of_an_index_does_not_replace_it(archive: Path, model_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="--limit exclude each other"):
+        reembed(JobSettings((archive,), model_path, tmp_path, limit=3))
+    with pytest.raises(SettingError, match="works on folders"):
+        reembed(JobSettings((archive,), model_path, "http://host/scans"))
