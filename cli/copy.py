@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import output
+from cli.console import messages, output
 from cli.options import option
 
 
@@ -36,3 +36,5 @@ def copy(
         f"payloads are equal, and so are the {result.vectors_compared:,} vectors that were compared",
         soft_wrap=True,
     )
+    if not result.has_ledger:
+        messages.print("[yellow]note:[/] no ledger came along: the next 'cbmir index' into it embeds every file again")

@@ -37,7 +37,7 @@ def cross_validate(
     """
     import os
 
-    from model.errors import RepositoryError
+    from model.errors import RepositoryError, TrainingInterrupted
     from model.recipes import recipe as find_recipe
     from model.repository import read_repository, split_test
 
@@ -65,7 +65,7 @@ def cross_validate(
         def observer(number: int) -> Observer:
             return training_observer(progress, stopping, prefix=f"fold {number}/{folds} · ")
 
-        for fold in cross_validation.cross_validate(
+        found = cross_validation.cross_validate(
             files,
             chosen,
             report,
@@ -74,9 +74,16 @@ def cross_validate(
             device=device,
             workers=os.cpu_count() or 1 if workers is None else workers,
             observer=observer,
-        ):
-            progress.note(f"fold {fold.number} of {folds}: accuracy {fold.measures.accuracy:.2%}")
-            done.append(fold)
+        )
+        try:
+            for fold in found:
+                progress.note(f"fold {fold.number} of {folds}: accuracy {fold.measures.accuracy:.2%}")
+                done.append(fold)
+        except TrainingInterrupted as error:
+            message = (
+                f"stopped in fold {len(done) + 1} of {folds}; {report} keeps what is done: the same command goes on"
+            )
+            raise TrainingInterrupted(message) from error
     write_cross_validation(done, report, repository=str(repository), recipe=chosen, environment=environment())
     output.print(folds_table(done))
     output.print(f"report: {report / 'index.html'}", soft_wrap=True)

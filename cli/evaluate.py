@@ -58,22 +58,24 @@ def evaluate(
 
     chosen("--protocol", protocol, _PROTOCOLS)
     chosen("--search", search, _SEARCHES)
+    names = tuple(chosen("layer", layer.strip(), ("fcl1", "fcl2", "fcl3")) for layer in layers.split(","))
     metadata = read_metadata(model)
     files = split_test(read_repository(repository), seed=metadata.seed if seed is None else seed)
 
     from cli.rendering.environment import environment
     from cli.rendering.progress import StageProgress
-    from cli.rendering.report.page import write_report
+    from cli.rendering.report.page import make_folder, write_report
     from cli.rendering.tables import measures_table, retrieval_tables
     from index.model_evaluation import PROTOCOLS, EvaluationSettings, evaluate_model
     from model.embedder import Embedder
 
     settings = EvaluationSettings(
-        layers=tuple(layer.strip() for layer in layers.split(",")),
+        layers=names,
         protocols=tuple(name for name in PROTOCOLS if protocol in {"both", name.replace(" ", "-")}),
         searches=tuple(exact for exact in (True, False) if search in {"both", "exact" if exact else "approximate"}),
         workers=os.cpu_count() or 1 if workers is None else workers,
     )
+    make_folder(report)
     with StageProgress() as progress:
         found = evaluate_model(Embedder.load(model, device=device), files, settings, _observer(progress))
     write_report(found, report, repository=str(repository), environment=environment())

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -100,10 +101,12 @@ def index(
     Ray starts on this machine unless --ray-address names a cluster. A run that was stopped, or killed, is continued by
     the same command. Exit code 3 says that it is done but some files were left out: the report names each.
     """
+    from index.address import home
     from index.layout import Layout
     from workers.archives import resolve_archives
     from workers.job import index_archive
     from workers.preparing import plan_job
+    from workers.reembedding import building
     from workers.reembedding import reembed as reembed_index
     from workers.settings import JobSettings
 
@@ -132,7 +135,8 @@ def index(
         layout=Layout(shards, replicas, write_consistency),
     )
     if dry_run:
-        _print_plan(plan_job(settings), settings)
+        planned = replace(settings, index=building(home(index))) if reembed else settings
+        _print_plan(plan_job(planned), settings)
         return
     stopping = _Stopping()
     for number in (signal.SIGINT, signal.SIGTERM):  # the latter as a cluster ends a job
@@ -166,7 +170,7 @@ def _stored(address: str, *, damaged_too: bool) -> Any:
 
 def _model_of(address: str, stored: Any) -> Path:
     if stored is None:
-        raise SettingError(f"{address} is a new index: name the model that makes it with --model")
+        raise SettingError(f"{address} is new, or not readable any more: name the model that makes it with --model")
     from index.opening import resolve_model
 
     return resolve_model(address, stored, None)

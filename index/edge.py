@@ -152,7 +152,8 @@ class EdgeIndex(Index):
             info = self._shard.info()
         vectors = int(info.points_count) * len(self.description.layers)
         indexed = min(int(info.indexed_vectors_count), vectors)
-        outside_kb = (vectors - indexed) * self.description.dimension * 2 / 1024
+        # The threshold holds for each layer.
+        outside_kb = (vectors - indexed) / len(self.description.layers) * self.description.dimension * 2 / 1024
         complete = outside_kb < INDEXING_THRESHOLD_KB
         size = _bytes_on_disk(self._folder / "shard")
         return Statistics(int(info.points_count), vectors, indexed, complete, size)

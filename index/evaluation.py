@@ -42,6 +42,7 @@ class RetrievalResult:
         curves: at every rank, and interpolated.
         rankings: ``(queries, n)``; of every query, also those that do not count.
         average_precisions: ``(queries,)``; 0 of those that do not count.
+        counted: ``(queries,)``; which have a relevant image.
         seconds: for all rankings.
     """
 
@@ -55,6 +56,7 @@ class RetrievalResult:
     curves: Curves
     rankings: Rankings
     average_precisions: NDArray[np.float64]
+    counted: NDArray[np.bool_]
     seconds: float
 
 
@@ -137,5 +139,6 @@ def measure(
         curves=curves(chosen, counts, rankings.shape[1]),
         rankings=rankings,
         average_precisions=average_precisions,
+        counted=relevant > 0,
         seconds=seconds,
     )

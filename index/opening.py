@@ -10,6 +10,7 @@ from index.interface import Index
 from index.layout import ANYHOW, Layout
 from index.lock import IndexLock
 from index.schema import Description
+from index.unfinished import refuse_unfinished_copy
 from model.checkpoint import read_metadata
 from model.errors import CheckpointError, ModelMismatchError, NotAnIndexError, VectorIndexError
 
@@ -40,10 +41,11 @@ def open_index(address: str | Path | ServerAddress, *, purpose: str, wait: float
     Raises:
         NotAnIndexError: there is none at this address.
         IndexLockedError: another process holds it.
-        VectorIndexError: it is damaged, of another schema version, or cannot be reached.
+        VectorIndexError: it is damaged, of another schema version, an unfinished copy, or cannot be reached.
         SettingError: the address is none.
     """
     parsed = parse_address(address)
+    refuse_unfinished_copy(home(parsed))
     if isinstance(parsed, ServerAddress):
         return _open_server(parsed, None)
     read_description(parsed)
@@ -157,12 +159,16 @@ def _open_folder(folder: Path, purpose: str, wait: float, *, create: bool) -> In
 
 
 def _open_server(address: ServerAddress, lock: IndexLock | None) -> Index:
+    """Open a collection; who has the lock has a job to do, and waits for the server in reads, too."""
+    from index.server import engine
     from index.server.connection import connect
-    from index.server.engine import ServerIndex
 
+    patience = engine.WRITE_PATIENCE_SECONDS if lock else engine.READ_PATIENCE_SECONDS
     client = connect(address)
     try:
-        return ServerIndex(client, address.collection, str(address), lock=lock)
+        return engine.ServerIndex(
+            client, address.collection, str(address), lock=lock, patience=(patience, engine.WRITE_PATIENCE_SECONDS)
+        )
     except BaseException:
         client.close()
         raise
@@ -173,7 +179,7 @@ def _make_collection(
 ) -> Index:
     from index.server.collection import make_collection
     from index.server.connection import connect, patiently
-    from index.server.engine import READ_PATIENCE_SECONDS
+    from index.server.engine import WRITE_PATIENCE_SECONDS
 
     lock = IndexLock(home(address), purpose)
     lock.acquire(wait)
@@ -183,7 +189,7 @@ def _make_collection(
             patiently(
                 lambda: make_collection(client, address.collection, description, layout),
                 address=str(address),
-                seconds=READ_PATIENCE_SECONDS,
+                seconds=WRITE_PATIENCE_SECONDS,
             )
         finally:
             client.close()

@@ -43,8 +43,9 @@ class Recipe:
     contrastive: float
     sizes: tuple[tuple[float, int], ...]
 
-    def size_at(self, progress: float) -> int:
-        """Side of the training images after that share of the training, 0…1."""
+    def size_at(self, epoch: int) -> int:
+        """Side of the training images in an epoch, from 0; the last one always has the network's own size."""
+        progress = 1.0 if epoch + 1 >= self.epochs else epoch / self.epochs
         return [size for start, size in self.sizes if start <= progress][-1]
 
 

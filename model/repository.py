@@ -125,8 +125,11 @@ def folds_by_group(files: Sequence[LabelledFile], folds: int, *, seed: int) -> l
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = [file.group for file in files]
-    if not 2 <= folds <= len(set(groups)):
-        raise SettingError(f"{folds} folds cannot be made of {len(set(groups)):,} groups: give from 2 to as many")
+    most = min(len(set(groups)), max(Counter(file.label for file in files).values()))
+    if not 2 <= folds <= most:
+        raise SettingError(
+            f"{folds} folds cannot be made of so few groups and images of a class: give from 2 to {most}"
+        )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class")  # its images are then in few folds
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

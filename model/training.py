@@ -140,9 +140,12 @@ def train(
         state.save(output)
         if not finished:
             write(None)
+            epoch = state.update // updates_an_epoch
+            small = recipe.size_at(epoch) < INPUT
+            caution = ", from small images yet, so that it is of little use before that" if small else ""
             raise TrainingInterrupted(
-                f"training was stopped in epoch {state.update // updates_an_epoch + 1} of {recipe.epochs}; "
-                f"{output} holds what was learned: go on with --resume"
+                f"training was stopped in epoch {epoch + 1} of {recipe.epochs}; {output} holds what was learned: go on "
+                f"with --resume{caution}"
             )
     if state.best:
         network.load_state_dict(state.best)
@@ -158,7 +161,7 @@ def _train_epoch(
     """Make the epoch's remaining updates and validate; False if the observer stopped it before its end."""
     recipe, network, frames = state.recipe, state.network, parts["train"]
     epoch, first = divmod(state.update, updates_an_epoch)
-    size = recipe.size_at(epoch / recipe.epochs)
+    size = recipe.size_at(epoch)
     # In equal parts: a last batch of one image has no variance to normalise by.
     batches = np.array_split(np.random.default_rng([state.seed, epoch]).permutation(len(frames)), updates_an_epoch)
     started, images, loss_sum, hits = time.perf_counter(), 0, 0.0, 0

@@ -37,6 +37,8 @@ def minor(text: str) -> str:
 def assert_command_exists(command: str) -> None:
     """``cbmir COMMAND`` with options that the program has."""
     words = shlex.split(command)
+    if words[0] == "sh":
+        words = shlex.split(words[2].partition("||")[0])
     program = words[words.index("cbmir") + 1 :]
     found = typer.main.get_command(app).commands[program[0]]  # type: ignore[attr-defined] # a group
     known = {name for parameter in found.params for name in parameter.opts}

@@ -6,17 +6,20 @@ import json
 import os
 import shutil
 import tarfile
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 
 from index.address import parse_address
-from index.lock import IndexLock
 from index.opening import open_index
 from model.errors import SettingError, VectorIndexError
 
 CONTENTS = "backup.json"
-_LOCAL = {"lock", "holder.json", CONTENTS}
+_LOCAL = {"lock", "holder.json"}
+_COMPRESSION = 1
+"""Of gzip: enough for the holes of the engine's files, and its checksums tell a damaged backup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +31,10 @@ class Backup:
 
 
 def back_up(index: str | Path, output: Path, *, progress: Callable[[int, int], None] | None = None) -> Backup:
-    """Write the index folder, with its ledger, reports and privacy key, into one tar file, readable to its owner only.
+    """Write the index folder, with its ledger, reports and privacy key, into one tar.gz file that only its owner reads.
 
     Args:
-        index: folder of an embedded index.
+        index: folder of an embedded index; it is locked meanwhile.
         output: the file; it must not exist.
         progress: told how many files are written, and of how many.
 
@@ -42,41 +45,39 @@ def back_up(index: str | Path, output: Path, *, progress: Callable[[int, int], N
     folder = _folder(index)
     if output.exists():
         raise SettingError(f"{output} exists: name a new file")
+    partial = output.with_name(output.name + ".partial")
     with open_index(folder, purpose="cbmir backup") as opened:
         opened.flush()
         backup = Backup(opened.count(), opened.description.model_fingerprint)
-    lock = IndexLock(folder, "cbmir backup")
-    lock.acquire(5.0)
-    partial = output.with_name(output.name + ".partial")
-    try:
         files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in _LOCAL)
-        partial.touch(mode=0o600)
-        with partial.open("wb") as raw, tarfile.open(fileobj=raw, mode="w") as tar:
-            contents = folder / CONTENTS
-            contents.write_text(json.dumps({"points": backup.points, "model_fingerprint": backup.model_fingerprint}))
-            tar.add(contents, CONTENTS)
-            contents.unlink()
-            for number, path in enumerate(files, 1):
-                tar.add(path, str(path.relative_to(folder)))
-                if progress:
-                    progress(number, len(files))
-            raw.flush()
-            os.fsync(raw.fileno())
-        partial.replace(output)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise VectorIndexError(f"the backup {output} cannot be written: {error.strerror or error}") from error
-    finally:
-        lock.release()
+        try:
+            partial.touch(mode=0o600)
+            with partial.open("wb") as raw:
+                with tarfile.open(fileobj=raw, mode="w:gz", compresslevel=_COMPRESSION) as tar:
+                    contents = json.dumps(asdict(backup)).encode()
+                    entry = tarfile.TarInfo(CONTENTS)
+                    entry.size = len(contents)
+                    tar.addfile(entry, BytesIO(contents))
+                    for number, path in enumerate(files, 1):
+                        tar.add(path, str(path.relative_to(folder)))
+                        if progress:
+                            progress(number, len(files))
+                raw.flush()
+                os.fsync(raw.fileno())
+            partial.replace(output)
+        except OSError as error:
+            raise VectorIndexError(f"the backup {output} cannot be written: {error.strerror or error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
     return backup
 
 
 def restore(backup: Path, index: str | Path) -> Backup:
-    """Unpack a backup into a new index folder, and see that it holds what it says.
+    """Unpack a backup into a new index folder, and see that it is undamaged and holds what it says.
 
     Raises:
         SettingError: the folder exists and is not empty, or is a server's address.
-        VectorIndexError: the file is no backup, or is damaged.
+        VectorIndexError: the file is no backup, is damaged, or cannot be unpacked there.
     """
     folder = _folder(index)
     if folder.exists() and any(folder.iterdir()):
@@ -85,7 +86,7 @@ def restore(backup: Path, index: str | Path) -> Backup:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        with tarfile.open(backup) as tar:
+        with tarfile.open(backup, "r:gz") as tar:
             tar.extractall(partial, filter="data")
         promised = Backup(**json.loads((partial / CONTENTS).read_text()))
         (partial / CONTENTS).unlink()
@@ -98,8 +99,8 @@ def restore(backup: Path, index: str | Path) -> Backup:
         if folder.exists():
             folder.rmdir()
         partial.rename(folder)
-    except (OSError, tarfile.TarError, ValueError, TypeError) as error:
-        raise VectorIndexError(f"{backup} is no backup of an index, or is damaged: {error}") from error
+    except (OSError, tarfile.TarError, zlib.error, EOFError, ValueError, TypeError) as error:
+        raise VectorIndexError(f"{backup} is no backup, is damaged, or has no room in {folder}: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return found

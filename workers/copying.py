@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -14,15 +15,14 @@ import numpy as np
 from index.address import ServerAddress, home, parse_address
 from index.interface import Index
 from index.layout import ANYHOW, Layout
+from index.lock import IndexLock
 from index.opening import create_index, open_index
 from index.privacy import KEY_NAME
 from index.schema import Point
+from index.unfinished import MARKER, source_of
 from model.errors import SettingError, VectorIndexError
 from workers.ledger import NAME as LEDGER
 from workers.ledger import Ledger
-
-MARKER = "copy.json"
-"""In the target's folder until its copy is complete: where it came from and how far it is."""
 
 _BATCH = 512
 _VERIFIED_VECTORS = 1_000
@@ -30,11 +30,19 @@ _VERIFIED_VECTORS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """Points of both indexes, how many of them this call moved, and how many vectors were compared one by one."""
+    """What a copy did.
+
+    Attributes:
+        points: of both indexes.
+        moved: how many of them this call moved.
+        vectors_compared: one by one.
+        has_ledger: whether a ledger came along; without one the next job embeds everything again.
+    """
 
     points: int
     moved: int
     vectors_compared: int
+    has_ledger: bool
 
 
 def copy_index(
@@ -63,6 +71,7 @@ def copy_index(
         raise SettingError(f"{source} cannot be copied onto itself: name another target")
     tell = progress or (lambda _stage, _done, _total: None)
     with (
+        _ledger_locked(source),
         open_index(source, purpose="cbmir copy") as taken,
         create_index(target, taken.description, purpose="cbmir copy", layout=layout) as made,
     ):
@@ -80,20 +89,9 @@ def copy_index(
         tell("building the vector index", total, total)
         made.optimize()
         compared = _verify(taken, made, total, tell)
-        _copy_ledger(home(source), home(target))
+        has_ledger = _copy_ledger(home(source), home(target))
         marker.remove()
-    return CopyResult(total, moved, compared)
-
-
-def refuse_unfinished_copy(folder: Path) -> None:
-    """An index that is a part of another would be taken for the whole.
-
-    Raises:
-        VectorIndexError: the folder's index is an unfinished copy.
-    """
-    if (folder / MARKER).exists():
-        source = _Marker(folder / MARKER, "").source()
-        raise VectorIndexError(f"{folder} belongs to an unfinished copy of {source}: run the same 'cbmir copy' again")
+    return CopyResult(total, moved, compared, has_ledger)
 
 
 class _Marker:
@@ -105,19 +103,14 @@ class _Marker:
         if not self._path.exists():
             if held := target.count():
                 raise SettingError(f"the target of the copy holds {held:,} points already: name a new one")
+            if (ledger := self._path.with_name(LEDGER)).exists():
+                raise SettingError(f"{ledger} is that of an earlier index: delete its folder, or name another target")
             self._write(None)
             return None
-        if (source := self.source()) != self._source:
+        if (source := source_of(self._path)) != self._source:
             raise SettingError(f"the target holds an unfinished copy of {source}, not of {self._source}")
         last = json.loads(self._path.read_text())["last"]
         return UUID(last) if last else None
-
-    def source(self) -> str:
-        """Of what the copy is one."""
-        try:
-            return str(json.loads(self._path.read_text())["source"])
-        except (OSError, ValueError, KeyError) as error:
-            raise VectorIndexError(f"{self._path} is damaged: delete the target and copy again ({error})") from error
 
     def advance(self, last: UUID) -> None:
         """Every point up to this one is stored."""
@@ -159,7 +152,22 @@ def _verify(source: Index, target: Index, total: int, tell: Callable[[str, int, 
     return compared
 
 
-def _copy_ledger(source: Path, target: Path) -> None:
+@contextmanager
+def _ledger_locked(source: str | Path | ServerAddress) -> Iterator[None]:
+    """No job of this machine writes to a server's index while it is copied; an embedded one is locked by itself."""
+    folder = home(source)
+    if isinstance(parse_address(source), Path) or not folder.exists():
+        yield
+        return
+    lock = IndexLock(folder, "cbmir copy")
+    lock.acquire(5.0)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _copy_ledger(source: Path, target: Path) -> bool:
     if (source / LEDGER).exists():
         ledger = Ledger(source, read_only=True)
         try:
@@ -171,3 +179,4 @@ def _copy_ledger(source: Path, target: Path) -> None:
         partial.touch(mode=0o600)
         partial.write_bytes((source / KEY_NAME).read_bytes())
         partial.replace(target / KEY_NAME)
+    return (source / LEDGER).exists()

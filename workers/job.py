@@ -11,11 +11,11 @@ from index.address import home, parse_address
 from index.interface import Index
 from index.opening import create_index
 from index.schema import Description
+from index.unfinished import refuse_unfinished_copy
 from model.checkpoint import Metadata, read_metadata
 from model.errors import CbmirError, JobError, JobInterrupted, Reason
 from model.reading import ReadOptions
 from workers.archives import Archive, resolve_archives
-from workers.copying import refuse_unfinished_copy
 from workers.ledger import Ledger
 from workers.planning import PendingFile, Plan, number_roots, windows
 from workers.preparing import pending_files, refuse_lost_index, settle_key
@@ -78,7 +78,7 @@ class _Job:
         self.index, self.ledger, self.observer = index, ledger, observer
         names, self.roots = number_roots(index.description.roots, archives)
         index.update_description(roots=names, model_path=str(settings.model.absolute()))
-        key = settle_key(settings, ledger)
+        key = settle_key(settings, ledger, index)
         self.read_options = ReadOptions(key if settings.keep_patient_group else None, settings.skip_burned_in)
         self.plan = Plan()
         self._looked_at = 0.0

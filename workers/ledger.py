@@ -141,6 +141,12 @@ class Ledger:
         with self._errors():
             return dict(self._connection.execute(query, (root, root)).fetchall())
 
+    def labelled(self) -> int:
+        """Number of indexed files that have a label."""
+        query = "SELECT COUNT(*) FROM files WHERE state = 'indexed' AND label IS NOT NULL"
+        with self._errors():
+            return int(self._connection.execute(query).fetchone()[0])
+
     def left_out(self, root: int) -> Iterator[tuple[str, str, str]]:
         """Path below the root, reason and detail of every file of a root that was left out."""
         query = "SELECT root, directory, name, reason, detail FROM files WHERE root = ? AND state = 'left out'"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from index.address import home, parse_address
+from index.interface import Index
 from index.opening import describe_index
 from index.privacy import KEY_NAME, path_hider, privacy_key
 from model.errors import NotAnIndexError, VectorIndexError
@@ -41,7 +42,8 @@ def pending_files(
     settings: JobSettings, roots: Sequence[Root], ledger: Ledger | None, plan: Plan
 ) -> Iterator[PendingFile]:
     """The files that a job has to index, while ``plan`` counts; the index's own folder is no part of any archive."""
-    own = frozenset({str(home(settings.index))})
+    folder = home(settings.index)
+    own = frozenset({str(folder), str(folder).removesuffix(".reembedding")})  # also that which is made anew
     return plan_files(
         [replace(root, skip=root.skip | own) for root in roots],
         ledger,
@@ -53,7 +55,7 @@ def pending_files(
     )
 
 
-def settle_key(settings: JobSettings, ledger: Ledger) -> bytes | None:
+def settle_key(settings: JobSettings, ledger: Ledger, index: Index) -> bytes | None:
     """The key of the index's hashes, made anew for a new index; ``None`` if nothing is hashed.
 
     Raises:
@@ -62,9 +64,13 @@ def settle_key(settings: JobSettings, ledger: Ledger) -> bytes | None:
     if settings.path_privacy == "plain" and not settings.keep_patient_group:
         return None
     folder = home(settings.index)
-    key = privacy_key(folder, create=not ledger.counts())
+    key = privacy_key(folder)
+    if key is None and not ledger.counts() and not index.count():
+        key = privacy_key(folder, create=True)
     if key is None:
-        raise VectorIndexError(f"{folder} has lost its {KEY_NAME}: put it back, or delete the folder and index anew")
+        raise VectorIndexError(
+            f"{folder} has not the {KEY_NAME} of the index: put it there from where the index was made, or index anew"
+        )
     return key
 
 

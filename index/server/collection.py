@@ -46,6 +46,7 @@ def make_collection(client: QdrantClient, name: str, description: Description, l
     except Exception as error:
         if not already_exists(error):
             raise
+        read_collection(client, name, name)  # before anything is changed that may be another program's
     for keyword in KEYWORDS:
         client.create_payload_index(name, keyword, models.PayloadSchemaType.KEYWORD, wait=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -40,6 +41,7 @@ WRITE_PATIENCE_SECONDS = 3600.0
 _SCROLL = 1024
 _SCROLL_VECTORS = 256
 _POLL_SECONDS = 1.0
+_REMINDED_POLLS = 60
 
 Result = TypeVar("Result")
 
@@ -193,16 +195,25 @@ class ServerIndex(Index):
     def optimize(self) -> None:
         self._loading = False
         self._write(lambda: allow_graph(self._client, self._collection))
-        while not self.statistics().complete:
+        for poll in count(1):
+            if self._statistics(self._write_patience).complete:
+                return
             time.sleep(_POLL_SECONDS)
+            if poll % _REMINDED_POLLS == 0:  # another job may have deferred it again, or the server was restarted
+                self._write(lambda: allow_graph(self._client, self._collection))
 
     def statistics(self) -> Statistics:
-        info = self._read(lambda: self._client.get_collection(self._collection))
+        return self._statistics(self._read_patience)
+
+    def _statistics(self, patience: float) -> Statistics:
+        info = patiently(lambda: self._client.get_collection(self._collection), address=self._address, seconds=patience)
+        if info.status == models.CollectionStatus.RED:
+            raise VectorIndexError(f"{self._address} cannot build its vector index: {info.optimizer_status}")
         points = info.points_count or 0
         vectors = points * len(self.description.layers)
         indexed = min(info.indexed_vectors_count or 0, vectors)
-        outside_kb = (vectors - indexed) * self.description.dimension * 2 / 1024
-        # The server counts a segment's vectors as indexed only when its graph is built; small segments never have one.
+        outside_kb = (points - indexed / len(self.description.layers)) * self.description.dimension * 2 / 1024
+        # Small segments never have a graph; the threshold holds for each layer of each segment.
         segments = max(info.segments_count, 1)
         complete = info.status == models.CollectionStatus.GREEN and outside_kb < INDEXING_THRESHOLD_KB * segments
         return Statistics(points, vectors, indexed, complete, None)

@@ -85,4 +85,4 @@ def test_leakage_and_strange_settings_are_refused_by_name(
     assert cbmir("evaluate", manifest, "--model", model_path, "--protocol", "some") == 1
     assert "--protocol 'some' is unknown" in capsys.readouterr().err
     assert cbmir("evaluate", manifest, "--model", model_path, "--layers", "fcl9", "--report", tmp_path / "r") == 1
-    assert "no layer 'fcl9'" in capsys.readouterr().err
+    assert "layer 'fcl9' is unknown" in capsys.readouterr().err

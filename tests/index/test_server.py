@@ -78,6 +78,7 @@ def test_many_make_one_collection(server: StandIn) -> None:
         thread.join()
     assert not failed
     assert server.log.count("Create") == 6
+    assert server.log.index("Get") > server.log.index("Create")
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,10 @@ def test_the_servers_wish_is_waited_for(server: StandIn) -> None:
         with pytest.warns(UserWarning, match="Waiting for 3 seconds"):  # the client's own wait
             index.upsert(make_points(2))
         assert time.monotonic() - started >= 3
+        server.read_faults = [refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "slow down", retry_after="2")]
+        started = time.monotonic()
+        assert index.count() == 2
+        assert time.monotonic() - started >= 2
 
 
 @pytest.mark.parametrize(
@@ -127,6 +132,21 @@ def test_what_does_not_pass_is_not_tried_again(
         with pytest.raises(VectorIndexError, match=message):
             index.upsert(make_points(2))
     assert len(server.upserts) == 1
+
+
+def test_a_job_waits_in_reads_too(server: StandIn) -> None:
+    with open_index(server, patience=(5, 5)) as index:
+        server.read_faults = [refuse(grpc.StatusCode.UNAVAILABLE)] * 2
+        assert index.count() == 0
+
+
+def test_a_collection_of_another_program_is_not_touched(server: StandIn) -> None:
+    client = connect(address(server))
+    client.create_collection("scans", vectors_config={})
+    with pytest.raises(NotAnIndexError, match="no index of cbmir"):
+        make_collection(client, "scans", describe(), Layout())
+    client.close()
+    assert not [call for call in server.log if call.startswith("CreateFieldIndex")]
 
 
 def test_patience_ends(server: StandIn) -> None:

@@ -6,6 +6,7 @@ Behind the wire is the client's local mode: what a server stores, filters and qu
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -48,7 +49,7 @@ class StandIn:
     """A server on a port of this machine.
 
     Attributes:
-        faults: for the next upserts, one each.
+        faults: for the next upserts, one each; ``read_faults`` for the next counts.
         upserts: sizes in bytes of all upserts that came, also of those that failed.
         log: names of all calls.
         local: what holds the points.
@@ -56,6 +57,7 @@ class StandIn:
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
+        self.read_faults: list[Fault] = []
         self.upserts: list[int] = []
         self.log: list[str] = []
         self.local = QdrantClient(":memory:")
@@ -66,8 +68,7 @@ class StandIn:
 
     def start(self) -> None:
         """Listen, on the same port as before."""
-        # With a single worker, as the client's local mode is not made for several threads.
-        self._server = grpc.server(ThreadPoolExecutor(1), options=[("grpc.so_reuseport", 0), *LARGE_ANSWERS])
+        self._server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0), *LARGE_ANSWERS])
         collections_service.add_CollectionsServicer_to_server(_Collections(self), self._server)  # type: ignore[no-untyped-call] # generated
         points_service.add_PointsServicer_to_server(_Points(self), self._server)  # type: ignore[no-untyped-call] # generated
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
@@ -87,6 +88,7 @@ class _Collections(collections_service.CollectionsServicer):
         name = request.collection_name
         with self._server.lock:
             if name in self._server.configs:
+                time.sleep(0.05)
                 context.abort(grpc.StatusCode.ALREADY_EXISTS, f"Collection `{name}` already exists!")
             self._server.local.create_collection(name, GrpcToRest.convert_vectors_config(request.vectors_config))
             self._server.configs[name] = CollectionConfig(
@@ -182,6 +184,8 @@ class _Points(points_service.PointsServicer):
         )
 
     def Count(self, request: Any, context: grpc.ServicerContext) -> CountResponse:  # noqa: N802
+        if self._server.read_faults:
+            self._server.read_faults.pop(0)(self._server, context)
         found = self._local.count(request.collection_name, _filter(request, "filter"), exact=request.exact)
         return CountResponse(result=CountResult(count=found.count))
 

@@ -151,8 +151,11 @@ def test_folds_hold_whole_groups_and_every_file_once() -> None:
     for fold in folds:
         assert not {files[n].group for n in fold} & {files[n].group for n in range(120) if n not in fold}
         assert {files[n].label for n in fold} == {"a", "b"}
-    with pytest.raises(SettingError, match="31 folds cannot be made of 30 groups"):
+    with pytest.raises(SettingError, match="give from 2 to 30"):
         folds_by_group(files, 31, seed=0)
+    few = [LabelledFile(Path(f"{label}{n}"), label, f"{label}{n}") for label in "abc" for n in range(8)]
+    with pytest.raises(SettingError, match="give from 2 to 8"):
+        folds_by_group(few, 10, seed=0)
     alone = [*files, LabelledFile(Path("x"), "x", "x")]
     with pytest.raises(RepositoryError, match="class 'x' would be in one fold alone"):
         folds_by_group(alone, 5, seed=0)

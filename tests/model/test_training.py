@@ -116,10 +116,12 @@ def test_the_papers_recipe_is_to_the_letter() -> None:
 
 def test_images_grow_during_the_training() -> None:
     fast = RECIPES["fast"]
-    sizes = [fast.size_at(epoch / fast.epochs) for epoch in range(fast.epochs)]
+    sizes = [fast.size_at(epoch) for epoch in range(fast.epochs)]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1] == 224
-    assert {RECIPES["paper"].size_at(epoch / 30) for epoch in range(30)} == {224}
+    assert {RECIPES["paper"].size_at(epoch) for epoch in range(30)} == {224}
+    for epochs in (1, 2, 3):
+        assert recipe("fast", epochs=epochs).size_at(epochs - 1) == 224
 
 
 def test_the_network_of_a_checkpoint_is_the_plain_one(repository: list[LabelledFile], tmp_path: Path) -> None:

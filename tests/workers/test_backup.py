@@ -8,7 +8,7 @@ import pytest
 from index.opening import create_index, open_index
 from model.errors import IndexLockedError, SettingError, VectorIndexError
 from tests.index.conftest import describe, make_points
-from workers.backup import CONTENTS, back_up, restore
+from workers.backup import back_up, restore
 from workers.ledger import Ledger
 
 
@@ -28,7 +28,6 @@ def test_a_restored_index_is_the_one_that_was_backed_up(folder: Path, tmp_path: 
     file = tmp_path / "index.tar"
     assert back_up(folder, file).points == 300
     assert file.stat().st_mode & 0o077 == 0
-    assert not (folder / CONTENTS).exists()
     assert restore(file, tmp_path / "restored").points == 300
     with open_index(folder, purpose="test") as ours, open_index(tmp_path / "restored", purpose="test") as theirs:
         assert list(ours.scroll()) == list(theirs.scroll())
@@ -54,6 +53,11 @@ def test_what_is_in_use_in_the_way_or_damaged_is_said(folder: Path, tmp_path: Pa
         restore(file, folder)
     with pytest.raises(SettingError, match="is a server's"):
         back_up("http://host", tmp_path / "x.tar")
+    flipped = bytearray(file.read_bytes())
+    flipped[len(flipped) // 2] ^= 0x10
+    (tmp_path / "flipped.tar").write_bytes(flipped)
+    with pytest.raises(VectorIndexError, match="damaged"):
+        restore(tmp_path / "flipped.tar", tmp_path / "restored")
     cut = tmp_path / "cut.tar"
     cut.write_bytes(file.read_bytes()[:50_000])
     with pytest.raises(VectorIndexError, match="damaged"):
@@ -61,7 +65,7 @@ def test_what_is_in_use_in_the_way_or_damaged_is_said(folder: Path, tmp_path: Pa
     (tmp_path / "no.tar").write_text("no tar file")
     with pytest.raises(VectorIndexError, match="is no backup"):
         restore(tmp_path / "no.tar", tmp_path / "restored")
-    with tarfile.open(tmp_path / "evil.tar", "w") as tar:
+    with tarfile.open(tmp_path / "evil.tar", "w:gz") as tar:
         tar.add(cut, "../outside")
     with pytest.raises(VectorIndexError, match="is no backup"):
         restore(tmp_path / "evil.tar", tmp_path / "restored")

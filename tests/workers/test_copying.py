@@ -9,10 +9,11 @@ import pytest
 from index.address import ServerAddress
 from index.opening import create_index, open_index
 from index.privacy import privacy_key
+from index.unfinished import MARKER, refuse_unfinished_copy
 from model.errors import SettingError, VectorIndexError
 from tests.index.conftest import describe, make_points
 from workers import copying
-from workers.copying import MARKER, copy_index, refuse_unfinished_copy
+from workers.copying import copy_index
 from workers.ledger import FileKey, FileRecord, Ledger
 
 KEY = FileKey(0, "a", "b.dcm")
@@ -67,6 +68,8 @@ def test_an_interrupted_copy_goes_on_where_it_was(
         copy_index(source, target, progress=stop)
     with pytest.raises(VectorIndexError, match=f"unfinished copy of {source}: run the same 'cbmir copy' again"):
         refuse_unfinished_copy(target)
+    with pytest.raises(VectorIndexError, match="unfinished copy"):
+        open_index(target, purpose="cbmir search")
     with create_index(tmp_path / "other", describe(layers=("fcl1", "fcl2")), purpose="test"):
         pass
     with pytest.raises(SettingError, match="holds an unfinished copy of"):

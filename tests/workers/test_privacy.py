@@ -90,7 +90,7 @@ def test_nothing_that_names_a_patient_is_written(archive: Path, tmp_path: Path, 
     assert (again.files_unchanged, again.files_indexed, again.files_gone) == (5, 0, 0)
 
     (index / KEY_NAME).unlink()
-    with pytest.raises(VectorIndexError, match=r"has lost its privacy\.key"):
+    with pytest.raises(VectorIndexError, match=r"has not the privacy\.key of the index"):
         index_archive(settings)
 
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from index.opening import open_index
 from model.checkpoint import read_metadata
-from model.errors import IndexLockedError, ModelMismatchError, SettingError
+from model.errors import IndexLockedError, JobError, ModelMismatchError, SettingError
 from workers.job import index_archive
-from workers.reembedding import reembed
+from workers.reembedding import building, reembed
 from workers.settings import JobSettings
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -19,7 +21,7 @@ def test_the_old_index_answers_until_the_new_one_is_whole(
 ) -> None:
     index = tmp_path / "index"
     eye = (archive / "eye",)
-    with pytest.raises(SettingError, match="does not exist: leave --reembed out"):
+    with pytest.raises(SettingError, match="is no index: leave --reembed out"):
         reembed(JobSettings(eye, model_path, index))
     index_archive(JobSettings(eye, model_path, index))
     with pytest.raises(ModelMismatchError, match="cbmir index --reembed"):
@@ -37,6 +39,41 @@ def test_the_old_index_answers_until_the_new_one_is_whole(
         assert new.description.model_fingerprint == read_metadata(other_model_path).fingerprint
         assert new.description.layers == ("fcl1", "fcl2")
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_nothing_is_replaced_by_less(archive: Path, model_path: Path, other_model_path: Path, tmp_path: Path) -> None:
+    index, empty, folder = tmp_path / "index", tmp_path / "empty", tmp_path / "home"
+    empty.mkdir()
+    folder.mkdir()
+    (folder / "thesis.doc").write_text("years of work")
+    index_archive(JobSettings((archive / "eye", archive / "chest"), model_path, index, labels="folder"))
+    for archives in ((empty,), (archive / "eye",)):
+        with pytest.raises(JobError, match="is every archive named and mounted"):
+            reembed(JobSettings(archives, other_model_path, index))
+        shutil.rmtree(building(index))
+    with pytest.raises(SettingError, match="is no index"):
+        reembed(JobSettings((archive / "eye",), other_model_path, folder))
+    assert (folder / "thesis.doc").exists()
+    with open_index(index, purpose="test") as old:
+        assert old.count() == 8
+
+
+def test_a_kill_between_the_two_renames_is_mended(
+    archive: Path, model_path: Path, other_model_path: Path, tmp_path: Path
+) -> None:
+    index = tmp_path / "index"
+    settings = JobSettings((archive / "eye",), other_model_path, index)
+    index_archive(replace(settings, model=model_path))
+    index_archive(replace(settings, index=building(index)))
+    index.rename(tmp_path / "index.replaced")
+    assert reembed(settings).files_unchanged == 4
+    with open_index(index, purpose="test") as new:
+        assert new.description.model_fingerprint == read_metadata(other_model_path).fingerprint
+        assert new.count() == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+    index_archive(replace(settings, index=building(index)))
+    with pytest.raises(SettingError, match="is left from another --reembed: delete it"):
+        reembed(replace(settings, model=model_path))
 
 
 def test_a_part_of_an_index_does_not_replace_it(archive: Path, model_path: Path, tmp_path: Path) -> None:

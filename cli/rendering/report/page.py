@@ -34,9 +34,12 @@ def write_report(evaluation: Evaluation, folder: Path, *, repository: str, envir
     """
     values = _values(evaluation, repository, environment)
     plots = _plots(evaluation)
-    pictures = {"misclassified": misclassified(evaluation), "sheets": _sheets(evaluation)}
+    pictures = {
+        "misclassified": misclassified(evaluation),
+        "sheets": _sheets(evaluation),
+        "sheet_layer": evaluation.retrieval[0].setting.layer,
+    }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, svg in plots.items():
             (folder / f"{name}.svg").write_text(svg)
         page = render("evaluation.html.j2", **values, plots=plots, **pictures)
@@ -45,6 +48,19 @@ def write_report(evaluation: Evaluation, folder: Path, *, repository: str, envir
         (folder / "report.md").write_text(twin, encoding="utf-8")
         (folder / "report.json").write_text(json.dumps(to_json(evaluation, repository, environment), indent=1))
         (folder / "precision-recall.csv").write_text(_curves_csv(evaluation.retrieval))
+    except OSError as error:
+        raise CbmirError(f"the report cannot be written to {folder}: {error.strerror or error}") from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make the report's folder, before the work that fills it.
+
+    Raises:
+        CbmirError: it cannot be made, or not be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").touch()
     except OSError as error:
         raise CbmirError(f"the report cannot be written to {folder}: {error.strerror or error}") from error
 

@@ -61,7 +61,8 @@ def ranked_sheets(evaluation: Evaluation, without: RetrievalResult, within: Retr
     shuffled = np.random.default_rng(0).permutation(len(labels))
     first_of_class = {int(labels[n]): int(n) for n in reversed(shuffled)}
     drawn = list(first_of_class.values())[:RANDOM_QUERIES]
-    worst = [int(n) for n in np.argsort(without.average_precisions, kind="stable") if n not in drawn][:WORST_QUERIES]
+    by_answer = np.argsort(without.average_precisions, kind="stable").tolist()
+    worst = [n for n in by_answer if without.counted[n] and n not in drawn][:WORST_QUERIES]
     titles = [(n, "drawn by chance") for n in drawn] + [(n, "among the worst answered") for n in worst]
     return [_sheet(evaluation, n, title, without, within) for n, title in titles]
 

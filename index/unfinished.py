@@ -1,0 +1,35 @@
+"""Indexes that are still being copied: a part must not be taken for the whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from model.errors import VectorIndexError
+
+MARKER = "copy.json"
+"""In the folder of a copy until it is complete: of what it is one, and how far it is."""
+
+
+def refuse_unfinished_copy(folder: Path) -> None:
+    """Refuse to use a part of an index.
+
+    Raises:
+        VectorIndexError: the folder's index is an unfinished copy.
+    """
+    if (folder / MARKER).exists():
+        raise VectorIndexError(
+            f"{folder} belongs to an unfinished copy of {source_of(folder / MARKER)}: run the same 'cbmir copy' again"
+        )
+
+
+def source_of(marker: Path) -> str:
+    """Of what the copy is one.
+
+    Raises:
+        VectorIndexError: the marker is damaged.
+    """
+    try:
+        return str(json.loads(marker.read_text())["source"])
+    except (OSError, ValueError, KeyError) as error:
+        raise VectorIndexError(f"{marker} is damaged: delete the copy and copy again ({error})") from error
