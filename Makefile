@@ -4,6 +4,16 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
+# What the container image has beyond this environment, by pip's own report.
+define NAMES
+import json, sys
+for one in json.load(sys.stdin)["install"]:
+    name, version = one["metadata"]["name"], one["metadata"]["version"]
+    if name != "cbmir":
+        print(f"{name}=={version}")
+endef
+export NAMES
+
 .PHONY: install demo check test bench constraints clean
 
 install: $(INSTALLED)
@@ -28,7 +38,11 @@ bench: install
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 constraints: install
-	{ head -1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.new
+	$(BIN)/pip freeze --exclude-editable > frozen.txt
+	$(BIN)/pip install --quiet --dry-run --report cluster.json '.[cluster]'
+	{ head -1 constraints.txt; \
+	  { cat frozen.txt; $(BIN)/python -c "$$NAMES" < cluster.json; } | sed 's/+cpu//' | sort --ignore-case; } > constraints.new
+	rm frozen.txt cluster.json
 	mv constraints.new constraints.txt
 
 clean:

@@ -25,6 +25,7 @@ class _Line:
     first: int = 0
     started: float | None = None
     updated: float = 0.0
+    printed: str = ""
 
     def rate(self) -> float:
         """Items a second from the first update that had any, whose own are undated, to the last."""
@@ -80,10 +81,12 @@ class StageProgress:
             self.print_lines()
 
     def print_lines(self) -> None:
-        """Print every line plainly, now."""
+        """Print plainly, now, every line that has changed since it was printed."""
         self._printed = time.monotonic()
         for line in self._lines.values():
-            messages.print(f"{line.description}: {line.text()}", soft_wrap=True)
+            if (text := f"{line.description}: {line.text()}") != line.printed:
+                messages.print(text, soft_wrap=True)
+                line.printed = text
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
