@@ -81,7 +81,7 @@ FAST: Final = Recipe(
     sizes=((0.0, 128), (0.45, 160), (0.75, INPUT)),
 )
 
-THOROUGH: Final = replace(FAST, name="thorough", epochs=80)
+THOROUGH: Final = replace(FAST, name="thorough", epochs=60)
 
 RECIPES: Final = {one.name: one for one in (PAPER, FAST, THOROUGH)}
 

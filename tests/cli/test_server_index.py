@@ -39,7 +39,7 @@ def test_index_search_status_and_copy(
     assert (tmp_path / "state/127.0.0.1_6333_scans/ledger.sqlite").exists()
 
     assert cbmir("index", archive, "--index", address) == 3
-    assert "0 files indexed as 0 points, 25 unchanged, 1 left out" in capsys.readouterr().out
+    assert "0 files indexed as 0 points, 26 unchanged, 1 left out" in capsys.readouterr().out
 
     query = next((archive / "eye").iterdir())
     search = ("search", query, "--no-class-prediction", "--top", 5, "--format", "json")
@@ -61,7 +61,7 @@ def test_index_search_status_and_copy(
         assert ours["distance"] == pytest.approx(theirs["distance"], rel=1e-2)  # local mode stores single precision
     # The ledger came along: nothing is embedded again.
     assert cbmir("index", archive, "--index", tmp_path / "folder") == 3
-    assert "0 files indexed as 0 points, 25 unchanged, 1 left out" in capsys.readouterr().out
+    assert "0 files indexed as 0 points, 26 unchanged, 1 left out" in capsys.readouterr().out
     assert cbmir("copy", tmp_path / "folder", f"http://127.0.0.1:6333/back?grpc_port={server.port}") == 0
     assert server.local.count("back").count == 28
 
