@@ -27,6 +27,9 @@ from model.training_state import TrainingState
 
 EVALUATION_BATCH = 64
 
+SAVE_SECONDS = 30.0
+"""Least time between two writes of the training's state (1.2 GB) at the ends of epochs; an interruption writes it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -135,9 +138,12 @@ def train(
         save_checkpoint(output, weights, metadata)
         return metadata
 
+    saved = time.monotonic()
     while state.update < updates_an_epoch * recipe.epochs:
         finished = _train_epoch(state, parts, updates_an_epoch, observer)
-        state.save(output)
+        if not finished or time.monotonic() - saved > SAVE_SECONDS:
+            state.save(output)
+            saved = time.monotonic()
         if not finished:
             write(None)
             epoch = state.update // updates_an_epoch

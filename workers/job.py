@@ -127,6 +127,7 @@ class _Job:
             return  # nothing to embed: neither Ray nor torch is imported
         self._notify("starting")
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         from workers.cluster import ray_session, share_resources
         from workers.counters import Counters
@@ -147,7 +148,11 @@ class _Job:
                 )
                 layers = self.index.description.layers
                 network = Network(str(settings.model.absolute()), self.metadata.fingerprint, layers)
-                counters = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Counters).remote()
+                # Beside the driver: on a node that is lost it would take the tasks that report to it along.
+                here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+                counters = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(
+                    Counters
+                ).remote()
                 shard = 0
                 for window in windows(_chain(first, files)):
                     shard = self._index_window(window, shard, network, resources, counters)

@@ -44,10 +44,10 @@ cluster.shutdown()
 def test_a_lost_node_costs_no_image(tmp_path: Path, model_path: Path) -> None:
     archive = tmp_path / "archive"
     archive.mkdir()
-    files = phantoms.write_repository(archive, images=40, side=64)
+    files = phantoms.write_repository(archive, images=16, side=64)
     (tmp_path / "index.py").write_text("raise RuntimeError('a user\\'s own file')")  # the nodes must not take it
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, archive, model_path, tmp_path / "index"],
+        [sys.executable, "-P", "-c", SCRIPT, archive, model_path, tmp_path / "index"],
         capture_output=True,
         text=True,
         check=False,
