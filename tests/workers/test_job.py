@@ -133,7 +133,7 @@ def test_prune_and_a_lost_shard_are_refused_where_they_would_lose_everything(
         index_archive(settings(copy, index, model_path, prune=True))
     assert len(contents(index)) == 4
     shutil.rmtree(index / "shard")
-    with pytest.raises(VectorIndexError, match="has lost its shard, though 4 files are indexed"):
+    with pytest.raises(VectorIndexError, match="has lost its points, though 4 files are indexed"):
         index_archive(settings(copy, index, model_path))
 
 
