@@ -148,10 +148,10 @@ def train(
             write(None)
             epoch = state.update // updates_an_epoch
             small = recipe.size_at(epoch) < INPUT
-            caution = ", from small images yet, so that it is of little use before that" if small else ""
+            caution = ", from small images only, so that it is of little use yet" if small else ""
             raise TrainingInterrupted(
-                f"training was stopped in epoch {epoch + 1} of {recipe.epochs}; {output} holds what was learned: go on "
-                f"with --resume{caution}"
+                f"training was stopped in epoch {epoch + 1} of {recipe.epochs}; {output} holds what was "
+                f"learned{caution}: go on with --resume"
             )
     if state.best:
         network.load_state_dict(state.best)
