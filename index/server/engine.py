@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 from uuid import UUID
@@ -147,38 +148,31 @@ class ServerIndex(Index):
         ).points
 
     def scroll(self, where: Where = EVERYTHING) -> Iterator[tuple[UUID, Payload]]:
-        offset: Any = None
-        while True:
-            records, offset = self._read(
-                lambda: self._client.scroll(
-                    self._collection,
-                    scroll_filter=_filter(where),
-                    limit=_SCROLL,
-                    offset=offset,  # noqa: B023 (called at once)
-                    with_payload=True,
-                )
-            )
-            yield from ((UUID(str(record.id)), Payload.from_dict(record.payload or {})) for record in records)
-            if offset is None:
-                return
+        for record in self._records(_SCROLL, where):
+            yield UUID(str(record.id)), Payload.from_dict(record.payload or {})
 
     def points(self, after: UUID | None = None) -> Iterator[Point]:
-        offset: Any = str(after) if after else None
+        for record in self._records(_SCROLL_VECTORS, offset=str(after) if after else None, with_vectors=True):
+            point, stored = UUID(str(record.id)), record.vector
+            if point != after and isinstance(stored, dict):  # an offset is the first point of a page
+                vectors = {layer: np.asarray(vector, np.float32) for layer, vector in stored.items()}
+                yield Point(point, Payload.from_dict(record.payload or {}), vectors)
+
+    def _records(
+        self, limit: int, where: Where = EVERYTHING, *, offset: Any = None, with_vectors: bool = False
+    ) -> Iterator[models.Record]:
+        """All points that match, page by page, in order of their ids."""
+        page = partial(
+            self._client.scroll,
+            self._collection,
+            scroll_filter=_filter(where),
+            limit=limit,
+            with_payload=True,
+            with_vectors=with_vectors,
+        )
         while True:
-            records, offset = self._read(
-                lambda: self._client.scroll(
-                    self._collection,
-                    limit=_SCROLL_VECTORS,
-                    offset=offset,  # noqa: B023 (called at once)
-                    with_payload=True,
-                    with_vectors=True,
-                )
-            )
-            for record in records:
-                point, stored = UUID(str(record.id)), record.vector
-                if point != after and isinstance(stored, dict):  # an offset is the first point of a page
-                    vectors = {layer: np.asarray(vector, np.float32) for layer, vector in stored.items()}
-                    yield Point(point, Payload.from_dict(record.payload or {}), vectors)
+            records, offset = self._read(partial(page, offset=offset))
+            yield from records
             if offset is None:
                 return
 
