@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from cli import backup, copy, cross_validate, doctor, evaluate, index, inspect, search, status, train
+from cli import backup, copy, cross_validate, delete, doctor, evaluate, index, inspect, search, status, train
 from cli.console import errors
 from model.errors import CbmirError, Interrupted
 
@@ -31,6 +31,7 @@ app.command("cross-validate")(cross_validate.cross_validate)
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("status")(status.status)
+app.command("delete")(delete.delete)
 app.command("copy")(copy.copy)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
@@ -55,7 +56,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line; return its exit code."""
-    errors.debug = False
+    errors.debug = errors.as_json = False
     try:
         code = app(arguments, standalone_mode=False, prog_name="cbmir")
         return code if isinstance(code, int) else 0

@@ -20,12 +20,18 @@ messages = Console(stderr=True, highlight=False)
 
 
 class _Errors:
-    """Shows errors as one sentence; ``debug`` asks for tracebacks instead."""
+    """Shows errors as one sentence; ``debug`` asks for tracebacks instead, ``as_json`` for a line of the JSON log."""
 
     debug = False
+    as_json = False
 
     def show(self, sentence: str) -> None:
         """Print one error."""
+        if self.as_json:
+            from cli.rendering.json_log import json_logger
+
+            json_logger().error(sentence)
+            return
         messages.print(f"[bold red]Error:[/] {escape(sentence)}", soft_wrap=True)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
+import json
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import errors, messages, noise_aside, output
-from cli.options import IndexOption, chosen, complete_layer, one_of, option, parse_range
+from cli.console import errors, messages, output
+from cli.options import IndexOption, YesOption, chosen, complete_layer, one_of, option, parse_range
 from model.errors import NotAnIndexError, SettingError, VectorIndexError
 
 if TYPE_CHECKING:
@@ -81,6 +80,7 @@ def index(
         bool, option("--reembed", help="Make the index anew, as with another model; it is replaced when that is whole.")
     ] = False,
     prune: Annotated[bool, option("--prune", help="Remove from the index the files that are gone.")] = False,
+    yes: YesOption = False,
     report: Annotated[Path | None, option("--report", help="Write the JSON report here, too.")] = None,
     actors: Annotated[
         str | None, option("--actors", help="Embedding actors: N, or MIN:MAX to let the pool grow.")
@@ -95,12 +95,22 @@ def index(
     cpus: Annotated[int | None, option("--cpus", help="Cores that a Ray started here may use.", min=1)] = None,
     ray_address: Annotated[str | None, option("--ray-address", help="Join this Ray cluster.")] = None,
     file_seconds: Annotated[float, option("--file-seconds", help="Give up a decoder after so long.", min=1)] = 120,
+    metrics_port: Annotated[
+        int | None, option("--metrics-port", help="Answer Prometheus here while the job runs.", min=1, max=65535)
+    ] = None,
+    metrics_host: Annotated[
+        str, option("--metrics-host", help="Address to answer it at; 0.0.0.0 is every one.")
+    ] = "127.0.0.1",
+    log_json: Annotated[bool, option("--log-json", help="Log as JSON lines on standard error.")] = False,
 ) -> None:
     """Index archives of DICOM, TIFF, PNG and JPEG files: what is new or changed, and nothing twice.
 
     Ray starts on this machine unless --ray-address names a cluster. A run that was stopped, or killed, is continued by
     the same command. Exit code 3 says that it is done but some files were left out: the report names each.
     """
+    errors.as_json = log_json
+    from cli.indexing_progress import run_job
+    from cli.rendering.json_log import json_logger
     from index.address import home
     from index.layout import Layout
     from workers.archives import resolve_archives
@@ -138,11 +148,18 @@ def index(
         planned = replace(settings, index=building(home(index))) if reembed else settings
         _print_plan(plan_job(planned), settings)
         return
-    stopping = _Stopping()
-    for number in (signal.SIGINT, signal.SIGTERM):  # the latter as a cluster ends a job
-        signal.signal(number, stopping.interrupt)
-    result = _run(settings, reembed_index if reembed else index_archive, stopping)
-    _print_report(result, settings)
+    result = run_job(
+        reembed_index if reembed else index_archive,
+        settings,
+        yes=yes,
+        log_json=log_json,
+        metrics=(metrics_host, metrics_port) if metrics_port else None,
+    )
+    if log_json:
+        json_logger().info("report", extra=json.loads(result.to_json(files=False)))
+    else:
+        _print_report(result, settings)
+    output.print(_summary(result), soft_wrap=True)
     if result.anything_left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
 
@@ -197,44 +214,6 @@ def _path_privacy(name: str | None, stored: Any) -> Any:
     return chosen("path privacy", name, ("plain", "hash"))
 
 
-class _Stopping:
-    """Remembers an interruption: one that arrives in a library's callback is swallowed there."""
-
-    asked = False
-
-    def interrupt(self, _signal: int, _frame: Any) -> None:
-        self.asked = True
-        raise KeyboardInterrupt
-
-
-def _run(settings: JobSettings, do: Any, stopping: _Stopping) -> JobReport:
-    from cli.rendering.progress import StageProgress
-    from workers.settings import JobObserver, Progress
-
-    with nullcontext() if settings.debug else noise_aside("Ray"), StageProgress() as lines:
-
-        class Lines(JobObserver):
-            def progress(self, progress: Progress) -> None:
-                if stopping.asked and progress.stage != "done":
-                    raise KeyboardInterrupt
-                plan, total = progress.plan, progress.plan.pending if progress.plan.finished else None
-                if progress.stage == "starting":
-                    lines.note("starting Ray")
-                elif progress.stage == "optimizing":
-                    lines.note("building the vector index")
-                elif progress.stages and progress.sink:
-                    failed = f"{progress.left_out:,} left out" if progress.left_out else ""
-                    lines.update("discover", plan.pending + plan.unchanged, None, "" if total is None else "all found")
-                    lines.update("decode", progress.stages.decoded_frames, None, failed)
-                    lines.update("embed", progress.stages.embedded_frames)
-                    lines.update(
-                        "store", progress.sink.files + progress.left_out, total, f"{progress.sink.points:,} points"
-                    )
-
-        report: JobReport = do(settings, Lines())
-    return report
-
-
 def _print_plan(plan: Plan, settings: JobSettings) -> None:
     from cli.rendering.tables import fields_table
 
@@ -264,15 +243,21 @@ def _print_report(report: JobReport, settings: JobSettings) -> None:
         messages.print(f"{len(report.repeated_uids):,} SOP Instance UIDs belong to different pictures; each is kept")
     if report.files_gone and not report.files_pruned:
         messages.print(f"{report.files_gone:,} indexed files are gone from the archive: --prune removes them")
+    if report.bottleneck:
+        busy = f"busy {report.stage_busy[report.bottleneck]:.0%} of the time"
+        messages.print(f"slowest stage: {report.bottleneck}, {busy}", soft_wrap=True)
+    if settings.report:
+        messages.print(f"report: {settings.report}", soft_wrap=True)
+
+
+def _summary(report: JobReport) -> str:
     line = (
         f"{report.files_indexed:,} files indexed as {report.points:,} points, {report.files_unchanged:,} unchanged, "
         f"{report.files_left_out + report.left_out_before:,} left out"
     )
     if report.points:
         line += f"; {report.images_per_second:.1f} images/s, {report.seconds_total:.0f} s in all"
-    output.print(line, soft_wrap=True)
-    if settings.report:
-        messages.print(f"report: {settings.report}", soft_wrap=True)
+    return line
 
 
 def _escape(text: str) -> str:

@@ -84,6 +84,8 @@ def parse_range(name: str, text: str | None) -> tuple[int, int] | None:
         raise SettingError(f"{name} {text!r} is no number and no range: write 2, or 1:4") from error
 
 
+YesOption = Annotated[bool, option("--yes", "-y", help="Remove without asking.")]
+
 IndexOption = Annotated[
     str,
     option(

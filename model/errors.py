@@ -50,6 +50,7 @@ class Reason(StrEnum):
     CORRUPT = "corrupt or truncated"
     NON_FINITE = "features not finite"
     CRASHED = "decoder crashed"
+    DELETED = "deleted"
 
 
 class ImageError(CbmirError):

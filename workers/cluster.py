@@ -28,6 +28,7 @@ class Resources:
         actor_cpus, actor_gpus: Ray resources of one actor.
         actor_threads: torch threads of one actor on a CPU.
         decode_cpus: Ray CPUs of one decoding task; never those of an actor, or Ray would fuse the two stages into one.
+        decode_tasks: decoding tasks that run at once when all actors are there.
         batch_size: frames that an actor embeds at once.
     """
 
@@ -36,6 +37,7 @@ class Resources:
     actor_gpus: float
     actor_threads: int
     decode_cpus: float
+    decode_tasks: int
     batch_size: int
 
     @property
@@ -77,7 +79,8 @@ def share_resources(
     if actor_cpus == decode_cpus:
         actor_cpus *= 0.9
     size = batch_size or (256 if per_actor else 32)
-    return Resources((low, high), actor_cpus, per_actor, threads, decode_cpus, size)
+    decode_tasks = max(1, int((cpus - high * actor_cpus) / decode_cpus))
+    return Resources((low, high), actor_cpus, per_actor, threads, decode_cpus, decode_tasks, size)
 
 
 @contextmanager

@@ -85,6 +85,7 @@ class _Job:
         self._complete_before = False
         self.sink_counts: SinkCounts | None = None
         self.stage_counts: StageCounts | None = None
+        self._seconds_waiting = 0.0
         self.report = JobReport(
             archives=[archive.address for archive in archives],
             index=str(parse_address(settings.index)),
@@ -153,11 +154,22 @@ class _Job:
                 counters = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(
                     Counters
                 ).remote()
+                self.report.stage_workers = {"decode": resources.decode_tasks, "embed": resources.actors[1]}
                 shard = 0
-                for window in windows(_chain(first, files)):
+                for window in self._timed(windows(_chain(first, files))):
                     shard = self._index_window(window, shard, network, resources, counters)
         finally:
             self.report.seconds_indexing = time.perf_counter() - started
+
+    def _timed(self, items: Iterator[list[PendingFile]]) -> Iterator[list[PendingFile]]:
+        """The windows, while the time is taken in which the job waits for them."""
+        while True:
+            started = time.perf_counter()
+            window = next(items, None)
+            self._seconds_waiting += time.perf_counter() - started
+            if window is None:
+                return
+            yield window
 
     def _index_window(self, window: list[PendingFile], shard: int, network: Any, resources: Any, counters: Any) -> int:
         """Send a window through the pipeline until every file of it is accounted for; return the next shard number."""
@@ -214,27 +226,29 @@ class _Job:
         return self.plan.pending > 0 or self.report.files_pruned > 0
 
     def _leave_out(self, file: PendingFile, reason: str, detail: str) -> None:
-        self.report.left_out.append(FileLeftOut(file.shown, reason, detail))
+        self._note_left_out(FileLeftOut(file.shown, reason, detail))
+
+    def _note_left_out(self, file: FileLeftOut) -> None:
+        self.report.left_out.append(file)
+        self.observer.left_out(file)
 
     def _note_unreadable(self) -> None:
         for path, why in self.plan.unreadable.items():
-            self.report.left_out.append(FileLeftOut(path, Reason.UNREADABLE.value, why))
+            self._note_left_out(FileLeftOut(path, Reason.UNREADABLE.value, why))
 
     def _prune(self) -> None:
         if not (self.settings.prune and self.plan.gone):
             return
-        from workers.sink import drop_points
-
         if self.plan.empty:
             raise JobError(
                 f"{self.plan.empty[0]} holds no file now, though {len(self.plan.gone):,} are indexed: is it mounted? "
                 "Nothing was removed"
             )
-        for key, points in self.ledger.points(self.plan.gone).items():
-            drop_points(self.index, self.ledger, key, points)
-        self.index.flush()
-        self.ledger.forget(self.plan.gone)
-        self.report.files_pruned = len(self.plan.gone)
+        if self.observer.may_prune(len(self.plan.gone)):
+            from workers.removal import forget_files
+
+            forget_files(self.index, self.ledger, self.plan.gone)
+            self.report.files_pruned = len(self.plan.gone)
 
     def _optimize(self) -> None:
         if not self._changed and self._complete_before:
@@ -255,9 +269,10 @@ class _Job:
             report.files_indexed, report.points, report.copies = sink.files, sink.points, sink.copies
             report.repeated_uids = sorted(sink.repeated_uids)
             report.images_per_second = sink.points / report.seconds_indexing if report.seconds_indexing else 0.0
-            report.stage_seconds["upsert"] = sink.seconds
+            report.stage_seconds |= {"discover": self._seconds_waiting, "upsert": sink.seconds}
         if stages := self.stage_counts:
             report.stage_seconds |= {"decode": stages.decode_seconds, "embed": stages.embed_seconds}
+        report.find_bottleneck()
 
     def _notify(self, stage: Stage) -> None:
         left_out = len(self.report.left_out)

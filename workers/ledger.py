@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +128,19 @@ class Ledger:
         )
         with self._errors(), self._connection:
             self._connection.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
+
+    def drop_points(self, points: Mapping[FileKey, Collection[UUID]], reason: str, detail: str) -> None:
+        """Take points off their files; a file that has none left counts as left out from now on."""
+        with self._errors(), self._connection:
+            for key, before in self.points(points).items():
+                left = tuple(point for point in before if point not in points[key])
+                values = (_pack(left), *((None, None) if left else (reason, detail)))
+                state = "" if left else ", state = 'left out'"
+                self._connection.execute(
+                    f"UPDATE files SET points = ?, reason = ?, detail = ?{state} "  # noqa: S608 (no input is in it)
+                    "WHERE root = ? AND directory = ? AND name = ?",
+                    (*values, key.root, key.directory, key.name),
+                )
 
     def forget(self, keys: Iterable[FileKey]) -> None:
         """Remove files from the ledger."""

@@ -34,6 +34,11 @@ class JobReport:
         files_left_out: by this job; ``left_out_before`` by earlier ones, unchanged since.
         files_gone: known from earlier jobs and no longer there; ``files_pruned`` of them removed from the index.
         repeated_uids: SOP Instance UIDs that the archive gives to different pictures, each of which is a point.
+        stage_seconds: time in which a stage's workers worked, summed over them; of "discover" only the time in which
+            the job had to wait for it.
+        stage_workers: workers of a stage at once, at most.
+        stage_busy: part of ``seconds_indexing`` in which a stage's workers worked, 0…1.
+        bottleneck: the stage whose workers were busiest.
         images_per_second: points over ``seconds_indexing``, from Ray's start to the last point stored.
         left_out: the files that this job left out.
     """
@@ -62,6 +67,9 @@ class JobReport:
     seconds_indexing: float = 0.0
     seconds_optimizing: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
+    stage_workers: dict[str, int] = field(default_factory=dict)
+    stage_busy: dict[str, float] = field(default_factory=dict)
+    bottleneck: str | None = None
     images_per_second: float = 0.0
     left_out_by_reason: dict[str, int] = field(default_factory=dict)
     left_out: list[FileLeftOut] = field(default_factory=list)
@@ -70,6 +78,16 @@ class JobReport:
         """Bring the counts of files left out up to the list."""
         self.files_left_out = len(self.left_out)
         self.left_out_by_reason = dict(Counter(file.reason for file in self.left_out).most_common())
+
+    def find_bottleneck(self) -> None:
+        """Say of every stage which part of the time its workers were busy (0…1), and which stage's were busiest."""
+        if not self.seconds_indexing:
+            return
+        self.stage_busy = {
+            stage: round(seconds / (self.stage_workers.get(stage, 1) * self.seconds_indexing), 3)
+            for stage, seconds in self.stage_seconds.items()
+        }
+        self.bottleneck = max(self.stage_busy, key=self.stage_busy.__getitem__, default=None)
 
     @property
     def anything_left_out(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +11,7 @@ from index.layout import Layout
 from index.schema import PathPrivacy, Quantization
 from workers.archives import Archive
 from workers.planning import Plan
+from workers.report import FileLeftOut
 
 if TYPE_CHECKING:
     from workers.counters import StageCounts
@@ -85,3 +87,31 @@ class JobObserver:
 
     def progress(self, progress: Progress) -> None:
         """Something has moved."""
+
+    def left_out(self, file: FileLeftOut) -> None:
+        """A file was left out."""
+
+    def may_prune(self, files: int) -> bool:  # noqa: ARG002 (for those who ask somebody)
+        """Whether the points of so many files that are gone may be removed."""
+        return True
+
+
+class Observers(JobObserver):
+    """Tells several; files are pruned if none of them objects."""
+
+    def __init__(self, observers: Sequence[JobObserver]) -> None:
+        self._observers = observers
+
+    def progress(self, progress: Progress) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.progress(progress)
+
+    def left_out(self, file: FileLeftOut) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.left_out(file)
+
+    def may_prune(self, files: int) -> bool:
+        """Ask all, until one objects."""
+        return all(observer.may_prune(files) for observer in self._observers)

@@ -52,22 +52,24 @@ def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
     _freeze_imports()
     attempt = ray.get(counters.begin.remote(shard.number))
     rows: list[dict[str, Any]] = []
-    frames, left_out, started = 0, 0, time.perf_counter()
+    frames, left_out, seconds = 0, 0, 0.0
     with ExitStack() as stack:
         stack.callback(deadline.cancel)
         decode = decode_file if attempt == 1 else stack.enter_context(DecoderProcess()).decode
         for number, address in shard.files:
+            started = time.perf_counter()
             file_rows = decode(number, address, shard.file_seconds, shard.options)
             failed = "reason" in file_rows[0]
             frames, left_out = frames + (0 if failed else len(file_rows)), left_out + failed
             rows += file_rows
+            seconds += time.perf_counter() - started  # without the time in which nobody takes the rows
             while len(rows) >= ROWS_A_BLOCK:
                 deadline.cancel()  # what follows is not the decoder's time
                 yield to_table(rows[:ROWS_A_BLOCK])
                 rows = rows[ROWS_A_BLOCK:]
     if rows:
         yield to_table(rows)
-    counters.decoded.remote(frames, left_out, time.perf_counter() - started)
+    counters.decoded.remote(frames, left_out, seconds)
 
 
 @cache

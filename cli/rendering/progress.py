@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import typer
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
@@ -91,6 +92,15 @@ class StageProgress:
     def note(self, text: str) -> None:
         """Print a line that stays."""
         (self._live.console if self._live else messages).print(text, soft_wrap=True)
+
+    def ask(self, question: str) -> bool:
+        """Ask yes or no, below the lines."""
+        if self._live:
+            self._live.stop()
+        answer = typer.confirm(question, err=True)
+        if self._live:
+            self._live.start()
+        return answer
 
     def __enter__(self) -> Self:
         if self._live:

@@ -107,3 +107,32 @@ def test_a_zip_file_and_a_list_are_indexed_searched_and_shown(
     left, right = (pixels[GAP : GAP + TILE, start : start + TILE] for start in (GAP, 2 * GAP + TILE))
     assert left.std() > 10
     assert (left == right).all()
+
+
+def test_removal_asks_somebody_and_says_what_it_did(
+    cbmir: Cbmir, archive: Path, model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = tmp_path / "index"
+    assert cbmir("index", archive / "eye", "--index", index, "--model", model_path) == 0
+    assert cbmir("index", archive / "eye", "--index", index, "--prune") == 1
+    assert "nobody can be asked here: add --yes" in flat(capsys.readouterr().err)
+    assert cbmir("index", archive / "eye", "--index", index, "--prune", "--yes") == 0
+    assert cbmir("delete", "--index", index, "--where", "modality=OP") == 1
+    assert cbmir("delete", "--index", index, "--where", "modality=OP", "--yes") == 0
+    assert "4 points deleted" in capsys.readouterr().out
+
+
+def test_a_log_for_machines(
+    cbmir: Cbmir, archive: Path, model_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    index = tmp_path / "index"
+    assert cbmir("index", archive / "knee", "--index", index, "--model", model_path, "--log-json") == 3
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    events = {line["event"]: line for line in lines}
+    assert {"starting", "optimizing", "done", "left out", "report"} <= events.keys()
+    assert events["left out"]["level"] == "WARNING"
+    assert events["left out"]["path"].endswith("knee-broken.dcm")
+    assert (events["report"]["files_indexed"], events["report"]["bottleneck"] is None) == (4, False)
+    assert cbmir("index", archive / "knee", "--index", index, "--layers", "fcl2", "--log-json") == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert json.loads(line)["level"] == "ERROR"

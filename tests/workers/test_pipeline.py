@@ -106,4 +106,4 @@ def test_a_file_that_ends_its_decoder_costs_only_itself(
 
 
 def test_resources_name_their_device() -> None:
-    assert Resources((1, 1), 1, 0.5, 1, 0.5, 8).device == "cuda"
+    assert Resources((1, 1), 1, 0.5, 1, 0.5, 1, 8).device == "cuda"
