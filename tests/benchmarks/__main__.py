@@ -15,11 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from tests.benchmarks import decoding, indexing, neighbours, resuming
+from tests.benchmarks import decoding, indexing, neighbours, resuming, uploading
 from tests.benchmarks.archive import first_files, write_archive
-from tests.benchmarks.figures import Figure
+from tests.benchmarks.figures import Figure, print_figures
 from tests.conftest import make_model
 
 
@@ -53,10 +52,8 @@ def run(images: int, model: Path | None, archive: Path | None, work: Path) -> No
     figures += neighbours.run(work / "index-large", work / "index-small")
     figures += resuming.run(model, archive, work / "index-large")
     figures += decoding.run()
-    table = Table("figure", "value", "baseline", "ratio", "goal", box=None, pad_edge=False)
-    for figure in figures:
-        table.add_row(*figure.cells())
-    Console(highlight=False, width=150).print(table)
+    figures += uploading.run()
+    print_figures(figures)
 
 
 if __name__ == "__main__":

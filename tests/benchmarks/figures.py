@@ -1,8 +1,12 @@
-"""One row of the benchmarks' table."""
+"""One row of the benchmarks' table, and the table."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +22,11 @@ class Figure:
     def cells(self) -> tuple[str, ...]:
         """The row's text."""
         return self.name, self.value, self.baseline, "" if self.ratio is None else f"{self.ratio:.2f}", self.goal
+
+
+def print_figures(figures: Sequence[Figure]) -> None:
+    """Print the table, wide enough for a log file."""
+    table = Table("figure", "value", "baseline", "ratio", "goal", box=None, pad_edge=False)
+    for figure in figures:
+        table.add_row(*figure.cells())
+    Console(highlight=False, width=150).print(table)
