@@ -83,6 +83,16 @@ def share_resources(
     return Resources((low, high), actor_cpus, per_actor, threads, decode_cpus, decode_tasks, size)
 
 
+def settle_environment() -> None:
+    """Tell Ray, before it is imported, not to report home, and never to start itself.
+
+    A thread of a pipeline that was cut off would start a second Ray when it cleans up after the first has ended.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+
+
 @contextmanager
 def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = False) -> Iterator[None]:
     """Start Ray here, or join the cluster at ``address``, and leave it again.
@@ -94,8 +104,7 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
     Raises:
         JobError: Ray cannot be started, or the cluster not be joined.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    settle_environment()
     if not address:  # nobody looks at the metrics and task events of a Ray without dashboard
         os.environ.setdefault("RAY_enable_metrics_collection", "0")
         os.environ.setdefault("RAY_task_events_report_interval_ms", "0")

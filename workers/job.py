@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from index.address import home, parse_address
 from index.interface import Index
@@ -17,19 +18,13 @@ from model.errors import CbmirError, JobError, JobInterrupted, Reason
 from model.reading import ReadOptions
 from workers.archives import Archive, resolve_archives
 from workers.ledger import Ledger
-from workers.planning import PendingFile, Plan, number_roots, windows
+from workers.planning import PendingFile, Plan, number_roots
 from workers.preparing import pending_files, refuse_lost_index, settle_key
 from workers.report import FileLeftOut, JobReport
 from workers.settings import JobObserver, JobSettings, Progress, Stage
 
 if TYPE_CHECKING:
-    from workers.counters import StageCounts
-    from workers.sink import SinkCounts
-
-PASSES = 2
-"""Times that a window's files are sent through the pipeline; the second takes up what was lost with a worker."""
-
-LOOK_SECONDS = 1.0
+    from workers.streaming import Stream
 
 PURPOSE = "cbmir index"
 
@@ -74,18 +69,15 @@ class _Job:
         archives: list[Archive],
         observer: JobObserver,
     ) -> None:
-        self.settings, self.metadata = settings, metadata
+        self.settings = settings
         self.index, self.ledger, self.observer = index, ledger, observer
         names, self.roots = number_roots(index.description.roots, archives)
         index.update_description(roots=names, model_path=str(settings.model.absolute()))
         key = settle_key(settings, ledger, index)
         self.read_options = ReadOptions(key if settings.keep_patient_group else None, settings.skip_burned_in)
         self.plan = Plan()
-        self._looked_at = 0.0
         self._complete_before = False
-        self.sink_counts: SinkCounts | None = None
-        self.stage_counts: StageCounts | None = None
-        self._seconds_waiting = 0.0
+        self.stream: Stream | None = None
         self.report = JobReport(
             archives=[archive.address for archive in archives],
             index=str(parse_address(settings.index)),
@@ -100,7 +92,7 @@ class _Job:
         self._complete_before = last is not None and last.outcome == "complete"
         number = self.ledger.start_job(self.report.started)
         try:
-            self._index_windows(pending_files(self.settings, self.roots, self.ledger, self.plan))
+            self._embed(pending_files(self.settings, self.roots, self.ledger, self.plan))
             self._note_unreadable()
             self._prune()
             self._optimize()
@@ -122,104 +114,34 @@ class _Job:
             self._notify("done")
         return self.report
 
-    def _index_windows(self, files: Iterator[PendingFile]) -> None:
+    def _embed(self, files: Iterator[PendingFile]) -> None:
         first = next(files, None)
         if first is None:
-            return  # nothing to embed: neither Ray nor torch is imported
+            return  # neither Ray nor torch is imported
         self._notify("starting")
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+        from workers.cluster import settle_environment
 
-        from workers.cluster import ray_session, share_resources
-        from workers.counters import Counters
+        settle_environment()
         from workers.pipeline import Network
-        from workers.sink import SinkCounts
+        from workers.streaming import Stream
 
-        settings, self.sink_counts = self.settings, SinkCounts()
+        network = Network(
+            str(self.settings.model.absolute()), self.report.model_fingerprint, self.index.description.layers
+        )
+        self.stream = Stream(
+            self.settings,
+            network,
+            self.index,
+            self.ledger,
+            options=self.read_options,
+            left_out=self._leave_out,
+            moved=lambda: self._notify("indexing"),
+        )
         started = time.perf_counter()
         try:
-            with ray_session(settings.ray_address, cpus=settings.cpus, debug=settings.debug):
-                total = ray.cluster_resources()
-                resources = share_resources(
-                    total.get("CPU", 1.0),
-                    total.get("GPU", 0.0),
-                    actors=settings.actors,
-                    actor_gpus=settings.gpus,
-                    batch_size=settings.batch_size,
-                )
-                layers = self.index.description.layers
-                network = Network(str(settings.model.absolute()), self.metadata.fingerprint, layers)
-                # Beside the driver: on a node that is lost it would take the tasks that report to it along.
-                here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-                counters = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(
-                    Counters
-                ).remote()
-                self.report.stage_workers = {"decode": resources.decode_tasks, "embed": resources.actors[1]}
-                shard = 0
-                for window in self._timed(windows(_chain(first, files))):
-                    shard = self._index_window(window, shard, network, resources, counters)
+            self.stream.run(chain((first,), files))
         finally:
             self.report.seconds_indexing = time.perf_counter() - started
-
-    def _timed(self, items: Iterator[list[PendingFile]]) -> Iterator[list[PendingFile]]:
-        """The windows, while the time is taken in which the job waits for them."""
-        while True:
-            started = time.perf_counter()
-            window = next(items, None)
-            self._seconds_waiting += time.perf_counter() - started
-            if window is None:
-                return
-            yield window
-
-    def _index_window(self, window: list[PendingFile], shard: int, network: Any, resources: Any, counters: Any) -> int:
-        """Send a window through the pipeline until every file of it is accounted for; return the next shard number."""
-        import ray
-        from ray.data.exceptions import ExecutionTimeoutError, SystemException
-        from ray.exceptions import RayError
-
-        from workers.pipeline import RepositorySource, run_pipeline
-        from workers.sink import Sink
-
-        assert self.sink_counts is not None
-        for attempt in range(PASSES):
-            source = RepositorySource(
-                window,
-                shard,
-                actors=resources.actors[1],
-                file_seconds=self.settings.file_seconds,
-                options=self.read_options,
-                counters=counters,
-            )
-            sink = Sink(self.index, self.ledger, window, self._leave_out, self.sink_counts)
-            try:
-                for table in run_pipeline(source, network, resources, counters, debug=self.settings.debug):
-                    sink.take(table)
-                    self._look(counters)
-            except (RayError, SystemException, ExecutionTimeoutError) as error:
-                if attempt + 1 == PASSES:
-                    raise JobError(
-                        f"Ray gave the job up: {_last_line(error)}: see --debug, then run it again"
-                    ) from error
-            else:
-                self.stage_counts = ray.get(counters.counts.remote())
-            finally:
-                sink.commit()
-            shard += len(source.shards)
-            window = [file for number, file in enumerate(window) if number not in sink.accounted]
-            if not window:
-                return shard
-        for file in window:
-            self._leave_out(file, Reason.CRASHED.value, "its worker was lost twice; run the same command again")
-        return shard
-
-    def _look(self, counters: Any) -> None:
-        """Tell the observer how far the stages are, once a second at most."""
-        import ray
-
-        if time.monotonic() - self._looked_at > LOOK_SECONDS:
-            self.stage_counts = ray.get(counters.counts.remote())
-            self._looked_at = time.monotonic()
-            self._notify("indexing")
 
     @property
     def _changed(self) -> bool:
@@ -265,27 +187,23 @@ class _Job:
         report.files_found = plan.pending + plan.unchanged + len(plan.unreadable)
         report.left_out_before, report.files_gone = plan.left_out_before, len(plan.gone)
         report.count_left_out()
-        if sink := self.sink_counts:
+        if stream := self.stream:
+            sink, stages = stream.stored, stream.stages
             report.files_indexed, report.points, report.copies = sink.files, sink.points, sink.copies
             report.repeated_uids = sorted(sink.repeated_uids)
-            report.images_per_second = sink.points / report.seconds_indexing if report.seconds_indexing else 0.0
-            report.stage_seconds |= {"discover": self._seconds_waiting, "upsert": sink.seconds}
-        if stages := self.stage_counts:
-            report.stage_seconds |= {"decode": stages.decode_seconds, "embed": stages.embed_seconds}
-        report.find_bottleneck()
+            report.images_per_second = sink.points / report.seconds_indexing
+            report.stage_seconds = {
+                "discover": stream.seconds_waiting,
+                "decode": stages.decode_seconds,
+                "embed": stages.embed_seconds,
+                "upsert": sink.seconds,
+            }
+            report.find_bottleneck(stream.workers)
 
     def _notify(self, stage: Stage) -> None:
         left_out = len(self.report.left_out)
-        self.observer.progress(Progress(stage, self.plan, self.stage_counts, self.sink_counts, left_out))
-
-
-def _chain(first: PendingFile, rest: Iterator[PendingFile]) -> Iterator[PendingFile]:
-    yield first
-    yield from rest
-
-
-def _last_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        stages, stored = (self.stream.stages, self.stream.stored) if self.stream else (None, None)
+        self.observer.progress(Progress(stage, self.plan, stages, stored, left_out))
 
 
 def _now() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -120,7 +120,7 @@ def build_dataset(source: RepositorySource, network: Network, resources: Resourc
 
 def run_pipeline(
     source: RepositorySource, network: Network, resources: Resources, counters: Any, *, debug: bool
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table, None, None]:
     """Stream a window through the pipeline; yield tables of embedded frames and of files left out, in any order."""
     context = DataContext.get_current()
     context.enable_progress_bars = debug

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +37,6 @@ class JobReport:
         repeated_uids: SOP Instance UIDs that the archive gives to different pictures, each of which is a point.
         stage_seconds: time in which a stage's workers worked, summed over them; of "discover" only the time in which
             the job had to wait for it.
-        stage_workers: workers of a stage at once, at most.
         stage_busy: part of ``seconds_indexing`` in which a stage's workers worked, 0…1.
         bottleneck: the stage whose workers were busiest.
         images_per_second: points over ``seconds_indexing``, from Ray's start to the last point stored.
@@ -67,7 +67,6 @@ class JobReport:
     seconds_indexing: float = 0.0
     seconds_optimizing: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
-    stage_workers: dict[str, int] = field(default_factory=dict)
     stage_busy: dict[str, float] = field(default_factory=dict)
     bottleneck: str | None = None
     images_per_second: float = 0.0
@@ -79,15 +78,17 @@ class JobReport:
         self.files_left_out = len(self.left_out)
         self.left_out_by_reason = dict(Counter(file.reason for file in self.left_out).most_common())
 
-    def find_bottleneck(self) -> None:
-        """Say of every stage which part of the time its workers were busy (0…1), and which stage's were busiest."""
-        if not self.seconds_indexing:
-            return
+    def find_bottleneck(self, workers: Mapping[str, int]) -> None:
+        """Say which part of the time each stage's workers were busy, and which stage's were busiest.
+
+        Args:
+            workers: of each stage at once, at most; of those not named, one.
+        """
         self.stage_busy = {
-            stage: round(seconds / (self.stage_workers.get(stage, 1) * self.seconds_indexing), 3)
+            stage: round(seconds / (workers.get(stage, 1) * self.seconds_indexing), 3)
             for stage, seconds in self.stage_seconds.items()
         }
-        self.bottleneck = max(self.stage_busy, key=self.stage_busy.__getitem__, default=None)
+        self.bottleneck = max(self.stage_busy, key=self.stage_busy.__getitem__)
 
     @property
     def anything_left_out(self) -> bool:

@@ -1,0 +1,191 @@
+"""Jobs that are interrupted at random end with the points of an undisturbed one.
+
+``python -m tests.interruptions [--runs 20] [--seed 0] [--files 720]``. In each run a job in a process of its own loses,
+when a random number of images is embedded, its driver (which owns the embedded index), an embedding actor, a decoding
+worker, or the room on its disk; then the same job runs again. Where nothing can be mounted the disk is left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from index.edge import MIN_FREE_BYTES
+from index.opening import open_index
+from index.schema import Payload, Vector
+from tests import phantoms
+from tests.conftest import make_model
+from workers.job import index_archive
+from workers.pipeline import SHARD_FILES
+from workers.settings import JobObserver, JobSettings, Progress
+
+VICTIMS = {"driver": "", "embedding actor": "EmbeddingActor", "decoding worker": "ReadRepository", "disk": ""}
+"""What is hit → part of its process's title."""
+
+PROCESSES = {"driver": 5}
+"""Processes that go down with it: two actors, a decoding worker and the counters, too; else only itself."""
+
+Contents = dict[str, tuple[Payload, Vector]]
+
+
+def write_archive(folder: Path, files: int) -> Path:
+    """Phantoms of all organs, one of them in a copy, and a broken file."""
+    for number in range(files):
+        organ = list(phantoms.ORGANS)[number % len(phantoms.ORGANS)]
+        path = folder / organ / f"{number}.dcm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        phantoms.dicom([phantoms.draw(organ, number, 48)], organ, number).save_as(path, enforce_file_format=True)
+    shutil.copy(path, folder / "copy.dcm")
+    (folder / "broken.dcm").write_bytes(path.read_bytes()[:-500])
+    return folder
+
+
+class Job:
+    """One run of ``cbmir index`` in a process of its own.
+
+    Attributes:
+        embedded: images embedded so far.
+    """
+
+    def __init__(self, archive: Path, model: Path, index: Path) -> None:
+        command = [sys.executable, "-m", "tests.interruptions", "--job", archive, model, index]
+        self.embedded, self._index = 0, index
+        self._process = subprocess.Popen(
+            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def run(self, after: int | None = None, victim: str = "") -> int:
+        """Follow it to its end, and hit the victim on the way; return its exit code."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("embedded "):
+                self.embedded = int(line.split()[1])
+            if after is not None and self.embedded >= after:
+                self._hit(victim)
+                after = None
+        assert after is None, f"the job ended before {after} images were embedded: {self._process.communicate()[1]}"
+        return self._process.wait()
+
+    def _hit(self, victim: str) -> None:
+        driver = psutil.Process(self._process.pid)
+        if victim == "driver":
+            driver.kill()
+        elif victim == "disk":
+            size = shutil.disk_usage(self._index).free - MIN_FREE_BYTES // 2
+            (self._index.parent / "filler").write_bytes(bytes(size))
+        else:
+            _find(driver, VICTIMS[victim]).kill()
+
+
+def _find(driver: psutil.Process, title: str) -> psutil.Process:
+    for _ in range(200):
+        for process in driver.children(recursive=True):
+            with suppress(psutil.Error):
+                if title in " ".join(process.cmdline()):
+                    return process
+        time.sleep(0.01)
+    raise AssertionError(f"no process has {title} in its title")
+
+
+def contents(index: Path) -> Contents:
+    """Every point of an index."""
+    with open_index(index, purpose="interruptions") as opened:
+        return {str(point.id): (point.payload, point.vectors["fcl1"]) for point in opened.points()}
+
+
+def interrupted(archive: Path, model: Path, index: Path, victim: str, after: int, expected: Contents) -> str:
+    """Run a job, hit it once, run it again if it did not reach its end, and compare; return what happened.
+
+    Raises:
+        AssertionError: something differs, or does not add up.
+    """
+    first = Job(archive, model, index)
+    code = first.run(after, victim)
+    (index.parent / "filler").unlink(missing_ok=True)
+    again = Job(archive, model, index)
+    assert again.run() == 0, again
+    report = json.loads(max((index / "reports").iterdir()).read_text())
+    files = sum(path.is_file() for path in archive.rglob("*"))
+    unchanged, left_out = report["files_unchanged"], report["files_left_out"]
+    assert report["files_found"] == report["files_indexed"] + unchanged + left_out == files, report
+    found = contents(index)
+    assert found.keys() == expected.keys(), f"{len(found.keys() ^ expected.keys())} points are in one of them only"
+    unequal = 0
+    for point, (payload, vector) in expected.items():
+        assert found[point][0] == payload, (found[point][0], payload)
+        # An image in a batch of another size may come out another step of float16.
+        assert np.allclose(found[point][1], vector, rtol=2**-9, atol=2**-14), point
+        unequal += not np.array_equal(found[point][1], vector)
+    repeated = first.embedded + again.embedded - (files - 1)
+    assert repeated <= SHARD_FILES * PROCESSES.get(victim, 1), f"{repeated} images were embedded again"
+    return f"exit code {code}, {repeated} embedded again, {unequal} vectors differ in their last bits"
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[bool]:
+    """Mount a disk with little more room than an index must keep free; say whether that was possible."""
+    folder.mkdir(exist_ok=True)
+    size = f"size={MIN_FREE_BYTES + 300 * 2**20}"
+    mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
+    mounted = not subprocess.run(mount, check=False, capture_output=True).returncode
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(folder)], check=True)
+
+
+def interrupt(runs: int, seed: int, files: int, work: Path) -> Iterator[str]:
+    """Interrupt so many jobs, each victim in turn; say of each what happened."""
+    archive, model = write_archive(work / "archive", files), make_model(work / "model.safetensors", seed=0)
+    assert Job(archive, model, work / "undisturbed").run() == 0
+    expected, chance = contents(work / "undisturbed"), random.Random(seed)
+    for run in range(runs):
+        victim, after = list(VICTIMS)[run % len(VICTIMS)], chance.randrange(1, files * 3 // 4)
+        with ExitStack() as stack:
+            disk = work / f"disk{run}"
+            if victim == "disk" and not stack.enter_context(small_disk(disk)):
+                yield f"{victim}: nothing can be mounted here"
+                continue
+            outcome = interrupted(archive, model, disk / "index", victim, after, expected)
+        shutil.rmtree(disk)
+        yield f"{victim} after {after} images: {outcome}"
+
+
+class _Counts(JobObserver):
+    def progress(self, progress: Progress) -> None:
+        if progress.stages:
+            print("embedded", progress.stages.embedded_frames, flush=True)
+
+
+def main() -> None:
+    """Interrupt jobs, or be one."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--files", type=int, default=720)
+    parser.add_argument("--job", nargs=3, type=Path)
+    arguments = parser.parse_args()
+    if arguments.job:
+        archive, model, index = arguments.job
+        index_archive(JobSettings((archive,), model, index), _Counts())
+        return
+    with tempfile.TemporaryDirectory(prefix="cbmir-") as work:
+        for line in interrupt(arguments.runs, arguments.seed, arguments.files, Path(work)):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Windows of files, one after another, through the pipeline into the sink, until every file is accounted for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+from ray.data.exceptions import ExecutionTimeoutError, SystemException
+from ray.exceptions import RayError
+
+from index.interface import Index
+from model.errors import JobError, Reason
+from model.reading import ReadOptions
+from workers.counters import StageCounts
+from workers.ledger import Ledger
+from workers.pipeline import Network, RepositorySource, run_pipeline
+from workers.planning import PendingFile, windows
+from workers.session import Session
+from workers.settings import JobSettings
+from workers.sink import LeftOut, Sink, SinkCounts
+
+PASSES = 2
+"""Times that a window's files are sent through the pipeline; the second takes up what was lost with a worker."""
+
+LOOK_SECONDS = 1.0
+
+
+class Stream:
+    """The embedding part of a job.
+
+    Args:
+        settings: of the job.
+        network: the model, as the actors need it.
+        options: how files are read.
+        left_out: told of every file that is left out.
+        moved: called once a second at most, while :attr:`stages` and :attr:`stored` grow.
+
+    Attributes:
+        stages: counts of decoding and embedding; ``stored`` of the sink.
+        workers: workers of each stage at once, at most.
+        seconds_waiting: time in which the next window was waited for.
+    """
+
+    def __init__(
+        self,
+        settings: JobSettings,
+        network: Network,
+        index: Index,
+        ledger: Ledger,
+        *,
+        options: ReadOptions,
+        left_out: LeftOut,
+        moved: Callable[[], None],
+    ) -> None:
+        self._settings, self._network, self._options = settings, network, options
+        self._index, self._ledger = index, ledger
+        self._left_out, self._moved = left_out, moved
+        self._shard, self._looked_at = 0, 0.0
+        self.stages, self.stored = StageCounts(), SinkCounts()
+        self.workers: dict[str, int] = {}
+        self.seconds_waiting = 0.0
+
+    def run(self, files: Iterator[PendingFile]) -> None:
+        """Embed and store all files.
+
+        Raises:
+            JobError: Ray cannot be started, or failed twice over the same files.
+            VectorIndexError: the index cannot be written.
+        """
+        with Session(self._settings) as session:
+            self.workers = {"decode": session.resources.decode_tasks, "embed": session.resources.actors[1]}
+            for window in self._timed(windows(files)):
+                self._send(window, session)
+
+    def _timed(self, found: Iterator[list[PendingFile]]) -> Iterator[list[PendingFile]]:
+        while True:
+            started = time.perf_counter()
+            window = next(found, None)
+            self.seconds_waiting += time.perf_counter() - started
+            if window is None:
+                return
+            yield window
+
+    def _send(self, window: list[PendingFile], session: Session) -> None:
+        """Send a window, and again what of it was lost."""
+        for attempt in range(PASSES):
+            source = RepositorySource(
+                window,
+                self._shard,
+                actors=session.resources.actors[1],
+                file_seconds=self._settings.file_seconds,
+                options=self._options,
+                counters=session.counters,
+            )
+            self._shard += len(source.shards)
+            sink = Sink(self._index, self._ledger, window, self._left_out, self.stored)
+            try:
+                self._drain(source, session, sink)
+            except (RayError, SystemException, ExecutionTimeoutError) as error:
+                if attempt + 1 == PASSES:
+                    raise JobError(
+                        f"Ray gave the job up: {_last_line(error)}: see --debug, then run it again"
+                    ) from error
+                session.renew()
+            window = [file for number, file in enumerate(window) if number not in sink.accounted]
+            if not window:
+                return
+        for file in window:
+            self._left_out(file, Reason.CRASHED.value, "its worker was lost twice; run the same command again")
+
+    def _drain(self, source: RepositorySource, session: Session, sink: Sink) -> None:
+        tables = run_pipeline(source, self._network, session.resources, session.counters, debug=self._settings.debug)
+        try:
+            with closing(tables):  # its threads end before Ray does
+                for table in tables:
+                    sink.take(table)
+                    if time.monotonic() - self._looked_at > LOOK_SECONDS:
+                        self.stages, self._looked_at = session.counts(), time.monotonic()
+                        self._moved()
+            self.stages = session.counts()
+        finally:
+            sink.commit()
+
+
+def _last_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
