@@ -2,7 +2,7 @@
 
 ``python -m tests.interruptions [--runs 20] [--seed 0] [--files 720]``. In each run a job in a process of its own loses,
 when a random number of images is embedded, its driver (which owns the embedded index), an embedding actor, a decoding
-worker, or the room on its disk; then the same job runs again. Where nothing can be mounted the disk is left alone.
+worker (at once), or the room on its disk; then the same job runs again. Where nothing can be mounted the disk is left alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -31,8 +31,7 @@ from workers.job import index_archive
 from workers.pipeline import SHARD_FILES
 from workers.settings import JobObserver, JobSettings, Progress
 
-VICTIMS = {"driver": "", "embedding actor": "EmbeddingActor", "decoding worker": "ReadRepository", "disk": ""}
-"""What is hit → part of its process's title."""
+VICTIMS = ("driver", "embedding actor", "decoding worker", "disk")
 
 PROCESSES = {"driver": 5}
 """Processes that go down with it: two actors, a decoding worker and the counters, too; else only itself."""
@@ -69,6 +68,9 @@ class Job:
     def run(self, after: int | None = None, victim: str = "") -> int:
         """Follow it to its end, and hit the victim on the way; return its exit code."""
         assert self._process.stdout is not None
+        if victim == "decoding worker":  # a small archive is decoded before the first image is embedded
+            self._hit(victim)
+            after = None
         for line in self._process.stdout:
             if line.startswith("embedded "):
                 self.embedded = int(line.split()[1])
@@ -86,17 +88,27 @@ class Job:
             size = shutil.disk_usage(self._index).free - MIN_FREE_BYTES // 2
             (self._index.parent / "filler").write_bytes(bytes(size))
         else:
-            _find(driver, VICTIMS[victim]).kill()
+            _find(driver, _is_actor if victim == "embedding actor" else _is_decoding).kill()
 
 
-def _find(driver: psutil.Process, title: str) -> psutil.Process:
-    for _ in range(200):
+def _find(driver: psutil.Process, wanted: Callable[[psutil.Process], bool]) -> psutil.Process:
+    for _ in range(3000):
         for process in driver.children(recursive=True):
             with suppress(psutil.Error):
-                if title in " ".join(process.cmdline()):
+                if wanted(process):
                     return process
         time.sleep(0.01)
-    raise AssertionError(f"no process has {title} in its title")
+    raise AssertionError("there is no such process")
+
+
+def _is_actor(process: psutil.Process) -> bool:
+    return "EmbeddingActor" in process.cmdline()[0]
+
+
+def _is_decoding(process: psutil.Process) -> bool:
+    """Ray's title of a worker does not tell, but what it has loaded does."""
+    title = process.cmdline()[0]
+    return title == "ray::IDLE" and any("PIL/_imaging" in mapped.path for mapped in process.memory_maps())
 
 
 def contents(index: Path) -> Contents:
@@ -153,7 +165,7 @@ def interrupt(runs: int, seed: int, files: int, work: Path) -> Iterator[str]:
     assert Job(archive, model, work / "undisturbed").run() == 0
     expected, chance = contents(work / "undisturbed"), random.Random(seed)
     for run in range(runs):
-        victim, after = list(VICTIMS)[run % len(VICTIMS)], chance.randrange(1, files * 3 // 4)
+        victim, after = VICTIMS[run % len(VICTIMS)], chance.randrange(1, files * 3 // 4)
         with ExitStack() as stack:
             disk = work / f"disk{run}"
             if victim == "disk" and not stack.enter_context(small_disk(disk)):

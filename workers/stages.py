@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -49,6 +51,7 @@ def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
     """
     import ray
 
+    _exit_at_once()
     _freeze_imports()
     attempt = ray.get(counters.begin.remote(shard.number))
     rows: list[dict[str, Any]] = []
@@ -70,6 +73,15 @@ def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
     if rows:
         yield to_table(rows)
     counters.decoded.remote(frames, left_out, seconds)
+
+
+@cache
+def _exit_at_once() -> None:
+    """End this worker's process without the handlers of Ray's C++ core, of which one was seen to wait for itself.
+
+    Such a process (ray 2.60: a publisher's destructor, at exit) kept its memory and its actor's processors for good.
+    """
+    atexit.register(os._exit, 0)
 
 
 @cache
@@ -100,6 +112,7 @@ class EmbeddingActor:
 
         from model.embedder import Embedder
 
+        _exit_at_once()
         torch.set_num_threads(threads)
         self._embedder = Embedder.load(model, device=device)
         if self._embedder.metadata.fingerprint != fingerprint:
