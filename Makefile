@@ -14,7 +14,7 @@ for one in json.load(sys.stdin)["install"]:
 endef
 export NAMES
 
-.PHONY: install demo check test bench constraints clean
+.PHONY: install demo check test bench bench-large constraints clean
 
 install: $(INSTALLED)
 
@@ -36,6 +36,9 @@ test: check
 
 bench: install
 	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+bench-large: install
+	$(BIN)/python -m tests.benchmarks.large $(BENCH)
 
 constraints: install
 	$(BIN)/pip freeze --exclude-editable > frozen.txt

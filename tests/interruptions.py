@@ -2,7 +2,7 @@
 
 ``python -m tests.interruptions [--runs 20] [--seed 0] [--files 720]``. In each run a job in a process of its own loses,
 when a random number of images is embedded, its driver (which owns the embedded index), an embedding actor, a decoding
-worker (at once), or the room on its disk; then the same job runs again. Where nothing can be mounted the disk is left alone.
+worker (at once), or the room on its disk; then the same job runs again. Disks need the right to mount one.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from workers.settings import JobObserver, JobSettings, Progress
 
 VICTIMS = ("driver", "embedding actor", "decoding worker", "disk")
 
-PROCESSES = {"driver": 5}
-"""Processes that go down with it: two actors, a decoding worker and the counters, too; else only itself."""
+PROCESSES = {"driver": 5, "disk": 5}
+"""Processes that go down: with a driver two actors, a decoding worker and the counters; else one."""
 
 Contents = dict[str, tuple[Payload, Vector]]
 
@@ -61,12 +61,15 @@ class Job:
     def __init__(self, archive: Path, model: Path, index: Path) -> None:
         command = [sys.executable, "-m", "tests.interruptions", "--job", archive, model, index]
         self.embedded, self._index = 0, index
-        self._process = subprocess.Popen(
-            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        self._process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
 
     def run(self, after: int | None = None, victim: str = "") -> int:
         """Follow it to its end, and hit the victim on the way; return its exit code."""
+        with self._process:
+            self._follow(after, victim)
+        return self._process.returncode
+
+    def _follow(self, after: int | None, victim: str) -> None:
         assert self._process.stdout is not None
         if victim == "decoding worker":  # a small archive is decoded before the first image is embedded
             self._hit(victim)
@@ -77,8 +80,7 @@ class Job:
             if after is not None and self.embedded >= after:
                 self._hit(victim)
                 after = None
-        assert after is None, f"the job ended before {after} images were embedded: {self._process.communicate()[1]}"
-        return self._process.wait()
+        assert after is None, f"the job ended before {after} images were embedded"
 
     def _hit(self, victim: str) -> None:
         driver = psutil.Process(self._process.pid)
@@ -102,13 +104,14 @@ def _find(driver: psutil.Process, wanted: Callable[[psutil.Process], bool]) -> p
 
 
 def _is_actor(process: psutil.Process) -> bool:
-    return "EmbeddingActor" in process.cmdline()[0]
+    return "EmbeddingActor" in " ".join(process.cmdline())
 
 
 def _is_decoding(process: psutil.Process) -> bool:
     """Ray's title of a worker does not tell, but what it has loaded does."""
-    title = process.cmdline()[0]
-    return title == "ray::IDLE" and any("PIL/_imaging" in mapped.path for mapped in process.memory_maps())
+    return process.cmdline()[:1] == ["ray::IDLE"] and any(
+        "PIL/_imaging" in mapped.path for mapped in process.memory_maps()
+    )
 
 
 def contents(index: Path) -> Contents:
@@ -159,9 +162,9 @@ def small_disk(folder: Path) -> Iterator[bool]:
             subprocess.run(["umount", str(folder)], check=True)
 
 
-def interrupt(runs: int, seed: int, files: int, work: Path) -> Iterator[str]:
+def interrupt(runs: int, seed: int, files: int, model: Path, work: Path) -> Iterator[str]:
     """Interrupt so many jobs, each victim in turn; say of each what happened."""
-    archive, model = write_archive(work / "archive", files), make_model(work / "model.safetensors", seed=0)
+    archive = write_archive(work / "archive", files)
     assert Job(archive, model, work / "undisturbed").run() == 0
     expected, chance = contents(work / "undisturbed"), random.Random(seed)
     for run in range(runs):
@@ -195,7 +198,8 @@ def main() -> None:
         index_archive(JobSettings((archive,), model, index), _Counts())
         return
     with tempfile.TemporaryDirectory(prefix="cbmir-") as work:
-        for line in interrupt(arguments.runs, arguments.seed, arguments.files, Path(work)):
+        model = make_model(Path(work) / "model.safetensors", seed=0)
+        for line in interrupt(arguments.runs, arguments.seed, arguments.files, model, Path(work)):
             print(line, flush=True)
 
 

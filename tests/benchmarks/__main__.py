@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
-
-from rich.console import Console
 
 from tests.benchmarks import decoding, indexing, neighbours, resuming, uploading
 from tests.benchmarks.archive import first_files, write_archive
-from tests.benchmarks.figures import Figure, print_figures
+from tests.benchmarks.figures import Figure, print_figures, print_machine
 from tests.conftest import make_model
 
 
@@ -40,9 +36,7 @@ def main() -> None:
 
 def run(images: int, model: Path | None, archive: Path | None, work: Path) -> None:
     """Make what is missing, then run the benchmarks one after another."""
-    console = Console(highlight=False)
-    libraries = " · ".join(f"{name} {version(name)}" for name in ("torch", "ray", "qdrant-edge-py", "pydicom"))
-    console.print(f"{os.cpu_count()} cores · Python {platform.python_version()} · {libraries}")
+    print_machine()
     work.mkdir(parents=True, exist_ok=True)
     model = model or make_model(work / "untrained.safetensors", seed=0)
     archive = archive or write_archive(work / "archive", images)

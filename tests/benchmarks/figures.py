@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +25,12 @@ class Figure:
     def cells(self) -> tuple[str, ...]:
         """The row's text."""
         return self.name, self.value, self.baseline, "" if self.ratio is None else f"{self.ratio:.2f}", self.goal
+
+
+def print_machine() -> None:
+    """Print what the figures that follow were measured with."""
+    libraries = " · ".join(f"{name} {version(name)}" for name in ("torch", "ray", "qdrant-edge-py", "pydicom"))
+    Console(highlight=False).print(f"{os.cpu_count()} cores · Python {platform.python_version()} · {libraries}")
 
 
 def print_figures(figures: Sequence[Figure]) -> None:
