@@ -1,27 +1,52 @@
-"""``cbmir backup`` and ``cbmir restore``: an embedded index as one file, and back."""
+"""``cbmir backup`` and ``cbmir restore``: an embedded index as one file, and back; a server's as a snapshot there."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import output
+from cli.console import messages, output
 from cli.options import IndexOption
+from model.errors import SettingError
+
+if TYPE_CHECKING:
+    from index.address import ServerAddress
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(help="Tar file to write.")],
     index: IndexOption,
+    file: Annotated[
+        Path | None, typer.Argument(help="Tar file to write; none for a server.", show_default=False)
+    ] = None,
 ) -> None:
-    """Write an index folder into one file, with its ledger, reports and privacy key: keep it as safe as the index."""
+    """Write an index folder into one file, with its ledger, reports and privacy key: keep it as safe as the index.
+
+    A server writes a snapshot of its own, and keeps it.
+    """
     from cli.rendering.progress import StageProgress
+    from index.address import parse_address
     from workers.backup import back_up
 
+    address = parse_address(index)
+    if file is None:
+        if isinstance(address, Path):
+            raise SettingError("name the file to write: cbmir backup my-index.tar.gz --index ./my-index")
+        _snapshot(address)
+        return
     with StageProgress() as progress:
         made = back_up(index, file, progress=lambda done, total: progress.update("writing", done, total))
     output.print(f"{file} holds the {made.points:,} points of {index}", soft_wrap=True)
+
+
+def _snapshot(address: ServerAddress) -> None:
+    from index.address import home
+    from index.server.snapshot import make_snapshot
+
+    name = make_snapshot(address)
+    output.print(f"the server keeps {address} as the snapshot {name}", soft_wrap=True)
+    messages.print(f"the job's ledger lies in {home(address)}: keep it with the snapshot", soft_wrap=True)
 
 
 def restore(

@@ -117,6 +117,6 @@ def _folder(index: str | Path) -> Path:
     address = parse_address(index)
     if not isinstance(address, Path):
         raise SettingError(
-            f"{address} is a server's: copy it into a folder with 'cbmir copy', or make a snapshot there"
+            f"{address} is a server's: give no file for a snapshot on the server, or 'cbmir copy' it into a folder"
         )
     return address

@@ -43,7 +43,7 @@ _backoff: WaitBaseT = wait_exponential_jitter(multiplier=0.5, max=LONGEST_WAIT_S
 Result = TypeVar("Result")
 
 
-def connect(address: ServerAddress) -> QdrantClient:
+def connect(address: ServerAddress, timeout: int = TIMEOUT_SECONDS) -> QdrantClient:
     """A client of the server; nothing is sent yet."""
     return QdrantClient(
         host=address.host,
@@ -52,7 +52,7 @@ def connect(address: ServerAddress) -> QdrantClient:
         https=address.tls,
         api_key=address.api_key,
         prefer_grpc=True,
-        timeout=TIMEOUT_SECONDS,
+        timeout=timeout,
         check_compatibility=False,  # 'cbmir doctor' checks it, and says so in words
     )
 
@@ -133,7 +133,7 @@ def _sentence(error: BaseException | None, address: str) -> str:
     if code in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED} or status in {401, 403}:
         return f"{address} refuses the API key: set {API_KEY_VARIABLE} ({details})"
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return f"{address} did not answer within {TIMEOUT_SECONDS} s"
+        return f"{address} did not answer in time"
     return f"{address} refused: {details}"
 
 

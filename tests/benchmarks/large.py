@@ -1,7 +1,7 @@
 """The cost of an image as the archive grows: ``make bench-large``.
 
 ``python -m tests.benchmarks.large [--archive FOLDER] [--model FILE] [--sizes 7200,28800,115200]``. Each job runs by
-turns with the bare loop of the network, so that the machine's drift over an hour does not count: the cost of an image is
+turns with the bare loop of the network, so that the machine's drift over an hour does not count: an image's cost is
 given in images of the bare loop.
 """
 

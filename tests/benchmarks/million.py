@@ -1,7 +1,7 @@
 """A million synthetic features in the embedded index: loading, the graph, memory, time and recall of a search.
 
 ``python -m tests.benchmarks.million [--features INDEX] [--points 1000000] [--work FOLDER]``. Each synthetic feature
-lies between two real ones of the same organ, with noise, so that their shape (non-negative, sparse, in clusters) is that
+lies between two real ones of the same organ, with noise, so that their shape (sparse, in clusters) is that
 of INDEX; without it phantom clusters of the tests are taken.
 """
 

@@ -15,6 +15,7 @@ from index.schema import KEYWORDS
 from index.server.collection import make_collection
 from index.server.connection import connect
 from index.server.engine import ServerIndex
+from index.server.snapshot import make_snapshot
 from model.errors import NotAnIndexError, VectorIndexError
 from tests.index.conftest import describe, make_points
 from tests.index.wire import Fault, StandIn, cut, refuse
@@ -166,3 +167,11 @@ def test_a_collection_that_is_missing_or_of_another_program_is_named(server: Sta
     with pytest.raises(NotAnIndexError, match="a collection, but no index of cbmir"):
         ServerIndex(client, "theirs", str(where))
     client.close()
+
+
+def test_a_snapshot_is_the_servers_own(server: StandIn) -> None:
+    with pytest.raises(NotAnIndexError, match="does not exist"):
+        make_snapshot(address(server))
+    with open_index(server) as index:
+        index.upsert(make_points(3))
+    assert make_snapshot(address(server)) == "scans-3.snapshot"

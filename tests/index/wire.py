@@ -22,6 +22,7 @@ from qdrant_client.grpc import (
     CollectionStatus,
     CountResponse,
     CountResult,
+    CreateSnapshotResponse,
     FacetHit,
     FacetResponse,
     FacetValue,
@@ -32,12 +33,14 @@ from qdrant_client.grpc import (
     PointsOperationResponse,
     QueryResponse,
     ScrollResponse,
+    SnapshotDescription,
     UpdateResult,
     UpdateStatus,
     WalConfigDiff,
 )
 from qdrant_client.grpc import collections_service_pb2_grpc as collections_service
 from qdrant_client.grpc import points_service_pb2_grpc as points_service
+from qdrant_client.grpc import snapshots_service_pb2_grpc as snapshots_service
 
 LARGE_ANSWERS = [("grpc.max_send_message_length", -1)]
 
@@ -71,6 +74,7 @@ class StandIn:
         self._server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0), *LARGE_ANSWERS])
         collections_service.add_CollectionsServicer_to_server(_Collections(self), self._server)  # type: ignore[no-untyped-call] # generated
         points_service.add_PointsServicer_to_server(_Points(self), self._server)  # type: ignore[no-untyped-call] # generated
+        snapshots_service.add_SnapshotsServicer_to_server(_Snapshots(self), self._server)  # type: ignore[no-untyped-call] # generated
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         self._server.start()
 
@@ -122,6 +126,18 @@ class _Collections(collections_service.CollectionsServicer):
         for key, value in request.metadata.items():
             config.metadata[key].CopyFrom(value)
         return CollectionOperationResponse(result=True)
+
+
+class _Snapshots(snapshots_service.SnapshotsServicer):
+    def __init__(self, server: StandIn) -> None:
+        self._server = server
+
+    def Create(self, request: Any, context: grpc.ServicerContext) -> CreateSnapshotResponse:  # noqa: N802
+        name = request.collection_name
+        if name not in self._server.configs:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"Collection `{name}` doesn't exist!")
+        snapshot = SnapshotDescription(name=f"{name}-{self._server.local.count(name).count}.snapshot")
+        return CreateSnapshotResponse(snapshot_description=snapshot)
 
 
 class _Points(points_service.PointsServicer):
