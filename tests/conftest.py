@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests import phantoms
+from workers.settings import JobSettings
 
 pytest_plugins = ["tests.qdrant_server"]
 
@@ -17,6 +20,16 @@ settings.register_profile("cbmir", deadline=None)  # the first example pays for 
 settings.load_profile("cbmir")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+small_job = partial(JobSettings, actors=(1, 1))
+"""Settings of a job over a few files: its time is that of starting its actors, so that one is enough."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_actor() -> None:
+    """The same for jobs by the command line, also in other processes."""
+    os.environ["CBMIR_ACTORS"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -165,7 +165,7 @@ def small_disk(folder: Path) -> Iterator[bool]:
 def interrupt(runs: int, seed: int, files: int, model: Path, work: Path) -> Iterator[str]:
     """Interrupt so many jobs, each victim in turn; say of each what happened."""
     archive = write_archive(work / "archive", files)
-    assert Job(archive, model, work / "undisturbed").run() == 0
+    index_archive(JobSettings((archive,), model, work / "undisturbed", actors=(2, 2)))
     expected, chance = contents(work / "undisturbed"), random.Random(seed)
     for run in range(runs):
         victim, after = VICTIMS[run % len(VICTIMS)], chance.randrange(1, files * 3 // 4)
@@ -195,7 +195,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.job:
         archive, model, index = arguments.job
-        index_archive(JobSettings((archive,), model, index), _Counts())
+        index_archive(JobSettings((archive,), model, index, actors=(2, 2)), _Counts())
         return
     with tempfile.TemporaryDirectory(prefix="cbmir-") as work:
         model = make_model(Path(work) / "model.safetensors", seed=0)

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from tests import phantoms
+from tests.conftest import small_job
 from workers.job import index_archive
-from workers.settings import JobSettings
 
 Cbmir = Callable[..., int]
 
@@ -23,7 +23,7 @@ Cbmir = Callable[..., int]
 def index(archive: Path, model_path: Path, tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:
     """The phantoms, labelled by folder."""
     folder = tmp_path_factory.mktemp("search") / "index"
-    index_archive(JobSettings((archive,), model_path, folder, labels="folder"))
+    index_archive(small_job((archive,), model_path, folder, labels="folder"))
     return folder
 
 

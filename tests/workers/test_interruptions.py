@@ -2,10 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.interruptions import VICTIMS, interrupt
+
+pytestmark = pytest.mark.usefixtures("ray_here")
 
 
 def test_whatever_is_killed_the_points_are_those_of_an_undisturbed_job(model_path: Path, tmp_path: Path) -> None:
     victims = VICTIMS[:3]
-    outcomes = list(interrupt(len(victims), 0, 240, model_path, tmp_path))
+    outcomes = list(interrupt(len(victims), 0, 120, model_path, tmp_path))
     assert [outcome.split(" after ")[0] for outcome in outcomes] == list(victims)

@@ -24,6 +24,7 @@ from model.errors import JobError, ModelMismatchError, VectorIndexError
 from model.preprocessing import to_input
 from model.reading import read_frames
 from tests import phantoms
+from tests.conftest import small_job
 from workers.job import index_archive
 from workers.ledger import NAME
 from workers.preparing import plan_job
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("ray_here")
 
 
 def settings(archive: Path, index: Path, model: Path, **changes: Any) -> JobSettings:
-    return JobSettings((archive,), model, index, **changes)
+    return small_job((archive,), model, index, **changes)
 
 
 def contents(index: Path) -> dict[str, Any]:
@@ -44,7 +45,9 @@ def contents(index: Path) -> dict[str, Any]:
 
 def test_the_whole_way_of_an_image(archive: Path, model_path: Path, tmp_path: Path) -> None:
     index = tmp_path / "index"
-    report = index_archive(settings(archive, index, model_path, labels="folder", report=tmp_path / "report.json"))
+    report = index_archive(
+        settings(archive, index, model_path, labels="folder", report=tmp_path / "report.json", actors=None)
+    )
     assert (report.outcome, report.files_found, report.files_indexed, report.points) == ("complete", 26, 25, 28)
     assert [(Path(file.path).name, file.reason) for file in report.left_out] == [
         ("knee-broken.dcm", "corrupt or truncated")

@@ -10,9 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from model.errors import SettingError
 from tests import phantoms
+from tests.conftest import small_job
 from workers.job import index_archive
 from workers.metrics import Metrics, serve_metrics
-from workers.settings import JobObserver, JobSettings, Observers, Progress
+from workers.settings import JobObserver, Observers, Progress
 
 
 def free_port() -> int:
@@ -42,7 +43,7 @@ class Scraper(JobObserver):
 
 def test_a_running_job_answers_prometheus(archive: Path, model_path: Path, tmp_path: Path, ray_here: Any) -> None:
     port = free_port()
-    settings = JobSettings((archive,), model_path, tmp_path / "index")
+    settings = small_job((archive,), model_path, tmp_path / "index")
     with serve_metrics(port, "127.0.0.1") as metrics:
         scraper = Scraper(port)
         index_archive(settings, Observers([metrics, scraper]))

@@ -15,8 +15,8 @@ from index.search import Options, Same, search
 from model.embedder import Embedder
 from model.errors import VectorIndexError
 from tests import phantoms
+from tests.conftest import small_job
 from workers.job import index_archive
-from workers.settings import JobSettings
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -71,7 +71,7 @@ def found(secret: str, contents: dict[str, bytes]) -> list[str]:
 
 def test_nothing_that_names_a_patient_is_written(archive: Path, tmp_path: Path, model_path: Path) -> None:
     index = tmp_path / "index"
-    settings = JobSettings(
+    settings = small_job(
         (archive,), model_path, index, path_privacy="hash", keep_patient_group=True, skip_burned_in=True,
         report=tmp_path / "out" / "report.json",
     )  # fmt: skip
@@ -95,7 +95,7 @@ def test_nothing_that_names_a_patient_is_written(archive: Path, tmp_path: Path, 
 
 
 def test_the_same_patient_can_be_left_out(archive: Path, tmp_path: Path, model_path: Path) -> None:
-    index_archive(JobSettings((archive,), model_path, tmp_path / "index", keep_patient_group=True))
+    index_archive(small_job((archive,), model_path, tmp_path / "index", keep_patient_group=True))
     query_file = archive / "PLANTEDFOLDER^PLANTEDID7" / "PLANTEDFILE1.dcm"
     key = bytes.fromhex((tmp_path / "index" / KEY_NAME).read_text())
     query = query_from_image(query_file, Embedder.load(model_path), patient_key=key)
@@ -111,7 +111,7 @@ def test_the_same_patient_can_be_left_out(archive: Path, tmp_path: Path, model_p
 def test_by_default_headers_are_kept_out_and_paths_are_relative(
     archive: Path, tmp_path: Path, model_path: Path
 ) -> None:
-    index_archive(JobSettings((archive,), model_path, tmp_path / "index"))
+    index_archive(small_job((archive,), model_path, tmp_path / "index"))
     contents = written(tmp_path / "index")
     for name, secret in SECRETS.items():
         if name != "PatientID":  # it stands in the folder's name, too

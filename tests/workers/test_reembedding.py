@@ -9,9 +9,9 @@ import pytest
 from index.opening import open_index
 from model.checkpoint import read_metadata
 from model.errors import IndexLockedError, JobError, ModelMismatchError, SettingError
+from tests.conftest import small_job
 from workers.job import index_archive
 from workers.reembedding import building, reembed
-from workers.settings import JobSettings
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -22,17 +22,17 @@ def test_the_old_index_answers_until_the_new_one_is_whole(
     index = tmp_path / "index"
     eye = (archive / "eye",)
     with pytest.raises(SettingError, match="is no index: leave --reembed out"):
-        reembed(JobSettings(eye, model_path, index))
-    index_archive(JobSettings(eye, model_path, index))
+        reembed(small_job(eye, model_path, index))
+    index_archive(small_job(eye, model_path, index))
     with pytest.raises(ModelMismatchError, match="cbmir index --reembed"):
-        index_archive(JobSettings(eye, other_model_path, index))
+        index_archive(small_job(eye, other_model_path, index))
     with open_index(index, purpose="a search") as old:
         with pytest.raises(IndexLockedError, match="'a search'"):
-            reembed(JobSettings(eye, other_model_path, index, layers=("fcl1", "fcl2")))
+            reembed(small_job(eye, other_model_path, index, layers=("fcl1", "fcl2")))
         assert old.count() == 4
         assert old.description.model_fingerprint == read_metadata(model_path).fingerprint
     # What was embedded is not embedded again: the new index waits beside the old one.
-    report = reembed(JobSettings(eye, other_model_path, index, layers=("fcl1", "fcl2")))
+    report = reembed(small_job(eye, other_model_path, index, layers=("fcl1", "fcl2")))
     assert (report.files_indexed, report.files_unchanged) == (0, 4)
     with open_index(index, purpose="test") as new:
         assert new.count() == 4
@@ -46,13 +46,13 @@ def test_nothing_is_replaced_by_less(archive: Path, model_path: Path, other_mode
     empty.mkdir()
     folder.mkdir()
     (folder / "thesis.doc").write_text("years of work")
-    index_archive(JobSettings((archive / "eye", archive / "chest"), model_path, index, labels="folder"))
+    index_archive(small_job((archive / "eye", archive / "chest"), model_path, index, labels="folder"))
     for archives in ((empty,), (archive / "eye",)):
         with pytest.raises(JobError, match="is every archive named and mounted"):
-            reembed(JobSettings(archives, other_model_path, index))
+            reembed(small_job(archives, other_model_path, index))
         shutil.rmtree(building(index))
     with pytest.raises(SettingError, match="is no index"):
-        reembed(JobSettings((archive / "eye",), other_model_path, folder))
+        reembed(small_job((archive / "eye",), other_model_path, folder))
     assert (folder / "thesis.doc").exists()
     with open_index(index, purpose="test") as old:
         assert old.count() == 8
@@ -62,7 +62,7 @@ def test_a_kill_between_the_two_renames_is_mended(
     archive: Path, model_path: Path, other_model_path: Path, tmp_path: Path
 ) -> None:
     index = tmp_path / "index"
-    settings = JobSettings((archive / "eye",), other_model_path, index)
+    settings = small_job((archive / "eye",), other_model_path, index)
     index_archive(replace(settings, model=model_path))
     index_archive(replace(settings, index=building(index)))
     index.rename(tmp_path / "index.replaced")
@@ -78,6 +78,6 @@ def test_a_kill_between_the_two_renames_is_mended(
 
 def test_a_part_of_an_index_does_not_replace_it(archive: Path, model_path: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="--limit exclude each other"):
-        reembed(JobSettings((archive,), model_path, tmp_path, limit=3))
+        reembed(small_job((archive,), model_path, tmp_path, limit=3))
     with pytest.raises(SettingError, match="works on folders"):
-        reembed(JobSettings((archive,), model_path, "http://host/scans"))
+        reembed(small_job((archive,), model_path, "http://host/scans"))

@@ -10,6 +10,7 @@ import pytest
 from index.interface import Where
 from index.opening import open_index
 from model.errors import SettingError
+from tests.conftest import small_job
 from workers.job import index_archive
 from workers.removal import delete_points
 from workers.settings import JobObserver, JobSettings
@@ -27,7 +28,7 @@ def copied(archive: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(copied: Path, model_path: Path, tmp_path: Path) -> JobSettings:
-    return JobSettings((copied,), model_path, tmp_path / "index", labels="folder")
+    return small_job((copied,), model_path, tmp_path / "index", labels="folder")
 
 
 def count(settings: JobSettings, **must: str) -> int:
