@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from model.checkpoint import read_metadata
@@ -71,17 +70,6 @@ def test_every_file_comes_out_once(archive: Path, model_path: Path, counters: An
     assert [Path(files[row["file"]].address).name for row in rows if row["reason"]] == ["knee-broken.dcm"]
     counts = ray.get(counters.counts.remote())
     assert (counts.decoded_frames, counts.left_out_files, counts.embedded_frames) == (len(rows) - 1, 1, len(rows) - 1)
-
-
-def test_an_actor_that_dies_loses_nothing(archive: Path, model_path: Path, counters: Any) -> None:
-    files = pending(*sorted(archive.rglob("*.dcm")) * 8)
-    tables = run_pipeline(source(files, counters), network(model_path), RESOURCES, counters, debug=False)
-    rows = next(tables).to_pylist()
-    actors = [p for p in psutil.Process().children(recursive=True) if "EmbeddingActor" in " ".join(p.cmdline())]
-    actors[0].kill()
-    rows += [row for table in tables for row in table.to_pylist()]
-    assert sorted({row["file"] for row in rows}) == list(range(len(files)))
-    assert len(rows) == len(files) + 3 * 8
 
 
 def test_a_file_that_hangs_its_decoder_costs_only_itself(archive: Path, model_path: Path, counters: Any) -> None:
