@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import messages, output
-from cli.options import one_of, option
+from cli.options import DeviceOption, PrecisionOption, one_of, option
 
 if TYPE_CHECKING:
     from model.training import Observer
@@ -27,7 +27,8 @@ def cross_validate(
     ] = "fast",
     epochs: Annotated[int | None, option("--epochs", help="Instead of the recipe's own number.")] = None,
     seed: Annotated[int, option("--seed", help="Of the folds and the trainings.")] = 0,
-    device: Annotated[str | None, option("--device", help="Torch device; by default a GPU if there is one.")] = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
     workers: Annotated[int | None, option("--workers", help="Processes that decode; by default one a core.")] = None,
 ) -> None:
     """Train and measure once for each fold of the repository's training part (paper section 4.3).
@@ -46,19 +47,16 @@ def cross_validate(
     if not files:
         raise RepositoryError(f"{repository} has no training part: there is nothing to cross-validate")
 
-    import torch
-
     from cli.rendering.environment import environment
     from cli.rendering.progress import StageProgress
     from cli.rendering.report.cross_validation import write_cross_validation
     from cli.rendering.tables import folds_table
-    from cli.training_progress import interruptible, training_observer
+    from cli.training_progress import interruptible, on_device, training_observer
     from model import cross_validation
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    messages.print(
-        f"{len(files):,} training files, {folds} folds, recipe {chosen.name}, {chosen.epochs} epochs, {device}"
-    )
+    chosen, device = on_device(chosen, device, precision)
+    how = f"{chosen.epochs} epochs, {device}, {chosen.precision}"
+    messages.print(f"{len(files):,} training files, {folds} folds, recipe {chosen.name}, {how}")
     done: list[cross_validation.Fold] = []
     with StageProgress() as progress, interruptible(progress) as stopping:
 

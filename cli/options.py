@@ -84,6 +84,20 @@ def parse_range(name: str, text: str | None) -> tuple[int, int] | None:
         raise SettingError(f"{name} {text!r} is no number and no range: write 2, or 1:4") from error
 
 
+DeviceOption = Annotated[
+    str | None, option("--device", help="Torch device; by default a GPU if there is one.", show_default=False)
+]
+
+PrecisionOption = Annotated[
+    str | None,
+    option(
+        "--precision",
+        help="float32, or bfloat16: faster on GPUs (there the default, but for the recipe paper) and CPUs with AMX.",
+        autocompletion=one_of("float32", "bfloat16"),
+        show_default=False,
+    ),
+]
+
 YesOption = Annotated[bool, option("--yes", "-y", help="Remove without asking.")]
 
 IndexOption = Annotated[

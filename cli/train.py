@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.console import messages, output
-from cli.options import one_of, option
+from cli.options import DeviceOption, PrecisionOption, one_of, option
 
 
 def train(
@@ -32,7 +32,8 @@ def train(
     ] = 0.1,
     seed: Annotated[int, option("--seed", help="Of the split and of the training.")] = 0,
     resume: Annotated[bool, option("--resume", help="Go on where an interrupted training stopped.")] = False,
-    device: Annotated[str | None, option("--device", help="Torch device; by default a GPU if there is one.")] = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
     workers: Annotated[int | None, option("--workers", help="Processes that decode; by default one a core.")] = None,
 ) -> None:
     """Train the organ network on a labelled repository.
@@ -55,19 +56,17 @@ def train(
 
     import os
 
-    import torch
     from rich.markup import escape
 
     from cli.rendering.progress import StageProgress
     from cli.rendering.tables import measures_table
-    from cli.training_progress import interruptible, training_observer
+    from cli.training_progress import interruptible, on_device, training_observer
     from model.training import train as train_network
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    chosen, device = on_device(chosen, device, precision)
     classes = sorted({file.label for file in files})
-    messages.print(
-        f"{len(files):,} files, {len(classes)} classes, recipe {chosen.name}, {chosen.epochs} epochs, {device}"
-    )
+    how = f"{chosen.epochs} epochs, {device}, {chosen.precision}"
+    messages.print(f"{len(files):,} files, {len(classes)} classes, recipe {chosen.name}, {how}")
     with StageProgress() as progress, interruptible(progress) as stopping:
         result = train_network(
             files,

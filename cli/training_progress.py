@@ -10,7 +10,23 @@ from typing import TYPE_CHECKING, Any
 from cli.rendering.progress import StageProgress
 
 if TYPE_CHECKING:
+    from model.recipes import Recipe
     from model.training import Observer
+
+
+def on_device(recipe: Recipe, device: str | None, precision: str | None) -> tuple[Recipe, str]:
+    """The recipe with its precision, and the device: as asked for, or as the machine has it.
+
+    Raises:
+        SettingError: there is no such precision.
+    """
+    import torch
+
+    from model.recipes import with_precision
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    default = "bfloat16" if device.startswith("cuda") and recipe.name != "paper" else recipe.precision
+    return with_precision(recipe, precision or default), device
 
 
 class Stopping:

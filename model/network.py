@@ -84,7 +84,7 @@ class OrganNetwork(nn.Module):
         f1 = torch.relu(self.norm_fcl1(self.fcl1(maps.flatten(1))))
         f2 = torch.relu(self.fcl2(self.dropout(f1)))
         f3 = torch.relu(self.fcl3(self.dropout(f2)))
-        log_probabilities = torch.log_softmax(self.output(f3), dim=1)
+        log_probabilities = torch.log_softmax(self.output(f3).float(), dim=1)
         outputs = {"fcl1": f1, "fcl2": f2, "fcl3": f3}
         return log_probabilities, {name: outputs[name] for name in layers}
 

@@ -197,11 +197,12 @@ def _update(state: TrainingState, images: NDArray[np.uint8], labels: NDArray[np.
     target = torch.from_numpy(labels).to(device)
     state.optimizer.zero_grad(set_to_none=True)
     views = scale(random_views(pixels, size) if recipe.augment else pixels)
-    log_probabilities, features = state.network.features(views, ("fcl1",))
+    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        log_probabilities, features = state.network.features(views, ("fcl1",))
     # Of log-probabilities, cross entropy is the negative log-likelihood: log-softmax leaves them as they are.
     loss = nn.functional.cross_entropy(log_probabilities, target, label_smoothing=recipe.label_smoothing)
     if recipe.contrastive:
-        loss = loss + recipe.contrastive * supervised_contrastive(features["fcl1"], target)
+        loss = loss + recipe.contrastive * supervised_contrastive(features["fcl1"].float(), target)
     loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
     state.optimizer.step()
     if state.schedule:
