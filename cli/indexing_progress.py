@@ -55,8 +55,11 @@ class _Pruning(JobObserver):
     def __init__(self, ask: Callable[[str], bool]) -> None:
         self._ask = ask
 
-    def may_prune(self, files: int) -> bool:
-        return self._ask(f"Remove the points of {files:,} files that are gone?")
+    def may_prune(self, files: int, /) -> bool:
+        try:
+            return self._ask(f"Remove the points of {files:,} files that are gone?")
+        except typer.Abort:
+            raise KeyboardInterrupt from None
 
 
 class _Interruption(JobObserver):

@@ -134,13 +134,16 @@ class Ledger:
         with self._errors(), self._connection:
             for key, before in self.points(points).items():
                 left = tuple(point for point in before if point not in points[key])
-                values = (_pack(left), *((None, None) if left else (reason, detail)))
-                state = "" if left else ", state = 'left out'"
-                self._connection.execute(
-                    f"UPDATE files SET points = ?, reason = ?, detail = ?{state} "  # noqa: S608 (no input is in it)
-                    "WHERE root = ? AND directory = ? AND name = ?",
-                    (*values, key.root, key.directory, key.name),
-                )
+                place = (key.root, key.directory, key.name)
+                if left:
+                    query = "UPDATE files SET points = ? WHERE root = ? AND directory = ? AND name = ?"
+                    self._connection.execute(query, (_pack(left), *place))
+                else:
+                    query = (
+                        "UPDATE files SET points = ?, state = 'left out', reason = ?, detail = ? "
+                        "WHERE root = ? AND directory = ? AND name = ?"
+                    )
+                    self._connection.execute(query, (_pack(left), reason, detail, *place))
 
     def forget(self, keys: Iterable[FileKey]) -> None:
         """Remove files from the ledger."""

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from model.errors import SettingError
-from workers.settings import JobObserver, Progress
+from workers.settings import JobObserver, Progress, Stage
 
 if TYPE_CHECKING:
     from workers.counters import StageCounts
     from workers.sink import SinkCounts
-
-STAGES = ("starting", "indexing", "optimizing", "done")
 
 
 class Metrics(JobObserver, Collector):
@@ -44,7 +42,7 @@ class Metrics(JobObserver, Collector):
     @staticmethod
     def _stage(progress: Progress) -> Metric:
         metric = GaugeMetricFamily("cbmir_job_stage", "1 for what the job does now, 0 for the rest", labels=["stage"])
-        for stage in STAGES:
+        for stage in get_args(Stage):
             metric.add_metric([stage], float(stage == progress.stage))
         return metric
 

@@ -91,7 +91,7 @@ class JobObserver:
     def left_out(self, file: FileLeftOut) -> None:
         """A file was left out."""
 
-    def may_prune(self, files: int) -> bool:  # noqa: ARG002 (for those who ask somebody)
+    def may_prune(self, _files: int, /) -> bool:
         """Whether the points of so many files that are gone may be removed."""
         return True
 
@@ -112,6 +112,6 @@ class Observers(JobObserver):
         for observer in self._observers:
             observer.left_out(file)
 
-    def may_prune(self, files: int) -> bool:
+    def may_prune(self, files: int, /) -> bool:
         """Ask all, until one objects."""
         return all(observer.may_prune(files) for observer in self._observers)

@@ -6,12 +6,8 @@ import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import Any
 
-import grpc
-from qdrant_client.grpc import PointsOperationResponse, UpdateResult, UpdateStatus
-
-from tests.index import wire
+from tests.index.wire import StandIn
 
 
 @contextmanager
@@ -28,11 +24,7 @@ def discarding_server() -> Iterator[int]:
 
 
 def _serve(pipe: Connection) -> None:
-    def discard(_self: Any, _request: Any, _context: grpc.ServicerContext) -> PointsOperationResponse:
-        return PointsOperationResponse(result=UpdateResult(status=UpdateStatus.Completed))
-
-    wire._Points.Upsert = discard  # type: ignore[method-assign, assignment]
-    server = wire.StandIn()
+    server = StandIn(discards=True)
     pipe.send(server.port)
     pipe.poll(None)
     server.stop()

@@ -51,6 +51,9 @@ Fault = Callable[["StandIn", grpc.ServicerContext], None]
 class StandIn:
     """A server on a port of this machine.
 
+    Args:
+        discards: throw away what is upserted.
+
     Attributes:
         faults: for the next upserts, one each; ``read_faults`` for the next counts.
         upserts: sizes in bytes of all upserts that came, also of those that failed.
@@ -58,7 +61,8 @@ class StandIn:
         local: what holds the points.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, discards: bool = False) -> None:
+        self.discards = discards
         self.faults: list[Fault] = []
         self.read_faults: list[Fault] = []
         self.upserts: list[int] = []
@@ -72,9 +76,9 @@ class StandIn:
     def start(self) -> None:
         """Listen, on the same port as before."""
         self._server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0), *LARGE_ANSWERS])
-        collections_service.add_CollectionsServicer_to_server(_Collections(self), self._server)  # type: ignore[no-untyped-call] # generated
-        points_service.add_PointsServicer_to_server(_Points(self), self._server)  # type: ignore[no-untyped-call] # generated
-        snapshots_service.add_SnapshotsServicer_to_server(_Snapshots(self), self._server)  # type: ignore[no-untyped-call] # generated
+        collections_service.add_CollectionsServicer_to_server(_Collections(self), self._server)
+        points_service.add_PointsServicer_to_server(_Points(self), self._server)
+        snapshots_service.add_SnapshotsServicer_to_server(_Snapshots(self), self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         self._server.start()
 
@@ -87,7 +91,7 @@ class _Collections(collections_service.CollectionsServicer):
     def __init__(self, server: StandIn) -> None:
         self._server = server
 
-    def Create(self, request: Any, context: grpc.ServicerContext) -> CollectionOperationResponse:  # noqa: N802
+    def Create(self, request: Any, context: grpc.ServicerContext) -> CollectionOperationResponse:
         self._server.log.append("Create")
         name = request.collection_name
         with self._server.lock:
@@ -106,7 +110,7 @@ class _Collections(collections_service.CollectionsServicer):
             )
         return CollectionOperationResponse(result=True)
 
-    def Get(self, request: Any, context: grpc.ServicerContext) -> GetCollectionInfoResponse:  # noqa: N802
+    def Get(self, request: Any, context: grpc.ServicerContext) -> GetCollectionInfoResponse:
         self._server.log.append("Get")
         name = request.collection_name
         if (config := self._server.configs.get(name)) is None:
@@ -119,7 +123,7 @@ class _Collections(collections_service.CollectionsServicer):
         )
         return GetCollectionInfoResponse(result=info)
 
-    def Update(self, request: Any, context: grpc.ServicerContext) -> CollectionOperationResponse:  # noqa: N802
+    def Update(self, request: Any, context: grpc.ServicerContext) -> CollectionOperationResponse:
         self._server.log.append(f"Update threshold {request.optimizers_config.indexing_threshold}")
         config = self._server.configs[request.collection_name]
         config.optimizer_config.MergeFrom(request.optimizers_config)
@@ -132,7 +136,7 @@ class _Snapshots(snapshots_service.SnapshotsServicer):
     def __init__(self, server: StandIn) -> None:
         self._server = server
 
-    def Create(self, request: Any, context: grpc.ServicerContext) -> CreateSnapshotResponse:  # noqa: N802
+    def Create(self, request: Any, context: grpc.ServicerContext) -> CreateSnapshotResponse:
         name = request.collection_name
         if name not in self._server.configs:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Collection `{name}` doesn't exist!")
@@ -144,28 +148,29 @@ class _Points(points_service.PointsServicer):
     def __init__(self, server: StandIn) -> None:
         self._server, self._local = server, server.local
 
-    def CreateFieldIndex(self, request: Any, context: grpc.ServicerContext) -> PointsOperationResponse:  # noqa: N802
+    def CreateFieldIndex(self, request: Any, context: grpc.ServicerContext) -> PointsOperationResponse:
         self._server.log.append(f"CreateFieldIndex {request.field_name}")
         return _done()
 
-    def Upsert(self, request: Any, context: grpc.ServicerContext) -> PointsOperationResponse:  # noqa: N802
+    def Upsert(self, request: Any, context: grpc.ServicerContext) -> PointsOperationResponse:
         self._server.log.append("Upsert")
         self._server.upserts.append(request.ByteSize())
         if self._server.faults:
             self._server.faults.pop(0)(self._server, context)
-        self._local.upsert(request.collection_name, [GrpcToRest.convert_point_struct(p) for p in request.points])
+        if not self._server.discards:
+            self._local.upsert(request.collection_name, [GrpcToRest.convert_point_struct(p) for p in request.points])
         return _done()
 
-    def Delete(self, request: Any, context: grpc.ServicerContext) -> PointsOperationResponse:  # noqa: N802
+    def Delete(self, request: Any, context: grpc.ServicerContext) -> PointsOperationResponse:
         self._local.delete(request.collection_name, GrpcToRest.convert_points_selector(request.points))
         return _done()
 
-    def OverwritePayload(self, request: Any, context: grpc.ServicerContext) -> PointsOperationResponse:  # noqa: N802
+    def OverwritePayload(self, request: Any, context: grpc.ServicerContext) -> PointsOperationResponse:
         selector = GrpcToRest.convert_points_selector(request.points_selector)
         self._local.overwrite_payload(request.collection_name, grpc_to_payload(request.payload), selector)
         return _done()
 
-    def Get(self, request: Any, context: grpc.ServicerContext) -> GetResponse:  # noqa: N802
+    def Get(self, request: Any, context: grpc.ServicerContext) -> GetResponse:
         records = self._local.retrieve(
             request.collection_name,
             [GrpcToRest.convert_point_id(point) for point in request.ids],
@@ -174,7 +179,7 @@ class _Points(points_service.PointsServicer):
         )
         return GetResponse(result=[RestToGrpc.convert_retrieved_point(_with_payload(record)) for record in records])
 
-    def Query(self, request: Any, context: grpc.ServicerContext) -> QueryResponse:  # noqa: N802
+    def Query(self, request: Any, context: grpc.ServicerContext) -> QueryResponse:
         found = self._local.query_points(
             request.collection_name,
             list(request.query.nearest.dense.data),
@@ -185,7 +190,7 @@ class _Points(points_service.PointsServicer):
         )
         return QueryResponse(result=[RestToGrpc.convert_scored_point(_with_payload(point)) for point in found.points])
 
-    def Scroll(self, request: Any, context: grpc.ServicerContext) -> ScrollResponse:  # noqa: N802
+    def Scroll(self, request: Any, context: grpc.ServicerContext) -> ScrollResponse:
         records, following = self._local.scroll(
             request.collection_name,
             scroll_filter=_filter(request, "filter"),
@@ -199,13 +204,13 @@ class _Points(points_service.PointsServicer):
             next_page_offset=RestToGrpc.convert_extended_point_id(following) if following is not None else None,
         )
 
-    def Count(self, request: Any, context: grpc.ServicerContext) -> CountResponse:  # noqa: N802
+    def Count(self, request: Any, context: grpc.ServicerContext) -> CountResponse:
         if self._server.read_faults:
             self._server.read_faults.pop(0)(self._server, context)
         found = self._local.count(request.collection_name, _filter(request, "filter"), exact=request.exact)
         return CountResponse(result=CountResult(count=found.count))
 
-    def Facet(self, request: Any, context: grpc.ServicerContext) -> FacetResponse:  # noqa: N802
+    def Facet(self, request: Any, context: grpc.ServicerContext) -> FacetResponse:
         found = self._local.facet(request.collection_name, request.key, limit=request.limit, exact=request.exact)
         return FacetResponse(
             hits=[FacetHit(value=FacetValue(string_value=str(hit.value)), count=hit.count) for hit in found.hits]
