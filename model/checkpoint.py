@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from model.compression import expand
 from model.errors import CheckpointError
 from model.preprocessing import PREPROCESSING
 
@@ -40,6 +41,7 @@ class Metadata:
         measures: classification measures of the test part; ``None`` if training was stopped before.
         epoch: the epoch, from 1, whose weights these are.
         seed: the seed of the split and of the training.
+        rank: of the factors of FCL1-3 in a compressed checkpoint (:mod:`model.compression`), else ``None``.
     """
 
     classes: tuple[str, ...]
@@ -50,6 +52,7 @@ class Metadata:
     measures: Mapping[str, Any] | None = None
     epoch: int = 0
     seed: int = 0
+    rank: int | None = None
 
 
 def fingerprint(weights: Mapping[str, Tensor], classes: Sequence[str]) -> str:
@@ -118,7 +121,7 @@ def read_metadata(path: Path) -> Metadata:
 
 
 def load_network(path: Path) -> tuple[OrganNetwork, Metadata]:
-    """Load a checkpoint into a network in evaluation mode; the file is mapped, not copied.
+    """Load a checkpoint into a network in evaluation mode; the file is mapped, not copied, unless it is compressed.
 
     Raises:
         CheckpointError: as :func:`read_metadata`, or the weights do not fit the network.
@@ -132,7 +135,11 @@ def load_network(path: Path) -> tuple[OrganNetwork, Metadata]:
     with torch.device("meta"):  # no memory and no initialisation for weights that the file brings
         network = OrganNetwork(len(metadata.classes))
     try:
-        network.load_state_dict(load_file(path), strict=True, assign=True)
+        weights = load_file(path)
+        if metadata.rank is not None:
+            expanded = expand({name: tensor.numpy() for name, tensor in weights.items()})
+            weights = {name: torch.from_numpy(array) for name, array in expanded.items()}
+        network.load_state_dict(weights, strict=True, assign=True)
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{path} does not hold this network's weights: {error}") from error
     return network.eval().requires_grad_(False), metadata
