@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from cli import backup, copy, cross_validate, delete, doctor, evaluate, index, inspect, search, status, train
+from cli import backup, copy, cross_validate, delete, doctor, evaluate, index, inspect, model, search, status, train
 from cli.console import errors
 from model.errors import CbmirError, Interrupted
 
@@ -36,6 +36,7 @@ app.command("copy")(copy.copy)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("inspect")(inspect.inspect)
+app.add_typer(model.model_app, name="model")
 app.command("doctor")(doctor.doctor)
 
 

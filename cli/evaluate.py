@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import messages, output
-from cli.options import chosen, complete_layer, one_of, option
+from cli.options import ModelOption, RuntimeOption, chosen, complete_layer, one_of, option
 
 if TYPE_CHECKING:
     from cli.rendering.progress import StageProgress
@@ -22,7 +22,7 @@ def evaluate(
     repository: Annotated[
         Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
     ],
-    model: Annotated[Path, option("--model", "-m", help="Model file.", show_default=False)],
+    model: ModelOption = None,
     report: Annotated[Path, option("--report", help="Folder of the report to write.", metavar="FOLDER")] = Path(
         "report"
     ),
@@ -43,6 +43,7 @@ def evaluate(
     seed: Annotated[
         int | None, option("--seed", help="Of the split, where the repository names none [the model's].")
     ] = None,
+    runtime: RuntimeOption = "torch",
     device: Annotated[str, option("--device", help="Torch device.")] = "cpu",
     workers: Annotated[int | None, option("--workers", help="Processes that decode; by default one a core.")] = None,
 ) -> None:
@@ -53,13 +54,15 @@ def evaluate(
     """
     import os
 
+    from model.bundled import find_model
     from model.checkpoint import read_metadata
     from model.repository import read_repository, split_test
 
     chosen("--protocol", protocol, _PROTOCOLS)
     chosen("--search", search, _SEARCHES)
     names = tuple(chosen("layer", layer.strip(), ("fcl1", "fcl2", "fcl3")) for layer in layers.split(","))
-    metadata = read_metadata(model)
+    path = find_model(model)
+    metadata = read_metadata(path)
     files = split_test(read_repository(repository), seed=metadata.seed if seed is None else seed)
 
     from cli.rendering.environment import environment
@@ -77,7 +80,9 @@ def evaluate(
     )
     make_folder(report)
     with StageProgress() as progress:
-        found = evaluate_model(Embedder.load(model, device=device), files, settings, _observer(progress))
+        found = evaluate_model(
+            Embedder.load(path, device=device, runtime=runtime), files, settings, _observer(progress)
+        )
     write_report(found, report, repository=str(repository), environment=environment())
     output.print(measures_table(found.classification.measures))
     accuracy, interval = found.classification.measures.accuracy, found.classification.intervals["accuracy"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import errors, messages, output
-from cli.options import IndexOption, YesOption, chosen, complete_layer, one_of, option, parse_range
+from cli.options import IndexOption, RuntimeOption, YesOption, chosen, complete_layer, one_of, option, parse_range
 from model.errors import NotAnIndexError, SettingError, VectorIndexError
 
 if TYPE_CHECKING:
@@ -42,8 +42,14 @@ def index(
     index: IndexOption,
     model: Annotated[
         Path | None,
-        option("--model", "-m", help="Model file; by default the one that made the index.", show_default=False),
+        option(
+            "--model",
+            "-m",
+            help="Model file; by default the one that made the index, for a new one the bundled model.",
+            show_default=False,
+        ),
     ] = None,
+    runtime: RuntimeOption = "torch",
     layers: Annotated[
         str | None,
         option("--layers", help="Layers to store, as fcl1,fcl2,fcl3 [fcl1].", autocompletion=complete_layer),
@@ -113,6 +119,8 @@ def index(
     from cli.rendering.json_log import json_logger
     from index.address import home
     from index.layout import Layout
+    from index.opening import resolve_model
+    from model.bundled import find_model
     from workers.archives import resolve_archives
     from workers.job import index_archive
     from workers.preparing import plan_job
@@ -121,10 +129,13 @@ def index(
     from workers.settings import JobSettings
 
     stored = _stored(index, damaged_too=reembed)
+    if reembed and not (stored or model):
+        raise SettingError(f"{index} does not say which model made it: name the model with --model")
     settings = JobSettings(
         archives=tuple(resolve_archives(archives, _lines())),
-        model=model or _model_of(index, stored),
+        model=find_model(model) if model or not stored else resolve_model(index, stored, None),
         index=index,
+        runtime=runtime,
         layers=_layers(layers, stored),
         quantization=_quantization(quantization, stored),
         labels=labels,
@@ -183,14 +194,6 @@ def _stored(address: str, *, damaged_too: bool) -> Any:
         if damaged_too:
             return None
         raise
-
-
-def _model_of(address: str, stored: Any) -> Path:
-    if stored is None:
-        raise SettingError(f"{address} is new, or not readable any more: name the model that makes it with --model")
-    from index.opening import resolve_model
-
-    return resolve_model(address, stored, None)
 
 
 def _layers(text: str | None, stored: Any) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import output
-from cli.options import option
+from cli.options import ModelOption, option
 
 if TYPE_CHECKING:
     from model.inspection import Inspection
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 def inspect(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Image file, or fsspec address.")],
     frame: Annotated[int, option("--frame", help="Frame or page.", min=1)] = 1,
-    model: Annotated[
-        Path | None, option("--model", "-m", help="Say also what this model takes it for.", show_default=False)
-    ] = None,
+    model: ModelOption = None,
+    no_prediction: Annotated[
+        bool, option("--no-prediction", help="Do not ask the model what it takes the picture for.")
+    ] = False,
     no_picture: Annotated[bool, option("--no-picture", help="Do not show the picture.")] = False,
     save: Annotated[
         Path | None, option("--save", help="Write the frame as displayed into this picture.", metavar="PNG")
@@ -34,7 +35,7 @@ def inspect(
 
     inspection = inspect_file(file, frame)
     facts = _facts(file, inspection)
-    if model:
+    if not no_prediction:
         facts["predicted"] = _predicted(file, frame, model)
     output.print(fields_table(facts))
     _show(inspection, save, terminal=not no_picture)
@@ -54,11 +55,12 @@ def _facts(file: str, inspection: Inspection) -> dict[str, str]:
     }
 
 
-def _predicted(file: str, frame: int, model: Path) -> str:
+def _predicted(file: str, frame: int, model: Path | None) -> str:
     from index.query import query_from_image
+    from model.bundled import find_model
     from model.embedder import Embedder
 
-    query = query_from_image(file, Embedder.load(model), frame=frame)
+    query = query_from_image(file, Embedder.load(find_model(model)), frame=frame)
     return f"{query.organ} ({query.organ_probability:.1%})"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -83,6 +84,20 @@ def parse_range(name: str, text: str | None) -> tuple[int, int] | None:
     except ValueError as error:
         raise SettingError(f"{name} {text!r} is no number and no range: write 2, or 1:4") from error
 
+
+ModelOption = Annotated[
+    Path | None,
+    option("--model", "-m", help="Model file, or name of a bundled model [the bundled one].", show_default=False),
+]
+
+RuntimeOption = Annotated[
+    str,
+    option(
+        "--runtime",
+        help="torch, openvino or openvino-int8: faster on processors, needs cbmir[openvino].",
+        autocompletion=one_of("torch", "openvino", "openvino-int8"),
+    ),
+]
 
 DeviceOption = Annotated[
     str | None, option("--device", help="Torch device; by default a GPU if there is one.", show_default=False)

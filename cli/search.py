@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from cli.console import errors, messages, output
-from cli.options import IndexOption, chosen, complete_layer, complete_organ, one_of, option, parse_where
+from cli.options import IndexOption, RuntimeOption, chosen, complete_layer, complete_organ, one_of, option, parse_where
 from model.errors import CbmirError, SettingError
 
 if TYPE_CHECKING:
     from index.interface import Index
-    from index.query import Query
+    from index.query import EmbedderLike, Query
     from index.schema import Description
     from index.search import Answer, GroupBy, Options, Same
 
@@ -77,6 +79,7 @@ def search(
         Path | None, option("--sheet", help="Draw queries and hits into this picture.", metavar="PNG")
     ] = None,
     thumbnails: Annotated[bool, option("--thumbnails", help="Show the pictures in the terminal.")] = False,
+    runtime: RuntimeOption = "torch",
     device: Annotated[str, option("--device", help="Torch device.")] = "cpu",
 ) -> None:
     """Find the stored images nearest to QUERY, in the class that the network predicts for it or in the whole index.
@@ -86,6 +89,7 @@ def search(
     from index.address import home
     from index.opening import describe_index, open_index
     from index.privacy import KEY_NAME, privacy_key
+    from model.embedder import Embedder
 
     if not queries and not like:
         raise SettingError("there is nothing to search for: give an image file, - for standard input, or --like UID")
@@ -102,7 +106,8 @@ def search(
 
     with ExitStack() as stack:
         files = [_input_file(query, stack) for query in queries or ()]
-        found, failed = _embed(files, index, description, model, options.layer, frame, device) if files else ([], 0)
+        load = partial(Embedder.load, device=device, runtime=runtime)
+        found, failed = _embed(files, index, description, model, options.layer, frame, load) if files else ([], 0)
         with open_index(index, purpose="cbmir search") as opened:
             pairs, missing = _answers(opened, found, like or (), options, frame, label)
         _show(pairs, description.roots, format)
@@ -155,17 +160,16 @@ def _embed(
     model: Path | None,
     layer: str,
     frame: int | None,
-    device: str,
+    load: Callable[[Path], EmbedderLike],
 ) -> tuple[list[tuple[Query, str]], int]:
     """The queries that could be read, with their files, and the number of those that could not."""
     from index.address import home
     from index.opening import resolve_model
     from index.privacy import privacy_key
     from index.query import QUERY_ERRORS, query_from_image
-    from model.embedder import Embedder
 
     key = privacy_key(home(index)) if description.patient_groups else None
-    embedder = Embedder.load(resolve_model(index, description, model), device=device)
+    embedder = load(resolve_model(index, description, model))
     found: list[tuple[Query, str]] = []
     for name, file in files:
         try:

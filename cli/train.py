@@ -18,14 +18,23 @@ def train(
     model: Annotated[Path, option("--output", "-o", help="Model file to write (safetensors).")] = Path(
         "model.safetensors"
     ),
+    start: Annotated[
+        Path | None,
+        option(
+            "--from",
+            help="Begin with this model instead of at random: a file, or 'bundled'. Few images of new classes suffice.",
+            show_default=False,
+        ),
+    ] = None,
     recipe: Annotated[
-        str,
+        str | None,
         option(
             "--recipe",
-            help="fast, thorough (longer), or paper: to its letter.",
-            autocompletion=one_of("fast", "thorough", "paper"),
+            help="fast, thorough (longer), paper: to its letter; with --from fine-tune. [fast, or fine-tune]",
+            autocompletion=one_of("fast", "thorough", "paper", "fine-tune"),
+            show_default=False,
         ),
-    ] = "fast",
+    ] = None,
     epochs: Annotated[int | None, option("--epochs", help="Instead of the recipe's own number.")] = None,
     validation: Annotated[
         float, option("--validation", help="Share of the training part by which the best epoch is chosen; 0: the last.")
@@ -41,11 +50,13 @@ def train(
     The repository is split 70/30 into training and test by class, files of one group kept together, unless its manifest
     says how. The best epoch on the validation part is kept. Ctrl-C keeps what was learned.
     """
+    from model.bundled import find_model
     from model.errors import SettingError
     from model.recipes import recipe as find_recipe
     from model.repository import read_repository, split_repository
 
-    chosen = find_recipe(recipe, epochs=epochs)
+    origin = find_model(start) if start else None
+    chosen = find_recipe(recipe or ("fine-tune" if start else "fast"), epochs=epochs)
     files = split_repository(read_repository(repository), seed=seed, validation=validation)
     model = model.absolute()
     state = model.with_name(model.name + ".training")
@@ -74,6 +85,7 @@ def train(
             model,
             seed=seed,
             resume=resume,
+            start=origin,
             device=device,
             workers=os.cpu_count() or 1 if workers is None else workers,
             observer=training_observer(progress, stopping),

@@ -11,6 +11,7 @@ from index.layout import ANYHOW, Layout
 from index.lock import IndexLock
 from index.schema import Description
 from index.unfinished import refuse_unfinished_copy
+from model.bundled import bundled_with, find_model
 from model.checkpoint import read_metadata
 from model.errors import CheckpointError, ModelMismatchError, NotAnIndexError, VectorIndexError
 
@@ -134,9 +135,14 @@ def resolve_model(address: str | Path, description: Description, model: Path | N
         CheckpointError: the model that made the index is gone, or the file is no model.
         ModelMismatchError: the given model did not make the index.
     """
-    path = model or Path(description.model_path)
-    if model is None and not path.exists():
-        raise CheckpointError(f"the model that made {address} is gone from {path}: name it with --model")
+    if model:
+        path = find_model(model)
+    else:
+        path = Path(description.model_path)
+        if not path.exists():
+            path = bundled_with(description.model_fingerprint) or path
+        if not path.exists():
+            raise CheckpointError(f"the model that made {address} is gone from {path}: name it with --model")
     fingerprint = read_metadata(path).fingerprint
     if fingerprint != description.model_fingerprint:
         raise ModelMismatchError(

@@ -42,6 +42,7 @@ class Metadata:
         epoch: the epoch, from 1, whose weights these are.
         seed: the seed of the split and of the training.
         rank: of the factors of FCL1-3 in a compressed checkpoint (:mod:`model.compression`), else ``None``.
+        ranges: largest activation behind each layer (:mod:`model.ranges`), for computing in 8-bit integers.
     """
 
     classes: tuple[str, ...]
@@ -53,6 +54,7 @@ class Metadata:
     epoch: int = 0
     seed: int = 0
     rank: int | None = None
+    ranges: Mapping[str, float] = field(default_factory=dict)
 
 
 def fingerprint(weights: Mapping[str, Tensor], classes: Sequence[str]) -> str:

@@ -1,20 +1,29 @@
-"""The embedder: network inputs in, class probabilities and features out."""
+"""The embedder: network inputs in, class probabilities and features out, by torch or by OpenVINO."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from model.checkpoint import Metadata, load_network
-from model.devices import to_device
+from model.checkpoint import Metadata
 from model.errors import SettingError
-from model.network import LAYERS, OrganNetwork, scale
+from model.layers import LAYERS
 from model.preprocessing import INPUT
+
+Runtime = Literal["torch", "openvino", "openvino-int8"]
+"""What computes the network: torch, or OpenVINO in float32 or 8-bit integers, on processors only.
+
+Features of one model by any of them belong into one index. OpenVINO's in float32 are torch's but for rounding; in
+integers they are nearly so: the largest difference is of a few hundredths of the largest feature.
+"""
+
+Run = Callable[[NDArray[np.uint8], Sequence[str]], tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]]
+"""Log-probabilities ``(n, classes)`` and the features of the named layers of ``(n, 224, 224)`` images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +46,38 @@ class Embedder:
         metadata: what the checkpoint says of itself; its ``classes`` name the columns of the probabilities.
     """
 
-    def __init__(self, network: OrganNetwork, metadata: Metadata, *, device: str = "cpu") -> None:
-        self._network, self._device = to_device(network, device), torch.device(device)
+    def __init__(self, run: Run, metadata: Metadata) -> None:
+        self._run = run
         self.metadata = metadata
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "cpu") -> Embedder:
+    def load(
+        cls, path: str | Path, *, device: str = "cpu", runtime: str = "torch", threads: int | None = None
+    ) -> Embedder:
         """Load the checkpoint at ``path``.
+
+        Args:
+            path: of the checkpoint.
+            device: torch device; OpenVINO knows only ``cpu``.
+            runtime: see :data:`Runtime`.
+            threads: of a processor; by default all of its cores.
 
         Raises:
             CheckpointError: it is missing, damaged, or of another version.
-            SettingError: the device cannot be used.
+            SettingError: the device or the runtime cannot be used.
         """
-        network, metadata = load_network(Path(path))
-        return cls(network, metadata, device=device)
+        if runtime not in get_args(Runtime):
+            raise SettingError(f"there is no runtime {runtime!r}: choose one of {', '.join(get_args(Runtime))}")
+        if runtime == "torch":
+            from model.torch_runtime import load_torch
 
-    @torch.inference_mode()
+            return cls(*load_torch(Path(path), device=device, threads=threads))
+        if device != "cpu":
+            raise SettingError(f"--runtime {runtime} computes on processors only, not on {device}: use --runtime torch")
+        from model.openvino_runtime import load_openvino
+
+        return cls(*load_openvino(Path(path), integers=runtime == "openvino-int8", threads=threads))
+
     def embed(self, images: NDArray[np.uint8], layers: Sequence[str] = ("fcl1",)) -> Embeddings:
         """Embed ``(n, 224, 224)`` uint8 images, as :func:`model.preprocessing.to_input` makes them.
 
@@ -63,8 +88,5 @@ class Embedder:
             raise SettingError(f"there is no layer {unknown[0]!r}: choose among {', '.join(LAYERS)}")
         if images.shape[1:] != (INPUT, INPUT):
             raise ValueError(f"the network takes {INPUT} × {INPUT} images, not {images.shape[1:]}")
-        pixels = scale(torch.tensor(images).to(self._device))
-        log_probabilities, features = self._network.features(pixels, layers)
-        return Embeddings(
-            log_probabilities.exp().cpu().numpy(), {layer: f.float().cpu().numpy() for layer, f in features.items()}
-        )
+        log_probabilities, features = self._run(images, layers)
+        return Embeddings(np.exp(log_probabilities), features)

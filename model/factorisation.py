@@ -12,13 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.augmentation import random_views
-from model.checkpoint import Metadata, fingerprint, load_network, save_checkpoint
+from model.checkpoint import fingerprint, load_network, save_checkpoint
 from model.compression import compress
-from model.errors import ImageError, SettingError
-from model.loading import load_repository, require_every_class
-from model.network import FEATURES, LAYERS, OrganNetwork, scale
+from model.embedder import Embedder
+from model.errors import SettingError
+from model.evaluation import predict
+from model.layers import FEATURES, LAYERS
+from model.loading import joined, load_repository, require_every_class
+from model.measures import classification_measures
+from model.network import OrganNetwork, scale
 from model.preprocessing import INPUT, centre_crop
+from model.ranges import activation_ranges
 from model.repository import LabelledFile
+from model.training import TrainingResult
 
 BATCH = 64
 
@@ -35,12 +41,12 @@ def compress_checkpoint(
     seed: int = 0,
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Metadata, list[ImageError]]:
+) -> TrainingResult:
     """Write a compressed copy of a checkpoint, for distribution: with rank 512 it has 19 MB instead of 300.
 
     Args:
         source: the checkpoint.
-        files: with their splits; only those of the training part are looked at.
+        files: with their splits; the training part makes the factors, the test part is measured.
         output: where to write; loading it expands it into the ordinary network.
         rank: of the factors of FCL1-3.
         seed: of the random views.
@@ -55,15 +61,27 @@ def compress_checkpoint(
     if not 1 <= rank <= FEATURES:
         raise SettingError(f"rank {rank} makes no sense: give one from 1 to {FEATURES}")
     network, metadata = load_network(source)
-    training = [file for file in files if file.split == "train"]
-    parts, left_out = load_repository(training, metadata.classes, workers=workers)
-    require_every_class(parts["train"], metadata.classes, left_out)
-    factors = factorise(network, parts["train"].images, rank, seed=seed, progress=progress)
+    parts, left_out = load_repository(files, metadata.classes, workers=workers)
+    training = joined([parts["train"], parts["validation"]])
+    require_every_class(training, metadata.classes, left_out)
+    factors = factorise(network, training.images, rank, seed=seed, progress=progress)
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     stored = {name: torch.from_numpy(array) for name, array in compress(weights, factors).items()}
-    compressed = replace(metadata, fingerprint=fingerprint(stored, metadata.classes), rank=rank, measures=None)
-    save_checkpoint(output, stored, compressed)
-    return compressed, left_out
+    small = replace(
+        metadata,
+        fingerprint=fingerprint(stored, metadata.classes),
+        rank=rank,
+        ranges=activation_ranges(network, training.images),
+        measures=None,
+    )
+    save_checkpoint(output, stored, small)
+    measures = None
+    if len(parts["test"]):
+        predicted = predict(Embedder.load(output), parts["test"], ()).predicted
+        measures = classification_measures(parts["test"].labels, predicted, metadata.classes)
+        small = replace(small, measures=measures.to_json())
+        save_checkpoint(output, stored, small)
+    return TrainingResult(small, measures, tuple(left_out))
 
 
 @torch.inference_mode()

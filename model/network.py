@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
 
-LayerName = Literal["fcl1", "fcl2", "fcl3"]
-"""A fully connected layer whose output, after ReLU, is a feature: F1, F2, F3 of the paper."""
+from model.layers import FEATURES
 
-LAYERS: Final[tuple[LayerName, ...]] = get_args(LayerName)
 MAP: Final = 6
 """Side of the last convolutional maps of a 224 × 224 image."""
 
 EPSILON: Final = 1e-5
 """Added to the variance by batch normalisation; torch's own default."""
-
-FEATURES: Final = 4096
-"""Length of each feature vector; all of its values are non-negative."""
 
 
 class OrganNetwork(nn.Module):
@@ -128,3 +123,11 @@ def fold(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         plain[f"{layer}.weight"] = weight * gain.reshape(-1, *[1] * (weight.dim() - 1))
         plain[f"{layer}.bias"] = (bias - weights[f"{norm}.running_mean"]) * gain + weights[f"{norm}.bias"]
     return plain
+
+
+def plain(network: OrganNetwork) -> OrganNetwork:
+    """A plain copy of a network in training, in evaluation mode and on the processor: what a checkpoint keeps of it."""
+    weights = fold({name: tensor.detach().cpu() for name, tensor in network.state_dict().items()})
+    copy = OrganNetwork(network.output.out_features)
+    copy.load_state_dict(weights)
+    return copy.eval()

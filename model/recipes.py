@@ -1,4 +1,4 @@
-"""Training recipes: ``paper``, to the letter of its section 3.1.2, ``fast``, the default, and ``thorough``."""
+"""Training recipes: ``paper``, to the letter of its section 3.1.2, ``fast``, ``thorough``, and ``fine-tune``."""
 
 from __future__ import annotations
 
@@ -88,7 +88,10 @@ FAST: Final = Recipe(
 
 THOROUGH: Final = replace(FAST, name="thorough", epochs=60)
 
-RECIPES: Final = {one.name: one for one in (PAPER, FAST, THOROUGH)}
+FINE_TUNE: Final = replace(FAST, name="fine-tune", epochs=8, learning_rate=1e-4, normalise=False, sizes=((0.0, INPUT),))
+"""For a trained network, whose batch normalisation is folded into its weights: it has none any more."""
+
+RECIPES: Final = {one.name: one for one in (PAPER, FAST, THOROUGH, FINE_TUNE)}
 
 
 def recipe(name: str, *, epochs: int | None = None) -> Recipe:

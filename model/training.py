@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,10 +17,12 @@ from model.checkpoint import Metadata, fingerprint, save_checkpoint
 from model.contrastive import supervised_contrastive
 from model.devices import to_device
 from model.errors import ImageError, TrainingInterrupted
+from model.fine_tuning import begin_with
 from model.loading import LabelledFrames, load_repository, require_every_class
 from model.measures import ClassificationMeasures, classification_measures
-from model.network import OrganNetwork, fold, initialise, scale
+from model.network import OrganNetwork, fold, initialise, plain, scale
 from model.preprocessing import INPUT, centre_crop
+from model.ranges import activation_ranges
 from model.recipes import Recipe
 from model.repository import LabelledFile, Split, listing_hash
 from model.training_state import TrainingState
@@ -89,6 +91,7 @@ def train(
     *,
     seed: int = 0,
     resume: bool = False,
+    start: Path | None = None,
     device: str = "cpu",
     workers: int = 0,
     observer: Observer | None = None,
@@ -98,10 +101,22 @@ def train(
     On CPU, equal files, recipe, seed and number of threads give equal weights, interrupted and resumed or not: order,
     augmentation and dropout of every update are seeded by its number.
 
+    Args:
+        files: with their splits.
+        recipe: how to train.
+        output: the checkpoint to write; the training's state lies beside it.
+        seed: of the training.
+        resume: go on from the state that an interrupted training left.
+        start: a checkpoint whose weights to begin with, but for the output layer where the classes are others.
+        device: on which to train.
+        workers: processes that decode.
+        observer: told of the progress.
+
     Raises:
         RepositoryError: a class has no readable training image.
         TrainingInterrupted: the observer asked to stop; ``output`` and its training state are written.
-        SettingError: the device cannot be used, or ``resume`` is asked with other data, recipe or seed.
+        SettingError: the device cannot be used, ``resume`` is asked with other data, recipe or seed, or ``start`` with
+            a recipe that normalises by batch.
         CheckpointError: there is no training state to resume, or a file cannot be written.
     """
     observer = observer or Observer()
@@ -109,6 +124,7 @@ def train(
     torch.manual_seed(seed)
     network = OrganNetwork(len(classes), normalise=recipe.normalise)
     initialise(network, recipe.initialisation)
+    origin = begin_with(network, start, classes, recipe) if start else None
     network = to_device(network, device)
     parts, left_out = load_repository(files, classes, workers=workers, progress=observer.loaded)
     require_every_class(parts["train"], classes, left_out)
@@ -116,6 +132,7 @@ def train(
         "images": {split: len(part) for split, part in parts.items()},
         "left_out": len(left_out),
         "files": listing_hash(files),
+        **({"from": origin} if origin else {}),
     }
     state = TrainingState(network, recipe, classes, seed, data)
     if resume:
@@ -124,7 +141,7 @@ def train(
     updates_an_epoch = -(-len(parts["train"]) // recipe.batch_size)
     state.prepare_schedule(updates_an_epoch * recipe.epochs)
 
-    def write(measures: ClassificationMeasures | None) -> Metadata:
+    def write(measures: ClassificationMeasures | None, ranges: Mapping[str, float]) -> Metadata:
         weights = fold(state.best or {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()})
         metadata = Metadata(
             classes=classes,
@@ -134,6 +151,7 @@ def train(
             measures=measures.to_json() if measures else None,
             epoch=state.best_epoch,
             seed=seed,
+            ranges=ranges,
         )
         save_checkpoint(output, weights, metadata)
         return metadata
@@ -145,7 +163,7 @@ def train(
             state.save(output)
             saved = time.monotonic()
         if not finished:
-            write(None)
+            write(None, {})
             epoch = state.update // updates_an_epoch
             small = recipe.size_at(epoch) < INPUT
             caution = ", from small images only, so that it is of little use yet" if small else ""
@@ -156,7 +174,7 @@ def train(
     if state.best:
         network.load_state_dict(state.best)
     measures = _evaluate(network, parts["test"], classes)
-    metadata = write(measures)
+    metadata = write(measures, activation_ranges(plain(network), parts["train"].images))
     state.discard(output)
     return TrainingResult(metadata, measures, tuple(left_out))
 

@@ -125,9 +125,8 @@ class _Job:
         from workers.pipeline import Network
         from workers.streaming import Stream
 
-        network = Network(
-            str(self.settings.model.absolute()), self.report.model_fingerprint, self.index.description.layers
-        )
+        model, layers = str(self.settings.model.absolute()), self.index.description.layers
+        network = Network(model, self.report.model_fingerprint, layers, self.settings.runtime)
         self.stream = Stream(
             self.settings,
             network,

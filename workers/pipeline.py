@@ -44,6 +44,7 @@ class Network:
     path: str
     fingerprint: str
     layers: tuple[str, ...]
+    runtime: str = "torch"
 
 
 class RepositorySource(Datasource):
@@ -105,6 +106,7 @@ def build_dataset(source: RepositorySource, network: Network, resources: Resourc
                 network.path,
                 network.fingerprint,
                 network.layers,
+                network.runtime,
                 resources.device,
                 resources.actor_threads,
                 counters,

@@ -101,27 +101,31 @@ class EmbeddingActor:
         model: path of the checkpoint, readable on every node.
         fingerprint: the one that the index expects.
         layers: whose features to keep.
-        device: torch device.
-        threads: torch threads on a CPU.
+        runtime: see :data:`model.embedder.Runtime`; ``device`` of torch.
+        threads: on a CPU.
     """
 
     def __init__(
-        self, model: str, fingerprint: str, layers: Sequence[str], device: str, threads: int, counters: Any
+        self,
+        model: str,
+        fingerprint: str,
+        layers: Sequence[str],
+        runtime: str,
+        device: str,
+        threads: int,
+        counters: Any,
     ) -> None:
-        import torch
-
         from model.embedder import Embedder
 
         _exit_at_once()
-        torch.set_num_threads(threads)
-        self._embedder = Embedder.load(model, device=device)
+        self._embedder = Embedder.load(model, device=device, runtime=runtime, threads=threads)
         if self._embedder.metadata.fingerprint != fingerprint:
             raise JobError(f"{model} was replaced while the job was starting: run the same command again")
         self._layers, self._counters = tuple(layers), counters
 
     def __call__(self, frames: pa.Table) -> pa.Table:
         """Embed the frames of a block; pass on the rows of files that were left out."""
-        from model.network import FEATURES
+        from model.layers import FEATURES
 
         started = time.perf_counter()
         schema = embedded_schema(self._layers, FEATURES)

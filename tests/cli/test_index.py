@@ -57,7 +57,7 @@ def test_what_cannot_be_done_is_one_sentence(
         assert message in flat(capsys.readouterr().err)
 
     fails("does not exist", tmp_path / "absent", "--index", index, "--model", model_path)
-    fails("name the model that makes it with --model", archive, "--index", index)
+    fails("name the model with --model", archive, "--index", index, "--reembed")
     fails("absent.safetensors does not exist", archive, "--index", index, "--model", tmp_path / "absent.safetensors")
     fails("layer 'fcl7' is unknown", archive, "--index", index, "--model", model_path, "--layers", "fcl7")
     fails("no number and no range", archive, "--index", index, "--model", model_path, "--actors", "many")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from model.checkpoint import read_metadata
 from model.embedder import Embedder
 from model.errors import CheckpointError, RepositoryError, SettingError, TrainingInterrupted
 from model.preprocessing import to_input
@@ -88,6 +89,27 @@ def test_a_few_updates_learn_something(tmp_path: Path) -> None:
     images = [to_input(next(read_frames(folder / organ / "3")).pixels) for organ in ("chest", "knee")]
     for number, image in enumerate(images):
         assert embedder.embed(image[None]).probabilities[0].argmax() == number
+
+
+def test_a_trained_network_is_where_fine_tuning_begins(
+    repository: list[LabelledFile], model_path: Path, tmp_path: Path
+) -> None:
+    few = replace(recipe("fine-tune", epochs=1), batch_size=16, learning_rate=1e-6)
+    result = train(repository, few, tmp_path / "same", start=model_path)
+    assert result.metadata.data["from"] == read_metadata(model_path).fingerprint
+    begun, tuned = load_file(model_path), load_file(tmp_path / "same")
+    for name in ("convolutional.cvl1.weight", "fcl1.weight", "output.weight"):
+        assert torch.allclose(begun[name], tuned[name], atol=1e-4), name
+        assert not torch.equal(begun[name], tuned[name]), name
+
+    others = [file for file in repository if file.label in {"eye", "knee"}]
+    train(others, few, tmp_path / "other", start=model_path)
+    tuned = load_file(tmp_path / "other")
+    assert torch.allclose(begun["fcl1.weight"], tuned["fcl1.weight"], atol=1e-4)
+    assert len(tuned["output.weight"]) == 2
+
+    with pytest.raises(SettingError, match="take --recipe fine-tune"):
+        train(repository, FEW, tmp_path / "not", start=model_path)
 
 
 def test_a_class_without_a_readable_image_is_named(tmp_path: Path) -> None:

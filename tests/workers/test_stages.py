@@ -29,7 +29,7 @@ def test_the_actor_embeds_frames_and_passes_on_what_was_left_out(archive: Path, 
     from model.embedder import Embedder
 
     fingerprint = read_metadata(model_path).fingerprint
-    actor = EmbeddingActor(str(model_path), fingerprint, ("fcl1", "fcl2"), "cpu", 2, NoCounters())
+    actor = EmbeddingActor(str(model_path), fingerprint, ("fcl1", "fcl2"), "torch", "cpu", 2, NoCounters())
     frames = [next(read_frames(archive / organ / f"{organ}-001.dcm")) for organ in ("eye", "knee")]
     inputs = [to_input(frame.pixels) for frame in frames]
     from model.errors import Reason
@@ -59,7 +59,9 @@ def test_features_that_are_not_finite_are_marked_at_their_own_row(
 ) -> None:
     from model.checkpoint import read_metadata
 
-    actor = EmbeddingActor(str(model_path), read_metadata(model_path).fingerprint, ("fcl1",), "cpu", 2, NoCounters())
+    actor = EmbeddingActor(
+        str(model_path), read_metadata(model_path).fingerprint, ("fcl1",), "torch", "cpu", 2, NoCounters()
+    )
     embed = actor._embedder.embed
 
     def broken(images: Any, layers: Any) -> Any:
@@ -76,4 +78,4 @@ def test_features_that_are_not_finite_are_marked_at_their_own_row(
 
 def test_a_replaced_model_is_refused(model_path: Path) -> None:
     with pytest.raises(JobError, match="was replaced"):
-        EmbeddingActor(str(model_path), "0" * 32, ("fcl1",), "cpu", 1, NoCounters())
+        EmbeddingActor(str(model_path), "0" * 32, ("fcl1",), "torch", "cpu", 1, NoCounters())

@@ -1,0 +1,41 @@
+"""The network in torch, on a processor or a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.checkpoint import Metadata, load_network
+from model.devices import to_device
+from model.network import scale
+
+if TYPE_CHECKING:
+    from model.embedder import Run
+
+
+def load_torch(path: Path, *, device: str, threads: int | None) -> tuple[Run, Metadata]:
+    """A checkpoint's network on ``device``, ready to be run.
+
+    Raises:
+        CheckpointError: as :func:`model.checkpoint.load_network`.
+        SettingError: the device cannot be used.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    network, metadata = load_network(path)
+    network = to_device(network, device)
+
+    @torch.inference_mode()
+    def run(
+        images: NDArray[np.uint8], layers: Sequence[str]
+    ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        pixels = scale(torch.tensor(images).to(device))
+        log_probabilities, features = network.features(pixels, layers)
+        return log_probabilities.cpu().numpy(), {layer: f.float().cpu().numpy() for layer, f in features.items()}
+
+    return run, metadata
