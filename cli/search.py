@@ -76,7 +76,8 @@ def search(
         str, option("--format", help="table, json or csv.", autocompletion=one_of(*_FORMATS))
     ] = "table",
     sheet: Annotated[
-        Path | None, option("--sheet", help="Draw queries and hits into this picture.", metavar="PNG")
+        Path | None,
+        option("--sheet", help="Draw queries and hits into this picture, or HTML page.", metavar="PNG|HTML"),
     ] = None,
     thumbnails: Annotated[bool, option("--thumbnails", help="Show the pictures in the terminal.")] = False,
     runtime: RuntimeOption = "torch",
@@ -112,7 +113,7 @@ def search(
             pairs, missing = _answers(opened, found, like or (), options, frame, label)
         _show(pairs, description.roots, format)
         if sheet or thumbnails:
-            _show_pictures(pairs, description.roots, sheet, thumbnails)
+            _show_pictures(pairs, index, description.roots, sheet, thumbnails)
     if failed + missing:
         raise typer.Exit(EXIT_SOME_FAILED if pairs else 1)
 
@@ -231,7 +232,7 @@ def _show(pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], format
 
 
 def _show_pictures(
-    pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], sheet: Path | None, thumbnails: bool
+    pairs: list[tuple[Answer, str | None]], index: str, roots: tuple[str, ...], sheet: Path | None, thumbnails: bool
 ) -> None:
     from cli.rendering.sheet import answer_tiles, draw_sheet
 
@@ -243,7 +244,14 @@ def _show_pictures(
             output.print(draw_thumbnails(tiles, output))
     if sheet:
         try:
-            draw_sheet(rows).save(sheet)
+            if sheet.suffix.lower() in {".html", ".htm"}:
+                from cli.rendering.answer_page import answer_page
+                from cli.rendering.tables import answer_title
+
+                titles = [answer_title(answer, roots) for answer, _ in pairs]
+                sheet.write_text(answer_page(titles, rows, index), encoding="utf-8")
+            else:
+                draw_sheet(rows).save(sheet)
         except (OSError, ValueError) as error:
             raise CbmirError(f"the sheet {sheet} cannot be written: {error}") from error
         messages.print(f"sheet: {sheet}", soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -18,17 +19,34 @@ GAP = 14
 COLUMNS = 6
 
 _BACKGROUND, _TEXT, _MUTED = (250, 250, 250), (25, 25, 25), (110, 110, 110)
-_QUERY, _WRONG, _RIGHT = (30, 90, 200), (214, 40, 40), (200, 200, 200)
+
+State = Literal["query", "right", "wrong"]
+
+_FRAMES: dict[State, tuple[tuple[int, int, int], int]] = {
+    "query": ((30, 90, 200), 5),
+    "right": ((200, 200, 200), 1),
+    "wrong": ((214, 40, 40), 5),
+}
+"""Colour and width of the frame of each kind of tile."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One picture of a sheet: two lines of caption, and the colour of its frame."""
+    """One picture of a sheet, with two lines of caption; "right" is also a hit of which nobody knows whether it is."""
 
     picture: Image.Image | None
     caption: tuple[str, str]
-    colour: tuple[int, int, int]
-    width: int
+    state: State
+
+    @property
+    def colour(self) -> tuple[int, int, int]:
+        """Of its frame."""
+        return _FRAMES[self.state][0]
+
+    @property
+    def width(self) -> int:
+        """Of its frame, in pixels."""
+        return _FRAMES[self.state][1]
 
 
 def picture(address: str, frame: int) -> Image.Image | None:
@@ -44,7 +62,7 @@ def answer_tiles(answer: Answer, roots: tuple[str, ...], query_file: str | None)
     """The query's tile, then one a hit; wrong-class hits are framed red where labels are known."""
     query = answer.query
     first = picture(query_file, query.frame) if query_file else None
-    tiles = [Tile(first, (f"query: {query.organ}", f"{query.organ_probability:.1%}"), _QUERY, 5)]
+    tiles = [Tile(first, (f"query: {query.organ}", f"{query.organ_probability:.1%}"), "query")]
     for rank, hit in enumerate(answer.hits, 1):
         wrong = is_wrong(answer, hit)
         label = f" ({hit.payload.label})" if wrong and hit.payload.label != hit.payload.organ else ""
@@ -52,8 +70,7 @@ def answer_tiles(answer: Answer, roots: tuple[str, ...], query_file: str | None)
             Tile(
                 picture(stored_address(roots, hit.payload.locations[0]), hit.payload.frame),
                 (f"{rank}. {hit.payload.organ}{label}", f"distance {hit.distance:.2f}"),
-                _WRONG if wrong else _RIGHT,
-                5 if wrong else 1,
+                "wrong" if wrong else "right",
             )
         )
     return tiles

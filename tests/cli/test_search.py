@@ -127,6 +127,13 @@ def test_a_sheet_shows_query_and_hits_and_frames_wrong_ones_red(
     assert red / (4 * 5 * 197) == pytest.approx(24, abs=1)  # all but three of the hits are of other classes
     assert cbmir("search", query, "--index", index, "--sheet", tmp_path / "absent" / "sheet.png") == 1
 
+    page = tmp_path / "sheet.html"
+    assert cbmir("search", query, "--index", index, "--no-class-prediction", "--top", 27, "--sheet", page) == 0
+    text = page.read_text()
+    assert [text.count(f'<figure class="{state}">') for state in ("query", "right", "wrong")] == [1, 3, 24]
+    assert text.count("data:image/jpeg;base64,") == 28
+    assert "http" not in text  # it needs nothing but itself
+
 
 def test_thumbnails_are_drawn_in_the_terminal(
     cbmir: Cbmir, archive: Path, index: Path, capsys: pytest.CaptureFixture[str]

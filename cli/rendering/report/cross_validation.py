@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from cli.rendering.report.page import render
+from cli.rendering.report.templates import render
 from model.cross_validation import Fold, pooled_confusion, summary
 from model.errors import CbmirError
 from model.recipes import Recipe

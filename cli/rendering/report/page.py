@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup, escape
-
 from cli.rendering.report import figures, paper
 from cli.rendering.report.pictures import misclassified, ranked_sheets
+from cli.rendering.report.templates import interval, percent, render
 from index.evaluation import RetrievalResult
 from index.model_evaluation import Evaluation
 from model.errors import CbmirError
-from model.measures import Interval
-
-TEMPLATES = Path(__file__).parent
 
 
 def write_report(evaluation: Evaluation, folder: Path, *, repository: str, environment: str) -> None:
@@ -65,21 +61,6 @@ def make_folder(folder: Path) -> None:
         raise CbmirError(f"the report cannot be written to {folder}: {error.strerror or error}") from error
 
 
-def render(template: str, **values: Any) -> str:
-    """Fill one of the templates beside this module; HTML is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=template.endswith(".html.j2"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters |= {"percent": percent, "figure": figure, "interval": interval, "breakable": breakable}
-    return environment.get_template(template).render(style=(TEMPLATES / "style.css").read_text(), paper=paper, **values)
-
-
 def to_json(evaluation: Evaluation, repository: str, environment: str) -> dict[str, Any]:
     """All figures as plain values; the curves by rank are in the CSV."""
     result = evaluation.classification
@@ -107,26 +88,6 @@ def to_json(evaluation: Evaluation, repository: str, environment: str) -> dict[s
         "notes": evaluation.notes,
         "left_out": [str(error) for error in evaluation.left_out],
     }
-
-
-def percent(value: float | None) -> str:
-    """0…1 as per cent with two digits, a dash for what does not exist."""
-    return "–" if value is None else f"{value:.2%}"
-
-
-def figure(value: float | None) -> str:
-    """0…1 with three digits, a dash for what does not exist."""
-    return "–" if value is None else f"{value:.3f}"
-
-
-def interval(value: Interval | None, show: Callable[[float | None], str] = figure) -> str:
-    """An interval in figures, or in per cent."""
-    return "–" if value is None else f"{show(value.low)} – {show(value.high)}"
-
-
-def breakable(name: str) -> Markup:
-    """A name, escaped for HTML, whose line may be broken after underscores."""
-    return escape(name).replace("_", Markup("_<wbr>"))
 
 
 def _values(evaluation: Evaluation, repository: str, environment: str) -> dict[str, Any]:
