@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.checkpoint import Metadata
-from model.errors import SettingError
+from model.checkpoint import Metadata, read_metadata
+from model.errors import CheckpointError, SettingError
 from model.layers import LAYERS
 from model.preprocessing import INPUT
 
@@ -66,17 +67,17 @@ class Embedder:
             CheckpointError: it is missing, damaged, or of another version.
             SettingError: the device or the runtime cannot be used.
         """
-        if runtime not in get_args(Runtime):
-            raise SettingError(f"there is no runtime {runtime!r}: choose one of {', '.join(get_args(Runtime))}")
+        path = Path(path)
+        require_runtime(runtime, path, read_metadata(path))
         if runtime == "torch":
             from model.torch_runtime import load_torch
 
-            return cls(*load_torch(Path(path), device=device, threads=threads))
+            return cls(*load_torch(path, device=device, threads=threads))
         if device != "cpu":
             raise SettingError(f"--runtime {runtime} computes on processors only, not on {device}: use --runtime torch")
         from model.openvino_runtime import load_openvino
 
-        return cls(*load_openvino(Path(path), integers=runtime == "openvino-int8", threads=threads))
+        return cls(*load_openvino(path, integers=runtime == "openvino-int8", threads=threads))
 
     def embed(self, images: NDArray[np.uint8], layers: Sequence[str] = ("fcl1",)) -> Embeddings:
         """Embed ``(n, 224, 224)`` uint8 images, as :func:`model.preprocessing.to_input` makes them.
@@ -90,3 +91,21 @@ class Embedder:
             raise ValueError(f"the network takes {INPUT} × {INPUT} images, not {images.shape[1:]}")
         log_probabilities, features = self._run(images, layers)
         return Embeddings(np.exp(log_probabilities), features)
+
+
+def require_runtime(runtime: str, path: Path, metadata: Metadata) -> None:
+    """Refuse a runtime that cannot compute a checkpoint's network here, before anything is started for it.
+
+    Raises:
+        SettingError: there is no such runtime, or it is not installed.
+        CheckpointError: the checkpoint does not say how large its activations grow, without which they cannot be
+            integers.
+    """
+    if runtime not in get_args(Runtime):
+        raise SettingError(f"there is no runtime {runtime!r}: choose one of {', '.join(get_args(Runtime))}")
+    if runtime != "torch" and find_spec("openvino") is None:
+        raise SettingError("OpenVINO is not installed: pip install 'cbmir[openvino]', or use --runtime torch")
+    if runtime == "openvino-int8" and not metadata.ranges:
+        raise CheckpointError(
+            f"{path} does not say how large its activations grow, as it is older: use --runtime openvino, or train anew"
+        )

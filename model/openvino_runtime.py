@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from model.checkpoint import Metadata, read_metadata
 from model.compression import factors_of
-from model.errors import CheckpointError, SettingError
+from model.errors import CheckpointError
 from model.layers import LAYERS
 
 if TYPE_CHECKING:
@@ -30,13 +30,9 @@ def load_openvino(path: Path, *, integers: bool, threads: int | None) -> tuple[R
     """A checkpoint's network, ready to be run; a compressed one keeps its factors, which are less to read.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or of another version, or does not say how large its
-            activations grow, without which they cannot be integers.
-        SettingError: OpenVINO is not installed.
+        CheckpointError: the file is missing, damaged, or of another version.
     """
     metadata = read_metadata(path)
-    if integers and not metadata.ranges:
-        raise CheckpointError(f"{path} does not say how large its activations grow: use --runtime openvino, or train")
     try:
         network = OpenVinoNetwork(factors_of(load_file(path)), metadata.ranges if integers else None, threads)
     except (KeyError, SafetensorError) as error:
@@ -56,12 +52,8 @@ class OpenVinoNetwork:
     def __init__(
         self, weights: Mapping[str, tuple[Array, ...]], ranges: Mapping[str, float] | None, threads: int | None
     ) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise SettingError(
-                "OpenVINO is not installed: pip install 'cbmir[openvino]', or use --runtime torch"
-            ) from error
+        import openvino
+
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",  # on some processors the default is bfloat16
             "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,

@@ -14,7 +14,8 @@ from index.opening import create_index
 from index.schema import Description
 from index.unfinished import refuse_unfinished_copy
 from model.checkpoint import Metadata, read_metadata
-from model.errors import CbmirError, JobError, JobInterrupted, Reason
+from model.embedder import require_runtime
+from model.errors import CbmirError, JobError, JobInterrupted, Reason, SettingError
 from model.reading import ReadOptions
 from workers.archives import Archive, resolve_archives
 from workers.ledger import Ledger
@@ -36,10 +37,14 @@ def index_archive(settings: JobSettings, observer: JobObserver | None = None) ->
         JobError: an archive does not exist, or Ray cannot be started, or gave up.
         CheckpointError: the model cannot be read.
         VectorIndexError: the index cannot be made, opened or written, or another model made it.
+        SettingError: the runtime cannot be used.
         JobInterrupted: by Ctrl-C; everything stored is kept, and the report is written.
     """
     archives = resolve_archives(settings.archives)
     metadata = read_metadata(settings.model)
+    require_runtime(settings.runtime, settings.model, metadata)
+    if settings.gpus and settings.runtime != "torch":
+        raise SettingError(f"--runtime {settings.runtime} computes on processors only: leave --gpus out")
     description = Description(
         model_fingerprint=metadata.fingerprint,
         model_path=str(settings.model.absolute()),
@@ -84,6 +89,7 @@ class _Job:
             model=str(settings.model.absolute()),
             model_fingerprint=metadata.fingerprint,
             started=_now(),
+            runtime=settings.runtime,
         )
 
     def run(self) -> JobReport:

@@ -29,7 +29,7 @@ class JobReport:
 
     Attributes:
         outcome: ``complete`` also if files were left out.
-        archives: what was indexed; ``index`` where to; ``model`` with which.
+        archives: what was indexed; ``index`` where to; ``model`` with which, computed by ``runtime``.
         files_found: files under the archives: new, changed and unchanged ones.
         files_indexed, points: stored by this job; ``copies`` of the points were other files' pictures, too.
         files_left_out: by this job; ``left_out_before`` by earlier ones, unchanged since.
@@ -48,6 +48,7 @@ class JobReport:
     model: str
     model_fingerprint: str
     started: str
+    runtime: str = "torch"
     ended: str = ""
     outcome: Outcome = "failed"
     error: str | None = None

@@ -41,7 +41,7 @@ class Session:
             total.get("CPU", 1.0),
             total.get("GPU", 0.0),
             actors=settings.actors,
-            actor_gpus=settings.gpus,
+            actor_gpus=settings.gpus if settings.runtime == "torch" else 0.0,
             batch_size=settings.batch_size,
         )
         # Beside the driver: on a node that is lost it would take the tasks that report to it along.

@@ -61,6 +61,8 @@ def test_what_cannot_be_done_is_one_sentence(
     fails("absent.safetensors does not exist", archive, "--index", index, "--model", tmp_path / "absent.safetensors")
     fails("layer 'fcl7' is unknown", archive, "--index", index, "--model", model_path, "--layers", "fcl7")
     fails("no number and no range", archive, "--index", index, "--model", model_path, "--actors", "many")
+    fails("no runtime 'tensorflow'", archive, "--index", index, "--model", model_path, "--runtime", "tensorflow")
+    fails("leave --gpus out", archive, "--index", index, "--model", model_path, "--runtime", "openvino", "--gpus", 1)
     fails("more than the 0 GPUs", archive, "--index", index, "--model", model_path, "--gpus", 1)
     fails("not empty and not an index", archive, "--index", archive, "--model", model_path)
     shutil.rmtree(index)

@@ -81,6 +81,21 @@ def test_the_class_decides_where_is_searched(
     assert len(everywhere["hits"]) == 27
 
 
+def test_a_query_by_openvino_finds_what_torch_has_indexed(
+    cbmir: Cbmir, archive: Path, index: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = archive / "chest" / "chest-001.dcm"
+    found = []
+    for runtime in ("torch", "openvino"):
+        base = ("search", query, "--index", index, "--format", "json", "--exclude-same", "none")
+        assert cbmir(*base, "--runtime", runtime) == 0
+        found.append(answer(capsys)[0])
+    by_torch, by_openvino = found
+    assert by_openvino["organ"] == by_torch["organ"]
+    assert [hit["id"] for hit in by_openvino["hits"]] == [hit["id"] for hit in by_torch["hits"]]
+    assert by_openvino["hits"][0]["path"].endswith("chest-001.dcm")
+
+
 def test_several_queries_standard_input_and_stored_pictures(program: Path, archive: Path, index: Path) -> None:
     files = [archive / "eye" / "eye-001.dcm", archive / "eye" / "absent.dcm", "-"]
     uid = phantoms.uid("brain", 2)

@@ -24,12 +24,13 @@ class NoCounters:
         pass
 
 
-def test_the_actor_embeds_frames_and_passes_on_what_was_left_out(archive: Path, model_path: Path) -> None:
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_the_actor_embeds_frames_and_passes_on_what_was_left_out(archive: Path, model_path: Path, runtime: str) -> None:
     from model.checkpoint import read_metadata
     from model.embedder import Embedder
 
     fingerprint = read_metadata(model_path).fingerprint
-    actor = EmbeddingActor(str(model_path), fingerprint, ("fcl1", "fcl2"), "torch", "cpu", 2, NoCounters())
+    actor = EmbeddingActor(str(model_path), fingerprint, ("fcl1", "fcl2"), runtime, "cpu", 2, NoCounters())
     frames = [next(read_frames(archive / organ / f"{organ}-001.dcm")) for organ in ("eye", "knee")]
     inputs = [to_input(frame.pixels) for frame in frames]
     from model.errors import Reason
