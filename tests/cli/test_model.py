@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index.opening import resolve_model
+from model.bundled import DEFAULT, bundled_models, find_model
+from model.checkpoint import load_network, read_metadata
+from model.embedder import Embedder
+from model.errors import CheckpointError
+from model.preprocessing import to_input
+from model.reading import read_frames
+from model.repository import read_repository, split_repository
+from tests import phantoms
+from tests.index.conftest import describe
+
+Cbmir = Callable[..., int]
+
+
+def test_models_are_listed_and_shown(cbmir: Cbmir, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cbmir("model", "list") == 0
+    assert f"{DEFAULT} (default)" in capsys.readouterr().out
+    assert cbmir("model", "show") == 0
+    shown = capsys.readouterr().out
+    assert read_metadata(find_model()).fingerprint in shown
+    assert "not a medical device" in " ".join(shown.split())
+
+
+def test_the_bundled_model_is_used_where_none_is_named(
+    cbmir: Cbmir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phantoms.dicom([phantoms.draw("chest", 1, 64)], "chest", 1).save_as(tmp_path / "a", enforce_file_format=True)
+    assert cbmir("inspect", tmp_path / "a", "--no-picture") == 0
+    assert "predicted" in capsys.readouterr().out
+    assert cbmir("inspect", tmp_path / "a", "--no-picture", "--no-prediction") == 0
+    assert "predicted" not in capsys.readouterr().out
+
+
+def test_a_model_is_found_by_path_or_name(model_path: Path) -> None:
+    assert find_model(model_path) == model_path
+    assert find_model() == find_model("bundled") == find_model(DEFAULT) == bundled_models()[DEFAULT]
+    with pytest.raises(CheckpointError, match=f"bundled one \\({DEFAULT}\\)"):
+        find_model("organs25")
+
+
+def test_an_index_made_by_the_bundled_model_finds_it_wherever_the_program_is_installed(tmp_path: Path) -> None:
+    metadata = read_metadata(find_model())
+    elsewhere = {"model_path": "/opt/elsewhere/organs24.safetensors", "classes": metadata.classes}
+    description = describe(model_fingerprint=metadata.fingerprint, **elsewhere)
+    assert resolve_model(tmp_path, description, None) == find_model()
+    with pytest.raises(CheckpointError, match="is gone from"):
+        resolve_model(tmp_path, describe(model_fingerprint="0" * 32, **elsewhere), None)
+
+
+def test_a_model_made_small_is_used_like_any_other(cbmir: Cbmir, model_path: Path, tmp_path: Path) -> None:
+    phantoms.write_repository(tmp_path / "repository", images=4, side=64)
+    files = split_repository(read_repository(tmp_path / "repository"), seed=0)
+    output = tmp_path / "small.safetensors"
+    # The outputs of fewer than 20 images, in three views each, lie in fewer than 60 dimensions: nothing is cut off.
+    assert cbmir("model", "compress", model_path, tmp_path / "repository", "-o", output, "--rank", 60) == 0
+    assert output.stat().st_size < 8e6 < 2e8 < model_path.stat().st_size
+    metadata = read_metadata(output)
+    assert metadata.rank == 60
+    assert metadata.measures
+    assert metadata.fingerprint != read_metadata(model_path).fingerprint
+    assert {name: tensor.shape for name, tensor in load_network(output)[0].state_dict().items()} == {
+        name: tensor.shape for name, tensor in load_network(model_path)[0].state_dict().items()
+    }
+    trained_on = next(file.path for file in files if file.split == "train" and file.label == "eye")
+    image = to_input(next(read_frames(trained_on)).pixels)[None]
+    dense, small = (Embedder.load(path).embed(image, ("fcl1", "fcl3")) for path in (model_path, output))
+    for layer, expected in dense.features.items():
+        assert np.abs(small.features[layer] - expected).max() < 0.03 * expected.max(), layer
+    for runtime, tolerance in (("openvino", 1e-4), ("openvino-int8", 0.05)):
+        features = Embedder.load(output, runtime=runtime).embed(image).features["fcl1"]
+        assert np.abs(features - small.features["fcl1"]).max() < tolerance * features.max(), runtime
