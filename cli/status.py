@@ -79,14 +79,8 @@ def _ledger(folder: Path) -> dict[str, Any]:
 
 
 def _contents(address: Path | ServerAddress) -> dict[str, Any]:
-    from index.address import home
-    from index.lock import IndexLock
     from index.opening import open_index
 
-    if not isinstance(address, Path) and (folder := home(address)).exists():
-        lock = IndexLock(folder, "cbmir status")  # a server serves many, but a job of this machine holds its ledger
-        lock.acquire(0.5)
-        lock.release()
     with open_index(address, purpose="cbmir status", wait=0.5) as opened:
         statistics = opened.statistics()
         return {

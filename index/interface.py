@@ -136,7 +136,11 @@ class Index(ABC):
 
     @abstractmethod
     def update_description(self, *, roots: Sequence[str], model_path: str) -> None:
-        """Store new roots (old ones keep their numbers) and where the model lies."""
+        """Store new roots (old ones keep their numbers) and where the model lies.
+
+        On a server another job may have added roots since ``description`` was read: then nothing is stored, and
+        ``description`` has them.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -27,7 +27,7 @@ def describe_index(address: str | Path | ServerAddress) -> Description:
     parsed = parse_address(address)
     if isinstance(parsed, Path):
         return read_description(parsed)
-    with _open_server(parsed, None) as index:
+    with _open_server(parsed, patient=False) as index:
         return index.description
 
 
@@ -48,7 +48,7 @@ def open_index(address: str | Path | ServerAddress, *, purpose: str, wait: float
     parsed = parse_address(address)
     refuse_unfinished_copy(home(parsed))
     if isinstance(parsed, ServerAddress):
-        return _open_server(parsed, None)
+        return _open_server(parsed, patient=False)
     read_description(parsed)
     return _open_folder(parsed, purpose, wait, create=False)
 
@@ -63,7 +63,7 @@ def create_index(
 ) -> Index:
     """Make an index, or open the one that is there if it was made by the same model with the same settings.
 
-    The folder with its ledger is locked against other processes of this machine, also that of a server's index.
+    An embedded index is locked against other processes; a server's is open to many at once.
 
     Args:
         address: see :func:`index.address.parse_address`.
@@ -89,7 +89,7 @@ def create_index(
     if isinstance(parsed, Path):
         index = _open_folder(parsed, purpose, wait, create=True)
     else:
-        index = _make_collection(parsed, description, purpose, wait, layout)
+        index = _make_collection(parsed, description, layout)
     try:
         check_same(str(parsed), index.description, description)  # another process may have made it meanwhile
     except ModelMismatchError:
@@ -164,42 +164,34 @@ def _open_folder(folder: Path, purpose: str, wait: float, *, create: bool) -> In
         raise
 
 
-def _open_server(address: ServerAddress, lock: IndexLock | None) -> Index:
-    """Open a collection; who has the lock has a job to do, and waits for the server in reads, too."""
+def _open_server(address: ServerAddress, *, patient: bool) -> Index:
+    """Open a collection; a job waits for the server in reads, too, a person does not."""
     from index.server import engine
     from index.server.connection import connect
 
-    patience = engine.WRITE_PATIENCE_SECONDS if lock else engine.READ_PATIENCE_SECONDS
+    patience = engine.WRITE_PATIENCE_SECONDS if patient else engine.READ_PATIENCE_SECONDS
     client = connect(address)
     try:
         return engine.ServerIndex(
-            client, address.collection, str(address), lock=lock, patience=(patience, engine.WRITE_PATIENCE_SECONDS)
+            client, address.collection, str(address), patience=(patience, engine.WRITE_PATIENCE_SECONDS)
         )
     except BaseException:
         client.close()
         raise
 
 
-def _make_collection(
-    address: ServerAddress, description: Description, purpose: str, wait: float, layout: Layout
-) -> Index:
+def _make_collection(address: ServerAddress, description: Description, layout: Layout) -> Index:
     from index.server.collection import make_collection
     from index.server.connection import connect, patiently
     from index.server.engine import WRITE_PATIENCE_SECONDS
 
-    lock = IndexLock(home(address), purpose)
-    lock.acquire(wait)
+    client = connect(address)
     try:
-        client = connect(address)
-        try:
-            patiently(
-                lambda: make_collection(client, address.collection, description, layout),
-                address=str(address),
-                seconds=WRITE_PATIENCE_SECONDS,
-            )
-        finally:
-            client.close()
-        return _open_server(address, lock)
-    except BaseException:
-        lock.release()
-        raise
+        patiently(
+            lambda: make_collection(client, address.collection, description, layout),
+            address=str(address),
+            seconds=WRITE_PATIENCE_SECONDS,
+        )
+    finally:
+        client.close()
+    return _open_server(address, patient=True)

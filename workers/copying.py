@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -15,7 +14,6 @@ import numpy as np
 from index.address import ServerAddress, home, parse_address
 from index.interface import Index
 from index.layout import ANYHOW, Layout
-from index.lock import IndexLock
 from index.opening import create_index, open_index
 from index.privacy import KEY_NAME
 from index.schema import Point
@@ -71,7 +69,6 @@ def copy_index(
         raise SettingError(f"{source} cannot be copied onto itself: name another target")
     tell = progress or (lambda _stage, _done, _total: None)
     with (
-        _ledger_locked(source),
         open_index(source, purpose="cbmir copy") as taken,
         create_index(target, taken.description, purpose="cbmir copy", layout=layout) as made,
     ):
@@ -150,21 +147,6 @@ def _verify(source: Index, target: Index, total: int, tell: Callable[[str, int, 
             tell("verifying", number, total)
     tell("verifying", total, total)
     return compared
-
-
-@contextmanager
-def _ledger_locked(source: str | Path | ServerAddress) -> Iterator[None]:
-    """No job of this machine writes to a server's index while it is copied; an embedded one is locked by itself."""
-    folder = home(source)
-    if isinstance(parse_address(source), Path) or not folder.exists():
-        yield
-        return
-    lock = IndexLock(folder, "cbmir copy")
-    lock.acquire(5.0)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _copy_ledger(source: Path, target: Path) -> bool:

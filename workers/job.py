@@ -19,8 +19,8 @@ from model.errors import CbmirError, JobError, JobInterrupted, Reason, SettingEr
 from model.reading import ReadOptions
 from workers.archives import Archive, resolve_archives
 from workers.ledger import Ledger
-from workers.planning import PendingFile, Plan, number_roots
-from workers.preparing import pending_files, refuse_lost_index, settle_key
+from workers.planning import PendingFile, Plan
+from workers.preparing import pending_files, refuse_lost_index, register_roots, settle_key
 from workers.report import FileLeftOut, JobReport
 from workers.settings import JobObserver, JobSettings, Progress, Stage
 
@@ -76,8 +76,7 @@ class _Job:
     ) -> None:
         self.settings = settings
         self.index, self.ledger, self.observer = index, ledger, observer
-        names, self.roots = number_roots(index.description.roots, archives)
-        index.update_description(roots=names, model_path=str(settings.model.absolute()))
+        self.roots = register_roots(index, archives, str(settings.model.absolute()))
         key = settle_key(settings, ledger, index)
         self.read_options = ReadOptions(key if settings.keep_patient_group else None, settings.skip_burned_in)
         self.plan = Plan()

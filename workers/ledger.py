@@ -20,6 +20,9 @@ State = Literal["writing", "indexed", "left out"]
 Known = tuple[int, int, State, str | None]
 """Size, time of change in nanoseconds, state and label of a file."""
 
+BUSY_SECONDS = 60.0
+"""Time to wait for another job's transaction."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     root INTEGER NOT NULL, directory TEXT NOT NULL, name TEXT NOT NULL,
@@ -73,7 +76,7 @@ class JobRecord:
 
 
 class Ledger:
-    """The ledger in an index folder. One writer, any number of readers."""
+    """The ledger in an index folder. Any number of readers; jobs on a server's index may write to one at once."""
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self._path = folder / NAME
@@ -81,7 +84,7 @@ class Ledger:
             if read_only:
                 self._connection = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
             else:
-                self._connection = sqlite3.connect(self._path, check_same_thread=False)
+                self._connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, check_same_thread=False)
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = NORMAL")
                 self._connection.executescript(_SCHEMA)

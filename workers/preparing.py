@@ -11,7 +11,7 @@ from index.interface import Index
 from index.opening import describe_index
 from index.privacy import KEY_NAME, path_hider, privacy_key
 from model.errors import NotAnIndexError, VectorIndexError
-from workers.archives import resolve_archives
+from workers.archives import Archive, resolve_archives
 from workers.discovery import Root
 from workers.labels import label_reader
 from workers.ledger import NAME as LEDGER
@@ -36,6 +36,15 @@ def plan_job(settings: JobSettings) -> Plan:
     for _ in pending_files(settings, number_roots(known, resolve_archives(settings.archives))[1], ledger, plan):
         pass
     return plan
+
+
+def register_roots(index: Index, archives: Sequence[Archive], model_path: str) -> list[Root]:
+    """Give the archives their numbers in the index, where other jobs may do the same at once; return what to walk."""
+    while True:
+        names, roots = number_roots(index.description.roots, archives)
+        index.update_description(roots=names, model_path=model_path)
+        if index.description.roots[: len(names)] == names:
+            return roots
 
 
 def pending_files(

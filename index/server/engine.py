@@ -14,8 +14,7 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 
 from index.interface import EVERYTHING, Hit, Index, Statistics, Where
-from index.lock import IndexLock
-from index.schema import Payload, Point, Vector
+from index.schema import Description, Payload, Point, Vector
 from index.server.collection import (
     INDEXING_THRESHOLD_KB,
     allow_graph,
@@ -42,6 +41,9 @@ WRITE_PATIENCE_SECONDS = 3600.0
 _SCROLL = 1024
 _SCROLL_VECTORS = 256
 _POLL_SECONDS = 1.0
+_SETTLING_SECONDS = 1.0
+"""Time after which a description that another job wrote at the same moment would be there instead of ours."""
+
 _REMINDED_POLLS = 60
 
 Result = TypeVar("Result")
@@ -54,7 +56,6 @@ class ServerIndex(Index):
         client: of the server; closed with the index.
         collection: its name; it must exist.
         address: how to name it to people.
-        lock: of the ledger's folder, released with the index.
         patience: seconds for which passing failures of reads and of writes are waited out.
     """
 
@@ -64,13 +65,12 @@ class ServerIndex(Index):
         collection: str,
         address: str,
         *,
-        lock: IndexLock | None = None,
         patience: tuple[float, float] | None = None,
     ) -> None:
         self._client, self._collection, self._address = client, collection, address
         self._read_patience, self._write_patience = patience or (READ_PATIENCE_SECONDS, WRITE_PATIENCE_SECONDS)
-        self._lock, self._loading = lock, False
-        self.description = self._read(lambda: read_collection(client, collection, address))
+        self._loading = False
+        self.description = self._read_description()
 
     def upsert(self, points: Sequence[Point]) -> None:
         if not points:
@@ -213,23 +213,27 @@ class ServerIndex(Index):
         return Statistics(points, vectors, indexed, complete, None)
 
     def update_description(self, *, roots: Sequence[str], model_path: str) -> None:
-        changed = replace(self.description, roots=tuple(roots), model_path=model_path)
-        if changed != self.description:
-            self._write(lambda: write_description(self._client, self._collection, changed))
-            self.description = changed
+        there = self._read_description()
+        if tuple(roots[: len(there.roots)]) == there.roots:  # else another job has added some since they were read
+            changed = replace(there, roots=tuple(roots), model_path=model_path)
+            if changed != there:
+                self._write(lambda: write_description(self._client, self._collection, changed))
+            if changed.roots != there.roots:
+                time.sleep(_SETTLING_SECONDS)
+            there = self._read_description()
+        self.description = there
 
     def close(self) -> None:
-        try:
-            self._client.close()
-        finally:
-            if self._lock:
-                self._lock.release()
+        self._client.close()
 
     def _defer_graph(self) -> None:
         """Before the first points of this process."""
         if not self._loading:
             self._write(lambda: defer_graph(self._client, self._collection))
             self._loading = True
+
+    def _read_description(self) -> Description:
+        return self._read(lambda: read_collection(self._client, self._collection, self._address))
 
     def _read(self, call: Callable[[], Result]) -> Result:
         return patiently(call, address=self._address, seconds=self._read_patience)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
+from index.opening import open_index
 from tests.index.wire import StandIn, cut, refuse
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -69,6 +71,28 @@ def test_index_search_status_and_copy(
     server.configs.pop("scans")
     assert cbmir("index", archive, "--index", address, "--model", model_path) == 1
     assert "has lost its points" in " ".join(capsys.readouterr().err.split())
+
+
+def test_two_jobs_at_once_share_a_server(
+    program: Path, archive: Path, model_path: Path, server: StandIn, cbmir: Callable[..., int], tmp_path: Path
+) -> None:
+    address = f"http://127.0.0.1:6333/shared?grpc_port={server.port}"
+    base = [program, "index", "--index", address, "--model", model_path]
+    organs = {"eye", "knee", "chest"}
+    jobs = [
+        subprocess.Popen(list(map(str, [*base, *(archive / organ for organ in chosen)])), stderr=subprocess.PIPE)
+        for chosen in (("eye", "knee"), ("chest", "knee"))
+    ]
+    errors = [job.communicate()[1].decode() for job in jobs]
+    assert [job.returncode for job in jobs] == [3, 3], errors  # a broken file lies in knee
+    with open_index(address, purpose="test") as index:
+        roots = index.description.roots
+        assert sorted(roots) == [str(archive / organ) for organ in sorted(organs)]
+        stored = [Path(roots[one.root], one.path) for _, payload in index.scroll() for one in payload.locations]
+    expected = {path for organ in organs for path in (archive / organ).iterdir() if "broken" not in path.name}
+    assert set(stored) == expected
+    # What both have done is done for the next one.
+    assert cbmir("index", archive / "knee", archive / "chest", "--index", address, "--dry-run") == 0
 
 
 def test_a_server_that_is_away_is_one_sentence(
