@@ -100,21 +100,22 @@ def factorise(
     are done one after another, so that each makes up for those before it.
 
     Args:
-        network: plain, in evaluation mode.
+        network: plain, in evaluation mode, on the processor.
         images: ``(n, 256, 256)`` uint8.
         rank: of the factors.
         seed: of the random views.
         progress: told of batches done and of their number.
     """
-    device = next(network.parameters()).device
     batches = -(-len(images) // BATCH) * (1 + VIEWS)
     factors = {}
     for turn, layer in enumerate(LAYERS):
         linear: nn.Linear = getattr(network, layer)
-        total, squares, count = torch.zeros(1), torch.zeros(1), 0
+        total, squares, count = torch.zeros(FEATURES).double(), torch.zeros(FEATURES, FEATURES).double(), 0
         for done, batch in enumerate(_views(images, seed), turn * batches + 1):
-            outputs = linear(_inputs(network, scale(batch.to(device)), layer)).double()
-            total, squares, count = total + outputs.sum(0), squares + outputs.T @ outputs, count + len(outputs)
+            outputs = linear(_inputs(network, scale(batch), layer)).double()
+            total += outputs.sum(0)
+            squares.addmm_(outputs.T, outputs)
+            count += len(outputs)
             if progress:
                 progress(done, batches * len(LAYERS))
         mean = total / count
@@ -123,7 +124,7 @@ def factorise(
         bias = linear.bias.double()
         linear.bias.copy_(mean + components @ (components.T @ (bias - mean)))
         linear.weight.copy_(left @ right)
-        factors[f"{layer}.weight"] = (left.cpu().numpy(), right.cpu().numpy())
+        factors[f"{layer}.weight"] = (left.numpy(), right.numpy())
     return factors
 
 
