@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 from torch import Tensor, nn
 
 from model.augmentation import random_views
@@ -119,7 +120,9 @@ def factorise(
             if progress:
                 progress(done, batches * len(LAYERS))
         mean = total / count
-        components = torch.linalg.eigh(squares / count - torch.outer(mean, mean)).eigenvectors[:, -rank:]
+        covariance = (squares / count - torch.outer(mean, mean)).numpy()
+        _, largest = eigh(covariance, overwrite_a=True, subset_by_index=[FEATURES - rank, FEATURES - 1])
+        components = torch.from_numpy(largest)
         left, right = components.float(), (components.T @ linear.weight.double()).float()
         bias = linear.bias.double()
         linear.bias.copy_(mean + components @ (components.T @ (bias - mean)))

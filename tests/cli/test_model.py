@@ -73,7 +73,7 @@ def test_a_model_made_small_is_used_like_any_other(cbmir: Cbmir, model_path: Pat
     image = to_input(next(read_frames(trained_on)).pixels)[None]
     dense, small = (Embedder.load(path).embed(image, ("fcl1", "fcl3")) for path in (model_path, output))
     for layer, expected in dense.features.items():
-        assert np.abs(small.features[layer] - expected).max() < 0.03 * expected.max(), layer
+        assert np.abs(small.features[layer] - expected).max() < 0.05 * expected.max(), layer
     for runtime, tolerance in (("openvino", 1e-4), ("openvino-int8", 0.05)):
         features = Embedder.load(output, runtime=runtime).embed(image).features["fcl1"]
         assert np.abs(features - small.features["fcl1"]).max() < tolerance * features.max(), runtime
