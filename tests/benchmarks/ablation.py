@@ -39,8 +39,6 @@ def variants(fast: Recipe) -> dict[str, Recipe]:
         "constant learning rate": replace(fast, schedule="constant"),
         "the paper's initialisation": replace(fast, initialisation="paper"),
         "label smoothing 0.1": replace(fast, label_smoothing=0.1),
-        "no weight decay": replace(fast, weight_decay=0.0),
-        "SGD, rate 0.02": replace(fast, optimizer="sgd", learning_rate=0.02),
     }
 
 
