@@ -9,11 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from tenacity import Retrying, stop_after_attempt, wait_random
 
 from model.errors import JobError, SettingError
 
 OBJECT_STORE_BYTES = 2**28
 """Shared memory of a local Ray: frames wait in it between the stages, so it bounds the pipeline's memory."""
+
+START_ATTEMPTS = 3
+"""Times that a Ray is started here: of two that start at the same moment one was seen not to come up."""
 
 MAX_CPU_ACTORS = 8
 """Most embedding actors by default on a machine without GPU; beyond, each gets more threads."""
@@ -119,7 +125,8 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
                 else {"num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
             )
             try:
-                ray.init(
+                _connect(
+                    1 if address else START_ATTEMPTS,
                     address=address or "local",
                     runtime_env={"working_dir": empty} | ({"py_modules": _own_packages()} if address else {}),
                     logging_level=logging.INFO if debug else logging.ERROR,
@@ -137,6 +144,19 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
         finally:
             if own:
                 ray.shutdown()
+
+
+def _connect(attempts: int, **settings: Any) -> None:
+    """Call ``ray.init``, again if it fails, without leaving a half-started Ray behind."""
+    import ray
+
+    for attempt in Retrying(stop=stop_after_attempt(attempts), wait=wait_random(1, 3), reraise=True):
+        with attempt:
+            try:
+                ray.init(**settings)
+            except BaseException:
+                ray.shutdown()
+                raise
 
 
 def _own_packages() -> list[str]:

@@ -80,8 +80,12 @@ def _exit_at_once() -> None:
     """End this worker's process without the handlers of Ray's C++ core, of which one was seen to wait for itself.
 
     Such a process (ray 2.60: a publisher's destructor, at exit) kept its memory and its actor's processors for good.
+    A process that is no worker of Ray ends as it likes, with the exit code that it has.
     """
-    atexit.register(os._exit, 0)
+    import ray
+
+    if ray.is_initialized() and ray.get_runtime_context().worker.mode == ray.WORKER_MODE:
+        atexit.register(os._exit, 0)
 
 
 @cache

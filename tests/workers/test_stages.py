@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +82,12 @@ def test_features_that_are_not_finite_are_marked_at_their_own_row(
 def test_a_replaced_model_is_refused(model_path: Path) -> None:
     with pytest.raises(JobError, match="was replaced"):
         EmbeddingActor(str(model_path), "0" * 32, ("fcl1",), "torch", "cpu", 1, NoCounters())
+
+
+def test_a_process_that_is_no_worker_of_ray_keeps_its_exit_code(model_path: Path) -> None:
+    script = (
+        "import sys\nfrom model.checkpoint import read_metadata\nfrom workers.stages import EmbeddingActor\n"
+        f"model = {str(model_path)!r}\n"
+        "EmbeddingActor(model, read_metadata(model).fingerprint, ('fcl1',), 'openvino', 'cpu', 1, None)\nsys.exit(7)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 7
