@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 
-_CONVOLUTIONS: Final = (("cvl1", 4, 2, True), ("cvl2", 1, 2, True), ("cvl3", 1, 2, False), ("cvl4", 1, 1, False))
-"""Name, stride, padding, and whether a pool follows; CVL5 is as CVL4 with one."""
+_CONVOLUTIONS: Final = (
+    ("cvl1", 4, 2, True),
+    ("cvl2", 1, 2, True),
+    ("cvl3", 1, 2, False),
+    ("cvl4", 1, 1, False),
+    ("cvl5", 1, 1, True),
+)
+"""Name, stride, padding, and whether a pool follows: see :mod:`model.network`."""
 
 
 def load_openvino(path: Path, *, integers: bool, threads: int | None) -> tuple[Run, Metadata]:
@@ -70,6 +76,8 @@ class OpenVinoNetwork:
 
 
 class _Graph:
+    """Puts the network together; what is named ``integers`` is left as it is where there are no ranges."""
+
     def __init__(self, weights: Mapping[str, tuple[Array, ...]], ranges: Mapping[str, float] | None) -> None:
         self._weights, self._ranges = weights, ranges
 
@@ -80,8 +88,8 @@ class _Graph:
         images = ops.parameter([-1, 224, 224], np.uint8, name="images")
         scaled = ops.divide(ops.subtract(ops.convert(images, "f32"), np.float32(127.5)), np.float32(63.75))
         x = self._integers(ops.unsqueeze(scaled, np.int64(1)), -2.0, 2.0)  # exact: 256 levels of grey
-        for name, stride, padding, pooled in (*_CONVOLUTIONS, ("cvl5", 1, 1, True)):
-            kernel = self._kernel(f"convolutional.{name}.weight")
+        for name, stride, padding, pooled in _CONVOLUTIONS:
+            kernel = self._integer_weights(self._weights[f"convolutional.{name}.weight"][0])
             x = ops.convolution(x, kernel, [stride] * 2, [padding] * 2, [padding] * 2, [1, 1])
             bias = self._weights[f"convolutional.{name}.bias"][0]
             x = ops.relu(ops.add(x, bias.reshape(1, -1, 1, 1)))
@@ -105,9 +113,6 @@ class _Graph:
         for matrix in left:
             x = ops.matmul(x, ops.constant(matrix), False, True)
         return ops.add(x, self._weights[f"{name}.bias"][0][None])
-
-    def _kernel(self, name: str) -> Any:
-        return self._integer_weights(self._weights[name][0])
 
     def _activation(self, x: Any, name: str) -> Any:
         return x if self._ranges is None else self._integers(x, 0.0, self._ranges[name])
