@@ -25,7 +25,10 @@ from index.server.collection import (
 from index.server.connection import patiently
 from model.errors import NonFiniteFeaturesError, VectorIndexError
 
-OVERSAMPLING = 2.0
+GRAPH_CANDIDATES = 256
+"""As in the embedded engine."""
+
+OVERSAMPLING = 4.0
 """Candidates taken from the quantized copy for each result, then rescored by their originals."""
 
 REQUEST_BYTES = 7 * 2**19
@@ -142,7 +145,7 @@ class ServerIndex(Index):
                 using=layer,
                 limit=top,
                 query_filter=_filter(where),
-                search_params=models.SearchParams(exact=exact, quantization=quantization),
+                search_params=models.SearchParams(hnsw_ef=GRAPH_CANDIDATES, exact=exact, quantization=quantization),
                 with_payload=with_payload,
             )
         ).points
