@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,12 +151,10 @@ def _connect(attempts: int, **settings: Any) -> None:
     import ray
 
     for attempt in Retrying(stop=stop_after_attempt(attempts), wait=wait_random(1, 3), reraise=True):
-        with attempt:
-            try:
-                ray.init(**settings)
-            except BaseException:
-                ray.shutdown()
-                raise
+        with attempt, ExitStack() as half_started:
+            half_started.callback(ray.shutdown)
+            ray.init(**settings)
+            half_started.pop_all()
 
 
 def _own_packages() -> list[str]:
