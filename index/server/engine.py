@@ -28,7 +28,7 @@ from model.errors import NonFiniteFeaturesError, VectorIndexError
 GRAPH_CANDIDATES = 256
 """As in the embedded engine."""
 
-OVERSAMPLING = 4.0
+OVERSAMPLING = 8.0
 """Candidates taken from the quantized copy for each result, then rescored by their originals."""
 
 REQUEST_BYTES = 7 * 2**19
