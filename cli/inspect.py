@@ -56,12 +56,13 @@ def _facts(file: str, inspection: Inspection) -> dict[str, str]:
 
 
 def _predicted(file: str, frame: int, model: Path | None) -> str:
+    from cli.rendering.tables import organ_text
     from index.query import query_from_image
     from model.bundled import find_model
     from model.embedder import Embedder
 
     query = query_from_image(file, Embedder.load(find_model(model)), frame=frame)
-    return f"{query.organ} ({query.organ_probability:.1%})"
+    return f"{organ_text(query)} ({query.organ_probability:.1%})"
 
 
 def _show(inspection: Inspection, save: Path | None, *, terminal: bool) -> None:

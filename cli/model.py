@@ -38,6 +38,8 @@ def show(
     ] = None,
 ) -> None:
     """Show what a model says of itself: classes, training, measures; of a bundled one also its model card."""
+    from dataclasses import asdict
+
     from rich.markdown import Markdown
 
     from cli.rendering.tables import fields_table
@@ -55,6 +57,7 @@ def show(
         "data": _pairs(metadata.data),
         "epoch": str(metadata.epoch),
         "compressed": "no" if metadata.rank is None else f"8-bit weights, FCL1-3 of rank {metadata.rank}",
+        "calibration": _pairs(asdict(metadata.calibration)) if metadata.calibration else "none, so nothing is unknown",
         "measures": _pairs(metadata.measures or {}) or "none",
     }
     output.print(fields_table(facts))
@@ -69,6 +72,14 @@ def compress(
     repository: Annotated[Path, typer.Argument(help="The labelled repository that it was trained on.")],
     small: Annotated[Path, option("--output", "-o", help="Model file to write.")] = Path("small.safetensors"),
     rank: Annotated[int, option("--rank", help="Of the factors of FCL1-3.", min=1, max=4096)] = 512,
+    calibration: Annotated[
+        Path | None,
+        option(
+            "--calibration",
+            help="Take over the calibration of this model: one of the same recipe, with a validation part.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[int | None, option("--workers", help="Processes that decode; by default one a core.")] = None,
 ) -> None:
     """Make a model small enough to be handed on: low-rank factors and 8-bit weights, 19 MB instead of 300.
@@ -81,16 +92,24 @@ def compress(
     from cli.rendering.progress import StageProgress
     from cli.rendering.tables import measures_table
     from model.checkpoint import read_metadata
+    from model.errors import CheckpointError
     from model.factorisation import compress_checkpoint
     from model.repository import read_repository, split_test
 
-    files = split_test(read_repository(repository), seed=read_metadata(model).seed)
+    metadata = read_metadata(model)
+    twin = read_metadata(calibration) if calibration else metadata
+    if calibration and twin.calibration is None:
+        raise CheckpointError(f"{calibration} has no calibration: train it with a validation part")
+    if twin.classes != metadata.classes:
+        raise CheckpointError(f"{calibration} has other classes than {model}: their outputs do not compare")
+    files = split_test(read_repository(repository), seed=metadata.seed)
     with StageProgress() as progress:
         result = compress_checkpoint(
             model,
             files,
             small.absolute(),
             rank=rank,
+            calibration=twin.calibration,
             workers=os.cpu_count() or 1 if workers is None else workers,
             progress=lambda done, total: progress.update("factorising", done, total),
         )

@@ -21,10 +21,11 @@ def option(name: str, *more: str, help: str, **settings: Any) -> Any:  # noqa: A
 def complete_organ(context: typer.Context, incomplete: str) -> list[str]:
     """Organs of the index that the command line names so far."""
     from index.opening import describe_index
+    from model.calibration import UNKNOWN
 
     address = context.params.get("index") or os.environ.get("CBMIR_INDEX")
     try:
-        organs = describe_index(address).classes if address else ()
+        organs = (*describe_index(address).classes, UNKNOWN) if address else ()
     except CbmirError:
         organs = ()  # a shell that asks for completions has no place for an error
     return [organ for organ in organs if organ.startswith(incomplete)]

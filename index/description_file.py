@@ -29,7 +29,9 @@ def read_description(folder: Path) -> Description:
     except (OSError, ValueError) as error:
         raise VectorIndexError(f"{folder / NAME} cannot be read ({error}): restore it, or index anew") from error
     if (version := values.get("schema_version")) != SCHEMA_VERSION:
-        raise VectorIndexError(f"{folder} has schema version {version}, this program {SCHEMA_VERSION}: index anew")
+        raise VectorIndexError(
+            f"{folder} has schema version {version}, this program {SCHEMA_VERSION}: index with --reembed"
+        )
     for name in ("classes", "layers", "roots"):
         values[name] = tuple(values[name])
     try:

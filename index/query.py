@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from index.interface import Index, Where
 from index.schema import Payload, Vector, frame_point_id
+from model.calibration import UNKNOWN
 from model.checkpoint import Metadata
 from model.errors import CbmirError, ImageError, Reason, SettingError
 from model.frames import Frame, Header
@@ -30,6 +31,10 @@ class EmbeddingsLike(Protocol):
     @property
     def features(self) -> dict[str, NDArray[np.float32]]:
         """By layer, ``(n, 4096)``."""
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """``(n,)``, whether each looks like one of the classes."""
 
 
 class EmbedderLike(Protocol):
@@ -52,7 +57,8 @@ class Query:
         frame: its 1-based frame, ``of`` how many (``None`` if unknown).
         id: the id under which the picture is, or would be, stored.
         header: modality and UIDs.
-        organ: the predicted class, with its ``organ_probability``.
+        organ: the predicted class, or :data:`model.calibration.UNKNOWN`.
+        best_guess: the likeliest class in either case, with its ``organ_probability``.
         label: the true class, known only of stored pictures that have one.
         features: ``(4096,)`` by layer.
     """
@@ -63,6 +69,7 @@ class Query:
     id: UUID
     header: Header
     organ: str
+    best_guess: str
     organ_probability: float
     label: str | None
     features: dict[str, Vector]
@@ -83,13 +90,15 @@ def query_from_image(
     if not np.isfinite(features[layer]).all():
         raise ImageError(path, Reason.NON_FINITE, f"the {layer} features hold NaN or infinity: check the model")
     best = int(embeddings.probabilities[0].argmax())
+    guess = embedder.metadata.classes[best]
     return Query(
         name=str(path),
         frame=chosen.number,
         of=chosen.of,
         id=frame_point_id(chosen),
         header=chosen.header,
-        organ=embedder.metadata.classes[best],
+        organ=guess if embeddings.known[0] else UNKNOWN,
+        best_guess=guess,
         organ_probability=float(embeddings.probabilities[0, best]),
         label=None,
         features=features,
@@ -110,6 +119,7 @@ def query_from_stored(index: Index, uid: str, *, layer: str = "fcl1", frame: int
         id=point,
         header=payload.header,
         organ=payload.organ,
+        best_guess=payload.best_guess,
         organ_probability=payload.organ_probability,
         label=payload.label,
         features={layer: index.vector(point, layer)},

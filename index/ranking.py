@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from index.interface import Index, Where
 from index.opening import create_index
 from index.schema import Description, Location, Payload, Point
+from model.calibration import UNKNOWN
 from model.frames import Header
 
 Rankings = NDArray[np.int32]
@@ -33,6 +34,10 @@ class PredictionsLike(Protocol):
     @property
     def predicted(self) -> NDArray[np.int64]:
         """``(n,)`` predicted classes."""
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """``(n,)``, whether each looks like one of the classes."""
 
     @property
     def confidence(self) -> NDArray[np.float32]:
@@ -75,7 +80,8 @@ def rank_database(
     """Rank the database for each query.
 
     With class prediction only images whose stored *predicted* class is the one predicted for the query are ranked,
-    whatever their labels, as in a search (paper section 3.2): every wrong prediction, of query or database, costs.
+    whatever their labels, as in a search (paper section 3.2): every wrong prediction, of query or database, costs. For
+    a query that is unknown the whole database is ranked; an image of the database that is unknown is of no class.
 
     Args:
         index: made by :func:`database`.
@@ -90,7 +96,7 @@ def rank_database(
     classes = index.description.classes
     rankings = np.full((len(queries.labels), size), -1, np.int32)
     for number, (vector, predicted) in enumerate(zip(queries.features[layer], queries.predicted, strict=True)):
-        must = {"organ": [classes[predicted]]} if with_class_prediction else {}
+        must = {"organ": [classes[predicted]]} if with_class_prediction and queries.known[number] else {}
         where = Where(must, exclude_ids=frozenset(map(_id, left_out[number])) if left_out else ())
         answer = [_number(point) for point in index.rank(vector, layer, top=size, where=where, exact=exact)]
         rankings[number, : len(answer)] = answer
@@ -100,8 +106,10 @@ def rank_database(
 
 
 def _point(images: PredictionsLike, classes: Sequence[str], layers: tuple[str, ...], number: int) -> Point:
+    guess = classes[images.predicted[number]]
     payload = Payload(
-        organ=classes[images.predicted[number]],
+        organ=guess if images.known[number] else UNKNOWN,
+        best_guess=guess,
         organ_probability=float(images.confidence[number]),
         label=classes[images.labels[number]],
         header=Header(),

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from model.frames import Frame, Header
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Version of point ids, payload and vectors together; an index of another version is refused."""
 
 _NAMESPACE: Final = UUID("6f1d1c0e-5c0b-5d2a-9a53-0c1b9a5f4e11")
 
 KEYWORDS: Final = (
     "organ",
+    "best_guess",
     "label",
     "modality",
     "body_part_examined",
@@ -64,7 +65,8 @@ class Payload:
     """What is stored with a point's vectors. No name, id or birth date of a patient is among it.
 
     Attributes:
-        organ: the class that the network predicts.
+        organ: the class that the network predicts, or :data:`model.calibration.UNKNOWN`.
+        best_guess: the likeliest class, in either case.
         organ_probability: its probability, 0…1.
         label: the true class, where the archive's owner gave one.
         header: modality, body part, UIDs and patient group, where the file has them.
@@ -73,6 +75,7 @@ class Payload:
     """
 
     organ: str
+    best_guess: str
     organ_probability: float
     label: str | None
     header: Header
@@ -84,6 +87,7 @@ class Payload:
         first, *copies = self.locations
         values: dict[str, Any] = {
             "organ": self.organ,
+            "best_guess": self.best_guess,
             "organ_probability": round(self.organ_probability, 6),
             "label": self.label,
             **{field.name: getattr(self.header, field.name) for field in fields(Header)},
@@ -100,6 +104,7 @@ class Payload:
         copies = map(Location.parse, values.get("copies", ()))
         return cls(
             organ=values["organ"],
+            best_guess=values["best_guess"],
             organ_probability=values["organ_probability"],
             label=values.get("label"),
             header=Header(**{field.name: values.get(field.name) for field in fields(Header)}),

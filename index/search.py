@@ -10,6 +10,7 @@ from uuid import UUID
 from index.interface import Hit, Index, Where
 from index.query import Query
 from index.schema import KEYWORDS, Description
+from model.calibration import UNKNOWN
 from model.errors import ModelMismatchError, SettingError
 
 Same = Literal["self", "series", "study", "patient", "none"]
@@ -31,7 +32,7 @@ class Options:
         top: number of hits wanted.
         layer: whose features are compared.
         organs: only hits of these predicted classes; ``None`` is the class predicted for the query ("with class
-            prediction"), an empty tuple the whole index ("without").
+            prediction"), or the whole index where that is unknown; an empty tuple the whole index ("without").
         where: keyword field → values; all fields must agree.
         exclude_same: see :data:`Same`.
         group_by: see :data:`GroupBy`.
@@ -66,7 +67,7 @@ def check_options(description: Description, options: Options) -> None:
     if options.layer not in description.layers:
         stored = ", ".join(description.layers)
         raise ModelMismatchError(f"the index stores {stored}, not {options.layer}: index with --layers {options.layer}")
-    if unknown := [organ for organ in options.organs or () if organ not in description.classes]:
+    if unknown := [organ for organ in options.organs or () if organ not in (*description.classes, UNKNOWN)]:
         known = ", ".join(description.classes)
         raise SettingError(f"there is no organ {unknown[0]!r} in this index's model: choose among {known}")
     if unknown := [name for name in options.where if name not in KEYWORDS]:
@@ -85,7 +86,8 @@ def search(index: Index, query: Query, options: Options = Options()) -> Answer:
         VectorIndexError: the engine refused.
     """
     check_options(index.description, options)
-    organs = (query.organ,) if options.organs is None else options.organs
+    predicted = () if query.organ == UNKNOWN else (query.organ,)
+    organs = predicted if options.organs is None else options.organs
     must = dict(options.where)
     if organs:
         asked = must.get("organ")

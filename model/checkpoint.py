@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from model.calibration import Calibration
 from model.compression import expand
 from model.errors import CheckpointError
 from model.preprocessing import PREPROCESSING
@@ -33,8 +34,8 @@ class Metadata:
 
     Attributes:
         classes: class names, in the order of the network's outputs.
-        fingerprint: 32 hexadecimal digits over weights, classes and preprocessing: equal exactly for models that make
-            equal features. An index refuses any other.
+        fingerprint: 32 hexadecimal digits over weights, classes, preprocessing and calibration: equal exactly for
+            models that make equal features and predictions. An index refuses any other.
         preprocessing: how images are prepared for this network.
         recipe: the training recipe's values.
         data: summary of the data: images by split, and how many files were left out.
@@ -43,6 +44,7 @@ class Metadata:
         seed: the seed of the split and of the training.
         rank: of the factors of FCL1-3 in a compressed checkpoint (:mod:`model.compression`), else ``None``.
         ranges: largest activation behind each layer (:mod:`model.ranges`), for computing in 8-bit integers.
+        calibration: how the outputs become probabilities, and what is unknown; ``None`` if it was never calibrated.
     """
 
     classes: tuple[str, ...]
@@ -55,11 +57,14 @@ class Metadata:
     seed: int = 0
     rank: int | None = None
     ranges: Mapping[str, float] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
 
-def fingerprint(weights: Mapping[str, Tensor], classes: Sequence[str]) -> str:
-    """32 hexadecimal digits over the weights' bytes, the classes and the preprocessing."""
+def fingerprint(weights: Mapping[str, Tensor], classes: Sequence[str], calibration: Calibration | None = None) -> str:
+    """32 hexadecimal digits over the weights' bytes, the classes, the preprocessing and the calibration."""
     digest = hashlib.sha256(json.dumps([FORMAT, PREPROCESSING, list(classes)]).encode())
+    if calibration:
+        digest.update(json.dumps(asdict(calibration)).encode())
     for name in sorted(weights):
         digest.update(name.encode())
         digest.update(weights[name].detach().cpu().contiguous().numpy().data)
@@ -116,7 +121,10 @@ def read_metadata(path: Path) -> Metadata:
     version = values.pop("format", None)
     if version != FORMAT:
         raise CheckpointError(f"{path} has format {version}, this program reads format {FORMAT}: train it anew")
-    metadata = Metadata(**{**values, "classes": tuple(values["classes"])})
+    values["classes"] = tuple(values["classes"])
+    if calibration := values.pop("calibration", None):
+        values["calibration"] = Calibration(**calibration)
+    metadata = Metadata(**values)
     if metadata.preprocessing != PREPROCESSING:
         raise CheckpointError(f"{path} expects other preprocessing ({metadata.preprocessing}): train it anew")
     return metadata

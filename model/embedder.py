@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from model.calibration import UNCALIBRATED
 from model.checkpoint import Metadata, read_metadata
 from model.errors import CheckpointError, SettingError
 from model.layers import LAYERS
@@ -24,7 +25,7 @@ integers they are nearly so: the largest difference is of a few hundredths of th
 """
 
 Run = Callable[[NDArray[np.uint8], Sequence[str]], tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]]
-"""Log-probabilities ``(n, classes)`` and the features of the named layers of ``(n, 224, 224)`` images."""
+"""Outputs before the softmax ``(n, classes)`` and the features of the named layers of ``(n, 224, 224)`` images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,12 @@ class Embeddings:
     Attributes:
         probabilities: ``(n, classes)`` float32, each row summing to 1.
         features: by layer name, ``(n, 4096)`` float32, non-negative.
+        known: ``(n,)``, whether each looks like one of the classes at all (:mod:`model.calibration`).
     """
 
     probabilities: NDArray[np.float32]
     features: dict[str, NDArray[np.float32]]
+    known: NDArray[np.bool_]
 
 
 class Embedder:
@@ -89,8 +92,9 @@ class Embedder:
             raise SettingError(f"there is no layer {unknown[0]!r}: choose among {', '.join(LAYERS)}")
         if images.shape[1:] != (INPUT, INPUT):
             raise ValueError(f"the network takes {INPUT} × {INPUT} images, not {images.shape[1:]}")
-        log_probabilities, features = self._run(images, layers)
-        return Embeddings(np.exp(log_probabilities), features)
+        logits, features = self._run(images, layers)
+        calibration = self.metadata.calibration or UNCALIBRATED
+        return Embeddings(calibration.probabilities(logits), features, calibration.known(logits))
 
 
 def require_runtime(runtime: str, path: Path, metadata: Metadata) -> None:

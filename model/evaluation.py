@@ -31,22 +31,24 @@ class Predictions:
         labels: ``(n,)`` int64, true classes.
         probabilities: ``(n, classes)`` float32.
         features: by layer, ``(n, 4096)`` float32.
+        known: ``(n,)``, whether each looks like one of the classes.
     """
 
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     features: dict[str, NDArray[np.float32]]
+    known: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, part: slice) -> Predictions:
         features = {layer: values[part] for layer, values in self.features.items()}
-        return Predictions(self.labels[part], self.probabilities[part], features)
+        return Predictions(self.labels[part], self.probabilities[part], features, self.known[part])
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """``(n,)`` predicted classes."""
+        """``(n,)`` predicted classes, the likeliest ones also of images that look like none."""
         return np.asarray(self.probabilities.argmax(1), np.int64)
 
     @property
@@ -73,15 +75,16 @@ def predict(
     """Embed every frame; ``progress`` is told how many are done."""
     probabilities = np.empty((len(frames), len(embedder.metadata.classes)), np.float32)
     features: dict[str, NDArray[np.float32]] = {}
+    known = np.empty(len(frames), np.bool_)
     for start in range(0, len(frames), BATCH):
         embeddings = embedder.embed(centre_crop(frames.images[start : start + BATCH]), layers)
         done = start + len(embeddings.probabilities)
-        probabilities[start:done] = embeddings.probabilities
+        probabilities[start:done], known[start:done] = embeddings.probabilities, embeddings.known
         for layer, values in embeddings.features.items():
             features.setdefault(layer, np.empty((len(frames), values.shape[1]), np.float32))[start:done] = values
         if progress:
             progress(done)
-    return Predictions(frames.labels, probabilities, features)
+    return Predictions(frames.labels, probabilities, features, known)
 
 
 def classification_result(predictions: Predictions, classes: Sequence[str], *, seed: int = 0) -> ClassificationResult:

@@ -13,6 +13,7 @@ from scipy.linalg import eigh
 from torch import Tensor, nn
 
 from model.augmentation import random_views
+from model.calibration import Calibration
 from model.checkpoint import fingerprint, load_network, save_checkpoint
 from model.compression import compress
 from model.embedder import Embedder
@@ -39,6 +40,7 @@ def compress_checkpoint(
     output: Path,
     *,
     rank: int,
+    calibration: Calibration | None = None,
     seed: int = 0,
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -50,6 +52,7 @@ def compress_checkpoint(
         files: with their splits; the training part makes the factors, the test part is measured.
         output: where to write; loading it expands it into the ordinary network.
         rank: of the factors of FCL1-3.
+        calibration: to be stored, instead of the source's own.
         seed: of the random views.
         workers: processes that decode.
         progress: told of batches done and of their number.
@@ -68,9 +71,11 @@ def compress_checkpoint(
     factors = factorise(network, training.images, rank, seed=seed, progress=progress)
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     stored = {name: torch.from_numpy(array) for name, array in compress(weights, factors).items()}
+    calibration = calibration or metadata.calibration
     small = replace(
         metadata,
-        fingerprint=fingerprint(stored, metadata.classes),
+        fingerprint=fingerprint(stored, metadata.classes, calibration),
+        calibration=calibration,
         rank=rank,
         ranges=activation_ranges(network, training.images),
         measures=None,

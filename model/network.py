@@ -65,10 +65,10 @@ class OrganNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities ``(n, classes)`` of scaled images ``(n, 1, 224, 224)``, float32."""
-        return self.features(images, ())[0]
+        return torch.log_softmax(self.features(images, ())[0], dim=1)
 
     def features(self, images: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Log-probabilities ``(n, classes)`` and the chosen layers' outputs, each ``(n, 4096)``, in one pass.
+        """Outputs before the softmax ``(n, classes)`` and the chosen layers' ones, each ``(n, 4096)``, in one pass.
 
         A feature is taken after ReLU and before dropout (which acts in training only). Images of another size, with
         which a training may begin, have their last maps resized.
@@ -79,9 +79,8 @@ class OrganNetwork(nn.Module):
         f1 = torch.relu(self.norm_fcl1(self.fcl1(maps.flatten(1))))
         f2 = torch.relu(self.fcl2(self.dropout(f1)))
         f3 = torch.relu(self.fcl3(self.dropout(f2)))
-        log_probabilities = torch.log_softmax(self.output(f3).float(), dim=1)
         outputs = {"fcl1": f1, "fcl2": f2, "fcl3": f3}
-        return log_probabilities, {name: outputs[name] for name in layers}
+        return self.output(f3).float(), {name: outputs[name] for name in layers}
 
 
 def scale(images: Tensor) -> Tensor:

@@ -101,8 +101,7 @@ class _Graph:
         for name in LAYERS:
             features.append(ops.relu(self._linear(x, name)))
             x = self._activation(features[-1], name)
-        log_probabilities = ops.log_softmax(self._linear(x, "output"), 1)
-        return openvino.Model([log_probabilities, *features], [images], "cbmir")
+        return openvino.Model([self._linear(x, "output"), *features], [images], "cbmir")
 
     def _linear(self, x: Any, name: str) -> Any:
         """Of two factors the left one stays in float32: it is small, and what comes between them differs too much."""

@@ -35,7 +35,7 @@ def load_torch(path: Path, *, device: str, threads: int | None) -> tuple[Run, Me
         images: NDArray[np.uint8], layers: Sequence[str]
     ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
         pixels = scale(torch.tensor(images).to(device))
-        log_probabilities, features = network.features(pixels, layers)
-        return log_probabilities.cpu().numpy(), {layer: f.float().cpu().numpy() for layer, f in features.items()}
+        logits, features = network.features(pixels, layers)
+        return logits.cpu().numpy(), {layer: f.float().cpu().numpy() for layer, f in features.items()}
 
     return run, metadata

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from model.augmentation import random_views
+from model.calibration import Calibration, calibrate
 from model.checkpoint import Metadata, fingerprint, save_checkpoint
 from model.contrastive import supervised_contrastive
 from model.devices import to_device
@@ -98,6 +99,8 @@ def train(
 ) -> TrainingResult:
     """Train on the ``train`` part, choose the best epoch on ``validation``, measure on ``test``, and write ``output``.
 
+    The validation part then also calibrates the network, if it has enough images (:mod:`model.calibration`).
+
     On CPU, equal files, recipe, seed and number of threads give equal weights, interrupted and resumed or not: order,
     augmentation and dropout of every update are seeded by its number.
 
@@ -141,17 +144,22 @@ def train(
     updates_an_epoch = -(-len(parts["train"]) // recipe.batch_size)
     state.prepare_schedule(updates_an_epoch * recipe.epochs)
 
-    def write(measures: ClassificationMeasures | None, ranges: Mapping[str, float]) -> Metadata:
+    def write(
+        measures: ClassificationMeasures | None = None,
+        ranges: Mapping[str, float] | None = None,
+        calibration: Calibration | None = None,
+    ) -> Metadata:
         weights = fold(state.best or {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()})
         metadata = Metadata(
             classes=classes,
-            fingerprint=fingerprint(weights, classes),
+            fingerprint=fingerprint(weights, classes, calibration),
             recipe=asdict(recipe),
             data=data,
             measures=measures.to_json() if measures else None,
             epoch=state.best_epoch,
             seed=seed,
-            ranges=ranges,
+            ranges=ranges or {},
+            calibration=calibration,
         )
         save_checkpoint(output, weights, metadata)
         return metadata
@@ -163,7 +171,7 @@ def train(
             state.save(output)
             saved = time.monotonic()
         if not finished:
-            write(None, {})
+            write()
             epoch = state.update // updates_an_epoch
             small = recipe.size_at(epoch) < INPUT
             caution = ", from small images only, so that it is of little use yet" if small else ""
@@ -174,7 +182,10 @@ def train(
     if state.best:
         network.load_state_dict(state.best)
     measures = _evaluate(network, parts["test"], classes)
-    metadata = write(measures, activation_ranges(plain(network), parts["train"].images))
+    ranges = activation_ranges(plain(network), parts["train"].images)
+    held_out = parts["validation"]
+    calibration = calibrate(_logits(network, held_out.images), held_out.labels) if len(held_out) else None
+    metadata = write(measures, ranges, calibration)
     state.discard(output)
     return TrainingResult(metadata, measures, tuple(left_out))
 
@@ -216,7 +227,8 @@ def _update(state: TrainingState, images: NDArray[np.uint8], labels: NDArray[np.
     state.optimizer.zero_grad(set_to_none=True)
     views = scale(random_views(pixels, size) if recipe.augment else pixels)
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        log_probabilities, features = state.network.features(views, ("fcl1",))
+        logits, features = state.network.features(views, ("fcl1",))
+    log_probabilities = torch.log_softmax(logits, dim=1)
     # Of log-probabilities, cross entropy is the negative log-likelihood: log-softmax leaves them as they are.
     loss = nn.functional.cross_entropy(log_probabilities, target, label_smoothing=recipe.label_smoothing)
     if recipe.contrastive:
@@ -229,7 +241,7 @@ def _update(state: TrainingState, images: NDArray[np.uint8], labels: NDArray[np.
 
 
 @torch.inference_mode()
-def _log_probabilities(network: OrganNetwork, images: NDArray[np.uint8], size: int = INPUT) -> Tensor:
+def _logits(network: OrganNetwork, images: NDArray[np.uint8], size: int = INPUT) -> NDArray[np.float32]:
     network.eval()
     device = next(network.parameters()).device
     outputs = []
@@ -237,21 +249,21 @@ def _log_probabilities(network: OrganNetwork, images: NDArray[np.uint8], size: i
         inputs = scale(torch.from_numpy(centre_crop(images[start : start + EVALUATION_BATCH]).copy()).to(device))
         if size != INPUT:
             inputs = nn.functional.interpolate(inputs, (size, size), mode="bilinear", antialias=True)
-        outputs.append(network(inputs).cpu())
-    return torch.cat(outputs)
+        outputs.append(network.features(inputs, ())[0].cpu().numpy())
+    return np.concatenate(outputs)
 
 
 def _validate(network: OrganNetwork, frames: LabelledFrames, size: int) -> tuple[float | None, float | None]:
     """Loss and accuracy at the size that is trained: a network is lost at a size that it has not seen yet."""
     if not len(frames):
         return None, None
-    log_probabilities, target = _log_probabilities(network, frames.images, size), torch.from_numpy(frames.labels)
-    accuracy = float((log_probabilities.argmax(1) == target).float().mean())
-    return float(nn.functional.nll_loss(log_probabilities, target)), accuracy
+    logits = _logits(network, frames.images, size)
+    loss = nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(frames.labels))
+    return float(loss), float((logits.argmax(1) == frames.labels).mean())
 
 
 def _evaluate(network: OrganNetwork, frames: LabelledFrames, classes: Sequence[str]) -> ClassificationMeasures | None:
     if not len(frames):
         return None
-    predicted = _log_probabilities(network, frames.images).argmax(1).numpy()
+    predicted = _logits(network, frames.images).argmax(1)
     return classification_measures(frames.labels, predicted, classes)

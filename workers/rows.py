@@ -34,11 +34,10 @@ FEATURE = np.dtype(np.float16)
 
 
 def embedded_schema(layers: Sequence[str], dimension: int) -> pa.Schema:
-    """Embedded frames: the predicted class by number, its probability, and one feature a layer."""
+    """Embedded frames: the likeliest class by number, its probability, whether it is known, and one feature a layer."""
     size = dimension * FEATURE.itemsize
-    return pa.schema(
-        [*_FILE, ("organ", pa.int32()), ("organ_probability", pa.float32()), *((n, pa.binary(size)) for n in layers)]
-    )
+    prediction = [("best_guess", pa.int32()), ("organ_probability", pa.float32()), ("known", pa.bool_())]
+    return pa.schema([*_FILE, *prediction, *((name, pa.binary(size)) for name in layers)])
 
 
 def frame_row(file: int, frame: Frame, pixels: NDArray[np.uint8]) -> dict[str, Any]:

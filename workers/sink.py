@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from index.interface import Index, Where
 from index.schema import Location, Payload, Point, point_id
+from model.calibration import UNKNOWN
 from model.errors import Reason
 from model.frames import Header
 from workers.ledger import FileKey, FileRecord, Ledger, State
@@ -131,8 +132,10 @@ class Sink:
 
     def _point(self, file: PendingFile, row: dict[str, Any]) -> Point:
         description = self._index.description
+        guess = description.classes[row["best_guess"]]
         payload = Payload(
-            organ=description.classes[row["organ"]],
+            organ=guess if row["known"] else UNKNOWN,
+            best_guess=guess,
             organ_probability=float(row["organ_probability"]),
             label=file.label,
             header=Header(**{name: row[name] for name in Header.__dataclass_fields__}),

@@ -139,12 +139,12 @@ class EmbeddingActor:
         if readable.num_rows:
             images = to_array(readable["pixels"], np.uint8, (INPUT, INPUT))
             embeddings = self._embedder.embed(images, self._layers)
-            organ = embeddings.probabilities.argmax(axis=1)
             with np.errstate(over="ignore"):  # beyond float16 is not finite, and left out below
                 features = {layer: embeddings.features[layer].astype(FEATURE) for layer in self._layers}
             columns = {
-                "organ": pa.array(organ, pa.int32()),
+                "best_guess": pa.array(embeddings.probabilities.argmax(axis=1), pa.int32()),
                 "organ_probability": pa.array(embeddings.probabilities.max(axis=1), pa.float32()),
+                "known": pa.array(embeddings.known),
                 **{layer: to_binary(values) for layer, values in features.items()},
             }
             embedded = readable.drop_columns(["pixels"])

@@ -11,8 +11,10 @@ from rich.table import Table
 
 from index.evaluation import RetrievalResult
 from index.interface import Hit
-from index.schema import Location
+from index.query import Query
+from index.schema import Location, Payload
 from index.search import Answer
+from model.calibration import UNKNOWN
 from model.cross_validation import Fold, summary
 from model.measures import ClassificationMeasures
 from model.sources import is_local, join
@@ -42,6 +44,11 @@ def is_wrong(answer: Answer, hit: Hit) -> bool:
     return None not in (answer.query.label, hit.payload.label) and answer.query.label != hit.payload.label
 
 
+def organ_text(of: Query | Payload) -> str:
+    """The organ, or that it is unknown and what it resembles most."""
+    return f"{UNKNOWN} ({of.best_guess}?)" if of.organ == UNKNOWN else of.organ
+
+
 def answer_table(answer: Answer, roots: tuple[str, ...]) -> Table:
     """One answer: a row a hit, wrong-class hits in red."""
     labelled = any(hit.payload.label for hit in answer.hits)
@@ -62,7 +69,7 @@ def answer_table(answer: Answer, roots: tuple[str, ...]) -> Table:
         table.add_row(
             str(rank),
             f"{hit.distance:.3f}",
-            escape(payload.organ),
+            escape(organ_text(payload)),
             f"{payload.organ_probability:.1%}",
             payload.header.modality or "–",
             *([escape(payload.label or "–")] if labelled else []),
@@ -80,7 +87,7 @@ def answer_title(answer: Answer, roots: tuple[str, ...]) -> str:
     label = f", labelled {query.label}" if query.label else ""
     below = f"; paths below {common_folder(roots)}" if len(roots) > 1 and common_folder(roots) else ""
     return (
-        f"[bold]{escape(query.name)}[/]{frame}\npredicted [bold]{escape(query.organ)}[/] "
+        f"[bold]{escape(query.name)}[/]{frame}\npredicted [bold]{escape(organ_text(query))}[/] "
         f"({query.organ_probability:.1%}){escape(label)}; searched in {escape(where + below)}"
     )
 

@@ -49,8 +49,8 @@ def points(files: list[Path], model: Path, batch_size: int) -> Iterator[models.P
     network.eval()
     loader = DataLoader(Archive(files), batch_size=batch_size, num_workers=os.cpu_count() or 1)
     for images, numbers in loader:
-        log_probabilities, features = network.features(images, ("fcl1",))
-        organs = log_probabilities.argmax(1)
+        logits, features = network.features(images, ("fcl1",))
+        organs = logits.argmax(1)
         for number, organ, feature in zip(numbers.tolist(), organs.tolist(), features["fcl1"].numpy(), strict=True):
             path = str(files[number])
             payload = {"organ": metadata.classes[organ], "path": path}

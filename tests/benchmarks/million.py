@@ -57,7 +57,7 @@ def synthetic(real: dict[str, NDArray[np.float32]], number: int) -> list[Point]:
         one, other = real[organ][rng.integers(len(real[organ]), size=2)]
         share = rng.random(dtype=np.float32)
         vector = (share * one + (1 - share) * other) * (1 + NOISE * rng.standard_normal(4096, np.float32)).clip(0)
-        payload = Payload(organ, 0.99, None, Header(None, None, None, None, None), 1, (Location(0, str(n)),))
+        payload = Payload(organ, organ, 0.99, None, Header(None, None, None, None, None), 1, (Location(0, str(n)),))
         points.append(Point(point_id(f"synthetic/{n}"), payload, {"fcl1": vector.astype(np.float16)}))
     return points
 

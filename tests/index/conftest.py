@@ -41,7 +41,9 @@ def make_points(count: int, *, seed: int = 0, layers: tuple[str, ...] = ("fcl1",
         label = ORGANS[(organ + (number % 10 == 9)) % len(ORGANS)]
         series = f"1.2.{organ}.{number // (4 * len(ORGANS))}"
         header = Header("CT" if number % 2 else "MR", None, f"1.9.{number}", series, f"{series}.0")
-        payload = Payload(ORGANS[organ], 0.9, label, header, 1, (Location(0, f"{ORGANS[organ]}/{number}.dcm"),))
+        payload = Payload(
+            ORGANS[organ], ORGANS[organ], 0.9, label, header, 1, (Location(0, f"{ORGANS[organ]}/{number}.dcm"),)
+        )
         vectors = {
             layer: np.maximum(centres[organ] + rng.normal(0, 0.5, 4096), 0).astype(np.float16) for layer in layers
         }

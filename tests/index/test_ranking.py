@@ -14,10 +14,11 @@ CLASSES = ("brain", "chest", "knee")
 
 @dataclass
 class Images:
-    """Predictions, made up: features around a centre a class, a fifth of them predicted wrong."""
+    """Predictions, made up: features around a centre a class, a fifth of them predicted wrong, a tenth unknown."""
 
     labels: NDArray[np.int64]
     predicted: NDArray[np.int64]
+    known: NDArray[np.bool_]
     confidence: NDArray[np.float32]
     features: dict[str, NDArray[np.float32]]
 
@@ -31,7 +32,7 @@ def make(count: int, seed: int, spread: float = 1.5) -> Images:
         layer: np.maximum(centres[labels] + rng.normal(0, spread, (count, 4096)), 0).astype(np.float32)
         for layer in ("fcl1", "fcl2")
     }
-    return Images(labels, predicted, np.full(count, 0.5, np.float32), features)
+    return Images(labels, predicted, rng.random(count) > 0.1, np.full(count, 0.5, np.float32), features)
 
 
 def by_numpy(queries: Images, images: Images, layer: str, within: bool, left_out: list[set[int]]) -> list[list[int]]:
@@ -40,7 +41,7 @@ def by_numpy(queries: Images, images: Images, layer: str, within: bool, left_out
     rankings = []
     for number, query in enumerate(queries.features[layer].astype(np.float64)):
         order = np.argsort(np.linalg.norm(stored - query, axis=1), kind="stable").tolist()
-        same = images.predicted == queries.predicted[number]
+        same = ((images.predicted == queries.predicted[number]) & images.known) | ~queries.known[number]
         rankings.append([n for n in order if n not in left_out[number] and (same[n] or not within)])
     return rankings
 

@@ -14,6 +14,7 @@ LOCATIONS = st.builds(Location, st.integers(0, 9), st.text(max_size=20))
     st.builds(
         Payload,
         organ=TEXT,
+        best_guess=TEXT,
         organ_probability=st.floats(0, 1).map(lambda p: round(p, 6)),
         label=st.none() | TEXT,
         header=st.builds(Header, *[st.none() | TEXT] * 6),

@@ -9,6 +9,7 @@ import pytest
 from index.interface import Index
 from index.query import Query, query_from_stored
 from index.search import Options, search
+from model.calibration import UNKNOWN
 from model.errors import ModelMismatchError, SettingError
 from tests.index.conftest import make_points
 
@@ -31,6 +32,12 @@ def test_without_class_prediction_the_whole_index_counts(index: Index, query: Qu
     assert answer.organs == ()
     assert len(answer.hits) == 59
     assert [hit.distance for hit in answer.hits] == sorted(hit.distance for hit in answer.hits)
+
+
+def test_for_an_unknown_query_the_whole_index_counts(index: Index, query: Query) -> None:
+    answer = search(index, replace(query, organ=UNKNOWN), Options(top=60))
+    assert (answer.organs, len(answer.hits)) == ((), 59)
+    assert search(index, query, Options(organs=(UNKNOWN,))).hits == ()
 
 
 def test_named_organs_and_filters(index: Index, query: Query) -> None:

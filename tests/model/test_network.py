@@ -29,11 +29,12 @@ def test_features_come_after_relu_and_without_dropout() -> None:
     initialise(network, "he")
     images = torch.randn(2, 1, 224, 224)
     network.eval()
-    log_probabilities, features = network.features(images, ("fcl1", "fcl3"))
+    log_probabilities, (logits, features) = network(images), network.features(images, ("fcl1", "fcl3"))
     assert list(features) == ["fcl1", "fcl3"]
     assert all(f.shape == (2, 4096) and f.min() >= 0 for f in features.values())
     assert torch.allclose(log_probabilities.exp().sum(1), torch.ones(2))
-    assert torch.allclose(log_probabilities, torch.log_softmax(network.output(features["fcl3"]), 1))
+    assert torch.allclose(log_probabilities, torch.log_softmax(logits, 1))
+    assert torch.allclose(logits, network.output(features["fcl3"]))
     network.train()
     assert torch.equal(network.features(images, ("fcl1",))[1]["fcl1"], features["fcl1"])
 

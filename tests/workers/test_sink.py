@@ -62,8 +62,9 @@ def row(
         "of": of,
         "identity": identity,
         "sop_instance_uid": uid,
-        "organ": organ,
+        "best_guess": organ,
         "organ_probability": 0.5,
+        "known": organ != 2,
         "fcl1": feature.tobytes(),
     }
 
@@ -90,7 +91,8 @@ def test_a_bad_file_in_any_place_shifts_nothing(store: Store, place: int) -> Non
         payload = stored[point_id(f"picture{n}")]
         assert payload.locations == (Location(0, f"d/file{n}"),)
         assert payload.label == f"label of file{n}"
-        assert payload.organ == describe().classes[n % 3]
+        assert payload.best_guess == describe().classes[n % 3]
+        assert payload.organ == ("unknown" if n % 3 == 2 else payload.best_guess)
     assert store.ledger.counts() == {"indexed": 4, "left out": 1}
 
 

@@ -48,7 +48,7 @@ def test_the_actor_embeds_frames_and_passes_on_what_was_left_out(archive: Path, 
     expected = Embedder.load(model_path).embed(np.stack(inputs), ("fcl1", "fcl2"))
     for place, file in enumerate((0, 2)):
         assert by_file[file]["identity"] == frames[place].identity
-        assert by_file[file]["organ"] == expected.probabilities[place].argmax()
+        assert by_file[file]["best_guess"] == expected.probabilities[place].argmax()
         stored = np.frombuffer(by_file[file]["fcl2"], FEATURE)
         assert np.allclose(stored, expected.features["fcl2"][place], rtol=2e-3, atol=1e-3)
     nothing = actor(pa.Table.from_pylist([left_out_row(5, Reason.EMPTY_FILE, "")], FRAMES))
