@@ -14,7 +14,6 @@ from cli.console import noise_aside
 from cli.rendering.json_log import JsonLog
 from cli.rendering.progress import StageProgress
 from model.errors import SettingError
-from workers.metrics import serve_metrics
 from workers.report import JobReport
 from workers.settings import JobObserver, JobSettings, Observers, Progress
 
@@ -47,6 +46,8 @@ def run_job(
             observers.append(_Lines(lines))
             observers.append(_Pruning(lambda question: yes or lines.ask(question)))
         if metrics:
+            from workers.metrics import serve_metrics
+
             observers.append(stack.enter_context(serve_metrics(metrics[1], metrics[0])))
         return job(settings, Observers(observers))
 

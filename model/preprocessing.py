@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from model.frames import GreyImage
 
@@ -27,6 +26,8 @@ def resize(pixels: GreyImage) -> NDArray[np.uint8]:
     """Resize ``(height, width)`` uint8 to ``(256, 256)`` uint8, antialiased."""
     if pixels.shape == (RESIZED, RESIZED):
         return pixels
+    from PIL import Image
+
     picture = Image.fromarray(pixels)
     return np.asarray(picture.resize((RESIZED, RESIZED), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
