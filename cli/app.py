@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from cli import backup, copy, cross_validate, delete, doctor, evaluate, index, inspect, model, search, status, train
+from cli import (
+    backup,
+    copy,
+    cross_validate,
+    dataset,
+    delete,
+    doctor,
+    evaluate,
+    index,
+    inspect,
+    model,
+    search,
+    status,
+    train,
+)
 from cli.console import errors
 from model.errors import CbmirError, Interrupted
 
@@ -37,6 +51,7 @@ app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("inspect")(inspect.inspect)
 app.add_typer(model.model_app, name="model")
+app.add_typer(dataset.dataset_app, name="dataset")
 app.command("doctor")(doctor.doctor)
 
 

@@ -6,6 +6,7 @@
     ├── SettingError                 an option or combination of options that cannot work
     ├── ImageError                   one file cannot be read as a picture (path, reason, detail)
     ├── RepositoryError              a labelled repository cannot be trained on
+    ├── DatasetError                 a dataset cannot be planned, fetched or split
     ├── CheckpointError              a file is no checkpoint of this program, or of another version
     ├── VectorIndexError             an index cannot be opened, read or written
     │   ├── NotAnIndexError          the address holds no index
@@ -74,6 +75,10 @@ class ImageError(CbmirError):
 
 class RepositoryError(CbmirError):
     """A labelled repository cannot be trained on."""
+
+
+class DatasetError(CbmirError):
+    """A dataset cannot be planned, fetched or split."""
 
 
 class CheckpointError(CbmirError):

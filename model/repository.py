@@ -93,7 +93,7 @@ def split_repository(
     return split
 
 
-def split_test(files: Sequence[LabelledFile], *, seed: int) -> list[LabelledFile]:
+def split_test(files: Sequence[LabelledFile], *, seed: int, share: float = TEST_SHARE) -> list[LabelledFile]:
     """As :func:`split_repository`, without a validation part of its own and whatever classes the parts have.
 
     Raises:
@@ -103,7 +103,7 @@ def split_test(files: Sequence[LabelledFile], *, seed: int) -> list[LabelledFile
     given = [file.split is not None for file in files]
     if any(given) and not all(given):
         raise RepositoryError(f"{files[given.index(False)].path} has no split while others have: give all or none")
-    split = list(files) if all(given) else _assign(files, "test", TEST_SHARE, seed)
+    split = list(files) if all(given) else _assign(files, "test", share, seed)
     _refuse_leakage(split)
     return split
 

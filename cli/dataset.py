@@ -1,0 +1,210 @@
+"""``cbmir dataset``: labelled repositories from public archives, patients kept apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.console import messages, output
+from cli.options import option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cli.rendering.progress import StageProgress
+    from model.dataset.fetching import FetchObserver
+    from model.dataset.planning import ClassSummary
+
+EXIT_LEFT_OUT = 3
+
+dataset_app = typer.Typer(
+    no_args_is_help=True,
+    help="Labelled datasets from the NCI Imaging Data Commons: plan, fetch, add, split, cite.",
+)
+
+
+def _complete_queries(incomplete: str) -> list[str]:
+    from model.dataset.queries import known_queries
+
+    return [name for name in known_queries() if name.startswith(incomplete)]
+
+
+@dataset_app.command("plan")
+def plan(
+    classes: Annotated[
+        str,
+        typer.Argument(help="paper24, organs-ct-mr, or a YAML file like theirs.", autocompletion=_complete_queries),
+    ],
+    plan_file: Annotated[Path, option("--output", "-o", help="Plan to write.", metavar="CSV")] = Path("plan.csv"),
+    per_class: Annotated[int, option("--per-class", help="Slices of each class.", min=1)] = 300,
+    seed: Annotated[int, option("--seed", help="Of the choice.")] = 0,
+    allow_nc: Annotated[
+        bool, option("--allow-nc", help="Also licences that forbid commercial use, or are none of Creative Commons.")
+    ] = False,
+) -> None:
+    """Plan a dataset, offline: which series, how many slices of each, how many bytes, which licences.
+
+    The plan spreads over patients first, then over their series, then over slices, and is the same for the same seed.
+    """
+    from model.dataset.planning import plan_dataset, summarise, write_plan
+    from model.dataset.queries import read_queries
+
+    found = plan_dataset(read_queries(classes), per_class=per_class, seed=seed, non_commercial=allow_nc)
+    write_plan(found, plan_file)
+    summary = summarise(found, per_class)
+    output.print(_summary_table(summary))
+    slices, size = sum(one.slices for one in summary), sum(one.megabytes for one in summary) / 1000
+    output.print(f"{plan_file}: {slices:,} slices of {len(found):,} series, about {size:.1f} GB", soft_wrap=True)
+
+
+@dataset_app.command("fetch")
+def fetch(
+    plan_file: Annotated[Path, typer.Argument(help="A plan; or a plan.lock.csv, to fetch exactly the same again.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to make or to complete.")],
+    endpoint: Annotated[
+        str | None, option("--endpoint", help="S3 server that has the archive's buckets [Amazon's].", metavar="URL")
+    ] = None,
+    connections: Annotated[int, option("--connections", help="At once.", min=1, max=128)] = 16,
+) -> None:
+    """Fetch the images of a plan, without an account; what is there already is not fetched again.
+
+    Writes the images, plan.lock.csv, which names each of them with its checksum, and manifest.csv, to train on.
+    """
+    from cli.rendering.progress import StageProgress
+    from model.dataset.bucket import Buckets
+    from model.dataset.fetching import fetch_dataset
+
+    with StageProgress() as progress:
+        report = fetch_dataset(
+            plan_file,
+            folder,
+            buckets=Buckets(endpoint),
+            connections=connections,
+            observer=_observer(progress),
+        )
+    for address, why in report.left_out.items():
+        messages.print(f"left out: {why if address in why else f'{address}: {why}'}", soft_wrap=True, markup=False)
+    rate = report.size / 1e6 / max(report.seconds, 1e-9)
+    output.print(
+        f"{folder}: {report.files:,} images, {report.fetched:,} of them fetched now "
+        f"({report.size / 1e9:.2f} GB, {rate:.1f} MB/s), {len(report.left_out):,} left out",
+        soft_wrap=True,
+    )
+    if report.left_out:
+        raise typer.Exit(EXIT_LEFT_OUT)
+
+
+@dataset_app.command("add")
+def add(
+    folder: Annotated[Path, typer.Argument(help="Dataset.")],
+    sources: Annotated[list[Path], typer.Argument(help="Folder with the images of each class.")],
+    classes: Annotated[
+        list[str], option("--class", help="Name of a class, before its folder; repeatable.", metavar="NAME")
+    ],
+) -> None:
+    """Add classes that the archives lack, from folders of images: --class eye ./messidor --class knee ./knees."""
+    from model.dataset.folder import add_class
+    from model.errors import SettingError
+
+    if len(classes) != len(sources):
+        raise SettingError(f"{len(classes)} classes and {len(sources)} folders: give --class NAME FOLDER for each")
+    left_out = 0
+    for label, source in zip(classes, sources, strict=True):
+        added = add_class(folder, label, source)
+        for why in added.left_out.values():
+            messages.print(f"left out: {why}", soft_wrap=True, markup=False)
+        left_out += len(added.left_out)
+        output.print(f"{label}: {added.files:,} images, {len(added.left_out):,} files left out")
+    if left_out:
+        raise typer.Exit(EXIT_LEFT_OUT)
+
+
+@dataset_app.command("split")
+def split(
+    folder: Annotated[Path, typer.Argument(help="Dataset.")],
+    test: Annotated[float, option("--test", help="Share of the images to hold out.")] = 0.3,
+    seed: Annotated[int, option("--seed", help="Of the choice.")] = 0,
+    no_duplicates: Annotated[bool, option("--no-duplicates", help="Do not look for near-duplicates.")] = False,
+    workers: Annotated[int | None, option("--workers", help="Processes that read; by default one a core.")] = None,
+) -> None:
+    """Split a dataset into training and test by patient; near-duplicates of different patients stay together."""
+    import os
+
+    from cli.rendering.progress import StageProgress
+    from model.dataset.splitting import split_dataset
+
+    with StageProgress() as progress:
+        report = split_dataset(
+            folder,
+            test=test,
+            seed=seed,
+            duplicates=not no_duplicates,
+            workers=workers or os.cpu_count() or 1,
+            progress=lambda done, total: progress.update("comparing", done, total),
+        )
+    for first, second in report.pairs[:10]:
+        messages.print(f"near-duplicates: {first} and {second}", soft_wrap=True, markup=False)
+    if not no_duplicates:
+        output.print(f"{len(report.pairs):,} pairs of near-duplicates of different patients, kept together")
+    output.print(", ".join(f"{count:,} images {part}" for part, count in sorted(report.images.items())))
+
+
+@dataset_app.command("cite")
+def cite(
+    source: Annotated[Path, typer.Argument(help="Dataset, plan or lock file.")],
+    target: Annotated[
+        Path | None,
+        option(
+            "--output",
+            "-o",
+            help="File to write [ATTRIBUTION.md in the dataset, or beside the plan].",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write the attribution that the licences ask for: citation, DOI and licence of every source."""
+    from model.dataset.citing import ATTRIBUTION, attribution, write_attribution
+    from model.dataset.folder import read_rows
+    from model.dataset.planning import read_plan
+
+    table = read_rows(source) if source.is_dir() else read_plan(source, columns=("doi", "licence"))
+    target = target or (source if source.is_dir() else source.parent) / ATTRIBUTION
+    text = attribution(table)
+    write_attribution(text, target)
+    output.print(f"{target}: {text.count(chr(10) + '- '):,} sources", soft_wrap=True)
+
+
+def _summary_table(summary: list[ClassSummary]) -> Table:
+    from rich.table import Table
+
+    table = Table("class", box=None, pad_edge=False)
+    for name in ("slices", "patients", "series", "MB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("modalities", "licences", ""):
+        table.add_column(name)
+    for one in summary:
+        numbers = (f"{one.slices:,}", f"{one.patients:,}", f"{one.series:,}", f"{one.megabytes:,.0f}")
+        table.add_row(one.label, *numbers, ", ".join(one.modalities), ", ".join(one.licences), "; ".join(one.remarks))
+    return table
+
+
+def _observer(progress: StageProgress) -> FetchObserver:
+    from model.dataset.fetching import Estimate, FetchObserver
+
+    class FetchProgress(FetchObserver):
+        def picked(self, done: int, total: int) -> None:
+            progress.update("choosing slices of series", done, total)
+
+        def estimated(self, estimate: Estimate) -> None:
+            licences = ", ".join(f"{name} ({count:,})" for name, count in sorted(estimate.licences.items()))
+            messages.print(
+                f"{estimate.files:,} files, {estimate.size / 1e9:.2f} GB, about {estimate.seconds / 60:.0f} minutes; "
+                f"licences: {licences}"
+            )
+
+        def fetched(self, done: int, total: int, size: int) -> None:
+            progress.update("fetching", done, total, f"{size / 1e9:.2f} GB")
+
+    return FetchProgress()

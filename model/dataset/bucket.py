@@ -1,0 +1,158 @@
+"""Public buckets of DICOM objects, read without an account: listing, first bytes, and whole objects."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import obstore
+from obstore.exceptions import BaseError, GenericError
+from obstore.store import S3Store
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from model.errors import DatasetError, DiskFullError
+
+if TYPE_CHECKING:
+    from tenacity.wait import WaitBaseT
+
+ATTEMPTS: Final = 6
+"""For each request, before it counts as failed."""
+
+TIMEOUT: Final = timedelta(seconds=60)
+
+REGION: Final = "us-east-1"
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+Result = TypeVar("Result")
+
+
+class BrokenObjectError(Exception):
+    """An object did not come as the bucket had said; another attempt may help."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object: its address, size in bytes, and ETag: its MD5 digest, unless it was uploaded in parts."""
+
+    address: str
+    size: int
+    etag: str
+
+
+class Buckets:
+    """What lies behind addresses ``s3://bucket/key``.
+
+    Args:
+        endpoint: of another server with the same buckets; by default Amazon's.
+        wait: between attempts.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        wait: WaitBaseT = wait_exponential_jitter(0.5, 30.0),  # noqa: B008 (never changed)
+    ) -> None:
+        self._endpoint, self._wait = endpoint, wait
+        self._store: Callable[[str], S3Store] = cache(self._open)
+
+    def list(self, address: str) -> list[StoredObject]:
+        """The objects whose addresses begin with this one, in their order.
+
+        Raises:
+            DatasetError: the bucket cannot be reached, or refuses.
+        """
+        bucket, prefix = _parts(address)
+
+        def listed() -> list[StoredObject]:
+            return [
+                StoredObject(f"s3://{bucket}/{one['path']}", one["size"], (one["e_tag"] or "").strip('"'))
+                for page in obstore.list(self._store(bucket), prefix=prefix)
+                for one in page
+            ]
+
+        return sorted(self._patiently(listed, address), key=lambda one: one.address)
+
+    def start(self, address: str, size: int) -> bytes:
+        """The first ``size`` bytes of an object, fewer if it is shorter.
+
+        Raises:
+            DatasetError: as :meth:`list`.
+        """
+        bucket, key = _parts(address)
+        return self._patiently(
+            lambda: bytes(obstore.get_range(self._store(bucket), key, start=0, length=size)), address
+        )
+
+    def download(self, stored: StoredObject, target: Path) -> None:
+        """Fetch an object into a file, which appears when it is whole and its checksum right.
+
+        Raises:
+            DatasetError: it cannot be fetched, comes damaged each time, or the file cannot be written.
+            DiskFullError: the disk is full.
+        """
+        partial = target.with_name(target.name + ".partial")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._patiently(lambda: self._fetch(stored, partial), stored.address)
+            partial.replace(target)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise DiskFullError(
+                    f"the disk of {target} is full: make room and run the same command again"
+                ) from error
+            raise DatasetError(f"{target} cannot be written: {error.strerror or error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _fetch(self, stored: StoredObject, partial: Path) -> None:
+        bucket, key = _parts(stored.address)
+        digest, size = hashlib.md5(usedforsecurity=False), 0
+        with partial.open("wb") as file:
+            for chunk in obstore.get(self._store(bucket), key).stream():
+                file.write(chunk)
+                digest.update(chunk)
+                size += len(chunk)
+        if size != stored.size:
+            raise BrokenObjectError(f"{size:,} bytes came instead of {stored.size:,}")
+        if is_digest(stored.etag) and digest.hexdigest() != stored.etag:
+            raise BrokenObjectError("its checksum is not that of the listing")
+
+    def _open(self, bucket: str) -> S3Store:
+        return S3Store(
+            bucket,
+            endpoint=self._endpoint,
+            region=REGION,
+            skip_signature=True,
+            client_options={"allow_http": (self._endpoint or "").startswith("http://"), "timeout": TIMEOUT},
+            retry_config={"max_retries": 0},  # the attempts here count a body that breaks off, too
+        )
+
+    def _patiently(self, action: Callable[[], Result], address: str) -> Result:
+        """Act, and act again after failures that may pass: the network's, the server's, a body that breaks off."""
+        retrying = Retrying(
+            retry=retry_if_exception_type((GenericError, BrokenObjectError)),
+            wait=self._wait,
+            stop=stop_after_attempt(ATTEMPTS),
+            reraise=True,
+        )
+        try:
+            return retrying(action)
+        except (BaseError, BrokenObjectError) as error:
+            raise DatasetError(f"{address} cannot be fetched: {str(error).splitlines()[0]}") from error
+
+
+def is_digest(etag: str) -> bool:
+    """Whether an ETag is the object's MD5 digest."""
+    return len(etag) == 32 and "-" not in etag
+
+
+def _parts(address: str) -> tuple[str, str]:
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    return bucket, key

@@ -1,0 +1,142 @@
+"""The folder of a dataset: its manifest, and images that are added by hand."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from model.dataset.locking import LockedInstance
+from model.errors import DatasetError, ImageError
+from model.reading import ReadOptions, read_frames
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MANIFEST: Final = "manifest.csv"
+
+COLUMNS: Final = ("path", "label", "group", "split", "series", "licence", "doi")
+"""Columns of the manifest; ``licence`` and ``doi`` are empty for images that were added by hand."""
+
+PATIENT_KEY: Final = ".patient-key"
+
+Row = Mapping[str, str]
+
+
+def row_of(one: LockedInstance) -> Row:
+    """The manifest's row of a fetched instance."""
+    return {
+        "path": one.path,
+        "label": one.label,
+        "group": one.group,
+        "series": one.series,
+        "licence": one.licence,
+        "doi": one.doi,
+    }
+
+
+def read_rows(folder: Path) -> pd.DataFrame:
+    """The manifest, without its splits' meaning: every value as text, absent ones empty.
+
+    Raises:
+        DatasetError: there is none, or it cannot be read.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_csv(folder / MANIFEST, dtype=str, keep_default_na=False)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{folder} holds no {MANIFEST}: fetch or add images first") from error
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{folder / MANIFEST} cannot be read: {error}") from error
+
+
+def add_rows(folder: Path, rows: Iterable[Row]) -> None:
+    """Add files to the manifest; what it says of a file that is in it already is replaced.
+
+    A manifest that gains a file loses its splits: they were made without it.
+    """
+    import pandas as pd
+
+    new = pd.DataFrame(list(rows), columns=list(COLUMNS)).fillna("")
+    known = read_rows(folder) if (folder / MANIFEST).exists() else pd.DataFrame(columns=list(COLUMNS))
+    splits = dict(zip(known["path"], known["split"], strict=True))
+    new["split"] = [splits.get(path, "") for path in new["path"]]
+    table = pd.concat([known[~known["path"].isin(new["path"])], new], ignore_index=True).sort_values("path")
+    if (table["split"] == "").any():
+        table["split"] = ""
+    write_rows(folder, table)
+
+
+def write_rows(folder: Path, table: pd.DataFrame) -> None:
+    """Replace the manifest.
+
+    Raises:
+        DatasetError: it cannot be written.
+    """
+    partial = folder / f"{MANIFEST}.partial"
+    try:
+        table.to_csv(partial, index=False)
+        partial.replace(folder / MANIFEST)
+    except OSError as error:
+        raise DatasetError(f"{folder / MANIFEST} cannot be written: {error.strerror or error}") from error
+
+
+def _patient_key(folder: Path) -> bytes:
+    """The key by which the folder's groups are made of Patient IDs, which nobody without it can guess back."""
+    path = folder / PATIENT_KEY
+    try:
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_bytes(secrets.token_bytes(32))
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be used: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Files that were added to a class, and those that are no readable images (path → why)."""
+
+    files: int
+    left_out: dict[str, str]
+
+
+def add_class(folder: Path, label: str, source: Path) -> Added:
+    """Copy the images below a folder into a dataset as one class.
+
+    Images of one patient, where DICOM names one, are one group; any other image is a group of its own.
+
+    Raises:
+        DatasetError: the source does not exist or holds no image, or a file cannot be copied.
+    """
+    if not source.is_dir():
+        raise DatasetError(f"{source} is no folder: give the folder with the images of class {label!r}")
+    if not label or Path(label).name != label or label.startswith("."):
+        raise DatasetError(f"{label!r} is no name for a class: it becomes a folder")
+    rows: list[Row] = []
+    left_out: dict[str, str] = {}
+    key = _patient_key(folder)
+    for path in sorted(one for one in source.rglob("*") if one.is_file() and not one.name.startswith(".")):
+        try:
+            first = next(read_frames(path, 1, ReadOptions(key)))
+        except ImageError as error:
+            left_out[str(path)] = str(error)
+            continue
+        relative = Path(label, path.relative_to(source))
+        target = folder / relative
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        except OSError as error:
+            raise DatasetError(f"{target} cannot be written: {error.strerror or error}") from error
+        group = first.header.patient_group or f"{label}/{path.relative_to(source)}"
+        rows.append({"path": relative.as_posix(), "label": label, "group": group})
+    if not rows:
+        raise DatasetError(f"{source} holds no image that can be read")
+    add_rows(folder, rows)
+    return Added(len(rows), left_out)

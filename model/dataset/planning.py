@@ -1,0 +1,189 @@
+"""The plan of a dataset: which series, and how many slices of each, spread over patients first."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from model.dataset.catalogue import series_of_classes
+from model.dataset.queries import Classes
+from model.errors import DatasetError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CENTRAL: Final = (0.2, 0.8)
+"""Part of a series from which slices are taken, as shares of its length."""
+
+FEW_PATIENTS: Final = 10
+"""A class of fewer is flagged: its test part would tell little."""
+
+COLUMNS: Final = (
+    "label",
+    "group",
+    "collection",
+    "modality",
+    "body_part",
+    "description",
+    "licence",
+    "doi",
+    "series",
+    "address",
+    "instances",
+    "slices",
+    "fractions",
+    "megabytes",
+)
+"""Columns of a plan; ``group`` is a hash of the patient, ``fractions`` say where in the series the slices lie."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSummary:
+    """What a plan has of one class."""
+
+    label: str
+    wanted: int
+    slices: int
+    patients: int
+    series: int
+    modalities: tuple[str, ...]
+    licences: tuple[str, ...]
+    megabytes: float
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of it."""
+        short = (f"has only {self.slices:,} of {self.wanted:,}",) if self.slices < self.wanted else ()
+        return short + ((f"only {self.patients} patients",) if self.patients < FEW_PATIENTS else ())
+
+
+def plan_dataset(classes: Classes, *, per_class: int, seed: int, non_commercial: bool = False) -> pd.DataFrame:
+    """Choose series and slices of every class; equal arguments give equal plans.
+
+    Each patient gives one slice before any gives two, likewise each series of a patient; the slices of a series are
+    evenly spaced through its central part.
+
+    Args:
+        classes: see :mod:`model.dataset.queries`.
+        per_class: slices wanted of each.
+        seed: of the choice.
+        non_commercial: see :func:`model.dataset.catalogue.series_of_classes`.
+
+    Returns:
+        A row a series, with :data:`COLUMNS`.
+
+    Raises:
+        DatasetError: a collection does not exist, or a class has no series at all.
+    """
+    series = series_of_classes(classes, non_commercial=non_commercial)
+    rows: list[dict[str, Any]] = []
+    for number, label in enumerate(classes):
+        of_class = series[series["label"] == label]
+        if of_class.empty:
+            raise DatasetError(f"class {label!r}: the archive has no series that it asks for")
+        rows += _sample(of_class, per_class, np.random.default_rng([seed, number]))
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def summarise(plan: pd.DataFrame, per_class: int) -> list[ClassSummary]:
+    """Each class of a plan."""
+    return [
+        ClassSummary(
+            str(label),
+            per_class,
+            int(of_class["slices"].sum()),
+            of_class["group"].nunique(),
+            len(of_class),
+            tuple(sorted(of_class["modality"].unique())),
+            tuple(sorted(of_class["licence"].unique())),
+            float(of_class["megabytes"].sum()),
+        )
+        for label, of_class in plan.groupby("label", sort=False)
+    ]
+
+
+def write_plan(plan: pd.DataFrame, path: Path) -> None:
+    """Write a plan as CSV.
+
+    Raises:
+        DatasetError: it cannot be written.
+    """
+    try:
+        plan.to_csv(path, index=False)
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def read_plan(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
+    """Read what :func:`write_plan` wrote, perhaps edited.
+
+    Raises:
+        DatasetError: it cannot be read, or lacks a column.
+    """
+    import pandas as pd
+
+    try:
+        plan = pd.read_csv(path, keep_default_na=False, dtype={"fractions": str, "group": str, "series": str})
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} does not exist: make it with 'cbmir dataset plan'") from error
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read as a plan: {error}") from error
+    if missing := [name for name in columns if name not in plan.columns]:
+        raise DatasetError(f"{path} has no column {missing[0]!r}: it is no plan of 'cbmir dataset plan'")
+    return plan
+
+
+def patient_group(collection: str, patient: str) -> str:
+    """16 hexadecimal digits that are the same for all of a patient's series and tell nothing of the patient."""
+    return hashlib.sha256(f"{collection}/{patient}".encode()).hexdigest()[:16]
+
+
+def _sample(series: pd.DataFrame, count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+    records = [{str(name): value for name, value in row.items()} for row in series.to_dict("records")]
+    by_patient: dict[tuple[str, str], list[int]] = {}
+    for number in rng.permutation(len(records)).tolist():
+        one = records[number]
+        by_patient.setdefault((one["collection"], one["patient"]), []).append(number)
+    order = sorted(by_patient)
+    queues = [_slices_in_turn([(n, _capacity(records[n]["instances"])) for n in by_patient[p]]) for p in order]
+    turns = rng.permutation(len(queues)).tolist()
+    taken: dict[int, int] = {}
+    for number in _in_turn([queues[turn] for turn in turns])[:count]:
+        taken[number] = taken.get(number, 0) + 1
+    return [_row(records[number], slices, rng.random()) for number, slices in sorted(taken.items())]
+
+
+def _capacity(instances: int) -> int:
+    low, high = CENTRAL
+    return max(1, int(instances * (high - low)))
+
+
+def _slices_in_turn(capacities: list[tuple[int, int]]) -> list[int]:
+    """Series numbers in the order in which a patient gives slices: one of each series, then another of each."""
+    return _in_turn([[number] * capacity for number, capacity in capacities])
+
+
+def _in_turn(queues: list[list[int]]) -> list[int]:
+    longest = max(map(len, queues), default=0)
+    return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
+
+
+def _row(one: dict[str, Any], slices: int, phase: float) -> dict[str, Any]:
+    """Slices evenly spaced, beginning anywhere in the first of the spaces."""
+    low, high = CENTRAL
+    places = (low + (high - low) * (np.arange(slices) + phase) / slices).tolist()
+    return {
+        **{name: one[name] for name in COLUMNS if name in one},
+        "group": patient_group(one["collection"], one["patient"]),
+        "address": one["address"].removesuffix("*"),
+        "slices": slices,
+        "fractions": ";".join(f"{place:.4f}" for place in places),
+        "megabytes": round(one["megabytes"] / one["instances"] * slices, 3),
+    }
