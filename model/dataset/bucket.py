@@ -57,7 +57,7 @@ class Buckets:
     def __init__(
         self,
         endpoint: str | None = None,
-        wait: WaitBaseT = wait_exponential_jitter(0.5, 30.0),  # noqa: B008 (never changed)
+        wait: WaitBaseT = wait_exponential_jitter(multiplier=0.5, max=30.0),  # noqa: B008 (never changed)
     ) -> None:
         self._endpoint, self._wait = endpoint, wait
         self._store: Callable[[str], S3Store] = cache(self._open)

@@ -61,7 +61,7 @@ def add_rows(folder: Path, rows: Iterable[Row]) -> None:
     """
     import pandas as pd
 
-    new = pd.DataFrame(list(rows), columns=list(COLUMNS)).fillna("")
+    new = pd.DataFrame([{name: row.get(name, "") for name in COLUMNS} for row in rows], columns=list(COLUMNS))
     known = read_rows(folder) if (folder / MANIFEST).exists() else pd.DataFrame(columns=list(COLUMNS))
     splits = dict(zip(known["path"], known["split"], strict=True))
     new["split"] = [splits.get(path, "") for path in new["path"]]

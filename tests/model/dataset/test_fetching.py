@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from model.dataset import fetching
+from model.dataset.bucket import ATTEMPTS, Buckets
+from model.dataset.fetching import Estimate, FetchObserver, fetch_dataset
+from model.dataset.locking import LOCK, read_lock
+from model.dataset.planning import write_plan
+from model.errors import DatasetError, DiskFullError
+from model.repository import read_repository
+from tests.model.dataset.bucket_server import BucketServer
+
+
+@pytest.fixture
+def plan(bucket_server: BucketServer, tmp_path: Path) -> Path:
+    write_plan(bucket_server.plan, tmp_path / "plan.csv")
+    return tmp_path / "plan.csv"
+
+
+def assert_equals_its_lock(folder: Path, count: int = 28) -> None:
+    """The folder holds what its lock file says, and nothing else."""
+    locked = read_lock(folder / LOCK)
+    assert len(locked) == count
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*.dcm")} == {one.path for one in locked}
+    for one in locked:
+        content = (folder / one.path).read_bytes()
+        assert len(content) == one.size
+        assert hashlib.md5(content).hexdigest() == one.etag
+    assert not list(folder.rglob("*.partial"))
+
+
+def test_the_planned_slices_come_and_nothing_else(plan: Path, buckets: Buckets, tmp_path: Path) -> None:
+    report = fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    assert (report.files, report.fetched, report.left_out) == (28, 28, {})
+    assert_equals_its_lock(tmp_path / "set")
+    by_series: dict[str, list[float]] = {}
+    for path in (tmp_path / "set").rglob("*.dcm"):
+        ds = pydicom.dcmread(path)
+        assert "LOCALIZER" not in ds.ImageType
+        by_series.setdefault(ds.SeriesInstanceUID, []).append(float(ds.ImagePositionPatient[2]))
+    # Of three pictures at 0, 5 and 10 mm, those at a quarter and at three quarters of the way.
+    assert {tuple(sorted(places)) for places in by_series.values()} == {(0.0, 10.0)}
+    files = read_repository(tmp_path / "set" / "manifest.csv")
+    assert {file.label for file in files} == {"brain", "knee"}
+    assert len({file.group for file in files}) == 7
+    text = (tmp_path / "set" / "manifest.csv").read_text() + (tmp_path / "set" / LOCK).read_text()
+    assert "brain0" not in text  # a Patient ID
+
+
+def test_a_second_run_fetches_nothing_and_a_damaged_file_anew(
+    plan: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "set"
+    fetch_dataset(plan, folder, buckets=buckets)
+    bucket_server.faults.requests.clear()
+    assert fetch_dataset(plan, folder, buckets=buckets).fetched == 0
+    assert not bucket_server.faults.requests
+    one, other = sorted(folder.rglob("*.dcm"))[:2]
+    one.write_bytes(one.read_bytes()[:-1] + b"?")
+    other.unlink()
+    assert fetch_dataset(plan, folder, buckets=buckets).fetched == 2
+    assert_equals_its_lock(folder)
+
+
+def test_a_lock_file_brings_the_same_again(plan: Path, buckets: Buckets, tmp_path: Path) -> None:
+    fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    fetch_dataset(tmp_path / "set" / LOCK, tmp_path / "again", buckets=buckets)
+    assert_equals_its_lock(tmp_path / "again")
+    assert (tmp_path / "again" / LOCK).read_bytes() == (tmp_path / "set" / LOCK).read_bytes()
+    assert (tmp_path / "again" / "manifest.csv").read_bytes() == (tmp_path / "set" / "manifest.csv").read_bytes()
+
+
+def test_cut_connections_wrong_bytes_and_busy_servers_are_overcome(
+    plan: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
+) -> None:
+    fetch_dataset(plan, tmp_path / "known", buckets=buckets)
+    names = [one.address.rpartition("/")[2] for one in read_lock(tmp_path / "known" / LOCK)]
+    faults = bucket_server.faults
+    faults.cut.update({names[0]: 2, names[1]: 1})
+    faults.damaged.update({names[2]: 1, names[0]: 1})
+    faults.unavailable.update({names[3]: ATTEMPTS - 1, "/": 1, BUCKET_LIST: 3})
+    report = fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    assert report.left_out == {}
+    assert_equals_its_lock(tmp_path / "set")
+    assert not +faults.cut
+    assert not +faults.damaged
+
+
+BUCKET_LIST = "/idc-open-data"
+"""How the address of a listing ends."""
+
+
+def test_what_stays_broken_is_named_and_stops_nothing(
+    plan: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
+) -> None:
+    fetch_dataset(plan, tmp_path / "known", buckets=buckets)
+    one, other = read_lock(tmp_path / "known" / LOCK)[:2]
+    bucket_server.faults.damaged[one.address.rpartition("/")[2]] = 99
+    bucket_server.faults.cut[other.address.rpartition("/")[2]] = 99
+    report = fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    assert set(report.left_out) == {one.address, other.address}
+    assert "checksum" in report.left_out[one.address]
+    assert report.files == 26
+    assert not list((tmp_path / "set").rglob("*.partial"))
+    bucket_server.faults.damaged.clear()
+    bucket_server.faults.cut.clear()
+    assert fetch_dataset(plan, tmp_path / "set", buckets=buckets).fetched == 2
+    assert_equals_its_lock(tmp_path / "set")
+
+
+def test_a_series_that_is_gone_is_named(
+    plan: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
+) -> None:
+    moved = bucket_server.plan.copy()
+    moved.loc[0, "address"] = "s3://idc-open-data/gone/"
+    moved.loc[1, "slices"], moved.loc[1, "fractions"] = 4, "0.1;0.3;0.6;0.8"  # it has three pictures
+    write_plan(moved, plan)
+    report = fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    assert report.files == 24
+    assert "holds nothing" in report.left_out["s3://idc-open-data/gone/"]
+    assert "3 pictures of the 4" in report.left_out[str(moved.loc[1, "address"])]
+
+
+def test_an_interrupted_run_goes_on(plan: Path, buckets: Buckets, tmp_path: Path) -> None:
+    class Impatient(FetchObserver):
+        def fetched(self, done: int, total: int, size: int) -> None:
+            if done == 5:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch_dataset(plan, tmp_path / "set", buckets=buckets, observer=Impatient(), connections=1)
+    assert 5 <= len(list((tmp_path / "set").rglob("*.dcm"))) < 28
+    lock = tmp_path / "set" / LOCK
+    lock.write_text(lock.read_text()[:-300])  # as if the write of the last series had been cut off
+    report = fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    assert report.files == 28
+    assert report.fetched <= 23
+    assert_equals_its_lock(tmp_path / "set")
+
+
+def test_a_disk_that_is_too_small_or_becomes_full(
+    plan: Path, buckets: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as small:
+        small.setattr(fetching, "SPARE_BYTES", shutil.disk_usage(tmp_path).total)
+        with pytest.raises(DiskFullError, match="make room"):
+            fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    assert not list((tmp_path / "set").rglob("*.dcm"))
+    replace = Path.replace
+
+    def full(self: Path, target: Path) -> Path:
+        if str(target).endswith(".dcm") and len(list((tmp_path / "set").rglob("*.dcm"))) >= 3:
+            raise OSError(28, os.strerror(28))
+        return replace(self, target)
+
+    with monkeypatch.context() as filling:
+        filling.setattr(Path, "replace", full)
+        with pytest.raises(DiskFullError, match="run the same command again"):
+            fetch_dataset(plan, tmp_path / "set", buckets=buckets, connections=1)
+    assert not list((tmp_path / "set").rglob("*.partial"))
+    fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    assert_equals_its_lock(tmp_path / "set")
+
+
+def test_another_plan_does_not_mix_in(
+    plan: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
+) -> None:
+    fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    write_plan(bucket_server.plan.iloc[:3], plan)
+    with pytest.raises(DatasetError, match="not of this plan"):
+        fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    with pytest.raises(DatasetError, match="does not exist"):
+        fetch_dataset(tmp_path / "none.csv", tmp_path / "set", buckets=buckets)
+
+
+def test_an_estimate_is_given_while_it_runs(
+    plan: Path, buckets: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "PROBE_SECONDS", 0.0)
+    told: list[Estimate] = []
+
+    class Listener(FetchObserver):
+        def estimated(self, estimate: Estimate) -> None:
+            told.append(estimate)
+
+    fetch_dataset(plan, tmp_path / "set", buckets=buckets, observer=Listener())
+    (estimate,) = told
+    assert estimate.files == 27
+    assert estimate.licences == {"CC BY 4.0": 28}
+    assert estimate.seconds > 0
+    assert estimate.size > 0
