@@ -191,18 +191,18 @@ def _summary_table(summary: list[ClassSummary]) -> Table:
 
 
 def _observer(progress: StageProgress) -> FetchObserver:
-    from model.dataset.fetching import Estimate, FetchObserver
+    from model.dataset.fetching import PROBE_SECONDS, FetchObserver
 
     class FetchProgress(FetchObserver):
         def picked(self, done: int, total: int) -> None:
             progress.update("choosing slices of series", done, total)
 
-        def estimated(self, estimate: Estimate) -> None:
-            licences = ", ".join(f"{name} ({count:,})" for name, count in sorted(estimate.licences.items()))
-            messages.print(
-                f"{estimate.files:,} files, {estimate.size / 1e9:.2f} GB, about {estimate.seconds / 60:.0f} minutes; "
-                f"licences: {licences}"
-            )
+        def begins(self, files: int, size: int, licences: dict[str, int]) -> None:
+            named = ", ".join(f"{name} ({count:,})" for name, count in sorted(licences.items()))
+            messages.print(f"to fetch: {files:,} files, {size / 1e9:.2f} GB" + (f"; {named}" if named else ""))
+
+        def estimated(self, seconds: float) -> None:
+            messages.print(f"at the rate of the first {PROBE_SECONDS:.0f} s: {seconds / 60:.1f} minutes more")
 
         def fetched(self, done: int, total: int, size: int) -> None:
             progress.update("fetching", done, total, f"{size / 1e9:.2f} GB")

@@ -35,16 +35,6 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """What is left to fetch, at the rate that was measured, and the licences of it (name → files)."""
-
-    files: int
-    size: int
-    seconds: float
-    licences: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
 class FetchReport:
     """Files that are there, those fetched by this call, its bytes and seconds, and what is missing (address → why)."""
 
@@ -61,8 +51,11 @@ class FetchObserver:
     def picked(self, done: int, total: int) -> None:
         """The instances of ``done`` of ``total`` series are known."""
 
-    def estimated(self, estimate: Estimate) -> None:
-        """The first files are there, and the rest begins."""
+    def begins(self, files: int, size: int, licences: dict[str, int]) -> None:
+        """So many files of so many bytes in all are to be fetched, under these licences (name → files)."""
+
+    def estimated(self, seconds: float) -> None:
+        """At the rate of the first files the rest will take so long."""
 
     def fetched(self, done: int, total: int, size: int) -> None:
         """``done`` of ``total`` files are there, ``size`` bytes since the beginning."""
@@ -108,8 +101,10 @@ def fetch_dataset(
             lock = LockFile(folder)
             left_out |= _pick(pool, buckets, read_plan(source), lock, folder, observer)
         there, missing = _sift(pool, folder, lock.instances)
+        total = sum(one.size for one in missing)
+        _require_space(folder, total)
+        observer.begins(len(missing), total, dict(Counter(one.licence for one in missing)))
         started, fetched = time.monotonic(), 0
-        _require_space(folder, sum(one.size for one in missing))
         size, announced = 0, False
         for one, future in _in_parallel(pool, lambda one: buckets.download(one.stored, folder / one.path), missing):
             try:
@@ -125,7 +120,7 @@ def fetch_dataset(
             elapsed = time.monotonic() - started
             if not announced and elapsed > PROBE_SECONDS:
                 announced = True
-                observer.estimated(_estimate(missing, fetched, size, elapsed))
+                observer.estimated((total - size) / (size / elapsed))
     add_rows(folder, [row_of(one) for one in there])
     return FetchReport(len(there), fetched, size, time.monotonic() - started, left_out)
 
@@ -211,8 +206,3 @@ def _require_space(folder: Path, size: int) -> None:
         raise DiskFullError(
             f"{folder} needs {size / 1e9:.1f} GB and half a GB to spare, its disk has {free / 1e9:.1f} GB: make room"
         )
-
-
-def _estimate(missing: Sequence[LockedInstance], fetched: int, size: int, elapsed: float) -> Estimate:
-    left = sum(one.size for one in missing) - size
-    return Estimate(len(missing) - fetched, left, left / (size / elapsed), dict(Counter(m.licence for m in missing)))

@@ -10,7 +10,7 @@ import pytest
 
 from model.dataset import fetching
 from model.dataset.bucket import ATTEMPTS, Buckets
-from model.dataset.fetching import Estimate, FetchObserver, fetch_dataset
+from model.dataset.fetching import FetchObserver, fetch_dataset
 from model.dataset.locking import LOCK, read_lock
 from model.dataset.planning import write_plan
 from model.errors import DatasetError, DiskFullError
@@ -180,19 +180,22 @@ def test_another_plan_does_not_mix_in(
         fetch_dataset(tmp_path / "none.csv", tmp_path / "set", buckets=buckets)
 
 
-def test_an_estimate_is_given_while_it_runs(
+def test_what_it_will_take_is_told(
     plan: Path, buckets: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetching, "PROBE_SECONDS", 0.0)
-    told: list[Estimate] = []
+    told: list[object] = []
 
     class Listener(FetchObserver):
-        def estimated(self, estimate: Estimate) -> None:
-            told.append(estimate)
+        def begins(self, files: int, size: int, licences: dict[str, int]) -> None:
+            told.append((files, size, licences))
+
+        def estimated(self, seconds: float) -> None:
+            told.append(seconds)
 
     fetch_dataset(plan, tmp_path / "set", buckets=buckets, observer=Listener())
-    (estimate,) = told
-    assert estimate.files == 27
-    assert estimate.licences == {"CC BY 4.0": 28}
-    assert estimate.seconds > 0
-    assert estimate.size > 0
+    size = sum(one.size for one in read_lock(tmp_path / "set" / LOCK))
+    assert told[0] == (28, size, {"CC BY 4.0": 28})
+    assert isinstance(told[1], float)
+    assert told[1] > 0
+    assert len(told) == 2
