@@ -212,6 +212,12 @@ def _notes(
     never = np.bincount(queries.predicted, minlength=len(classes)) == 0
     if len(never := np.flatnonzero((tested > 0) & never)):
         notes.append(f"Never predicted for a test image, so of precision 0: {named(never)}.")
+    if metadata.calibration:
+        strange = [int((~part.known).sum()) for part in (queries, database)]
+        notes.append(
+            f"Taken for none of the classes, so without class prediction in a search: {strange[0]:,} test images; and not "
+            f"to be found with it: {strange[1]:,} training images."
+        )
     if left_out:
         notes.append(f"{left_out:,} files could not be read and are not counted.")
     if len(files) > 1 and all(file.group == str(file.path) for file in files):
