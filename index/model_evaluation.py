@@ -215,8 +215,8 @@ def _notes(
     if metadata.calibration:
         strange = [int((~part.known).sum()) for part in (queries, database)]
         notes.append(
-            f"Taken for none of the classes, so without class prediction in a search: {strange[0]:,} test images; and not "
-            f"to be found with it: {strange[1]:,} training images."
+            f"Taken for none of the classes, and so searched for without class prediction: {strange[0]:,} test images; "
+            f"not to be found with it: {strange[1]:,} training images."
         )
     if left_out:
         notes.append(f"{left_out:,} files could not be read and are not counted.")
