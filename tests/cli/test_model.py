@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 
 from index.opening import resolve_model
 from model.bundled import DEFAULT, bundled_models, find_model
-from model.checkpoint import load_network, read_metadata
+from model.calibration import Calibration
+from model.checkpoint import load_network, read_metadata, save_checkpoint
 from model.embedder import Embedder
 from model.errors import CheckpointError
 from model.preprocessing import to_input
@@ -60,10 +62,16 @@ def test_a_model_made_small_is_used_like_any_other(cbmir: Cbmir, model_path: Pat
     files = split_repository(read_repository(tmp_path / "repository"), seed=0)
     output = tmp_path / "small.safetensors"
     # The outputs of fewer than 20 images, in three views each, lie in fewer than 60 dimensions: nothing is cut off.
-    assert cbmir("model", "compress", model_path, tmp_path / "repository", "-o", output, "--rank", 60) == 0
+    twin, calibration = tmp_path / "twin.safetensors", Calibration(temperature=1.5, threshold=2.0, images=200)
+    weights = load_network(model_path)[0].state_dict()
+    save_checkpoint(twin, weights, replace(read_metadata(model_path), calibration=calibration))
+    arguments = ("model", "compress", model_path, tmp_path / "repository", "-o", output, "--rank", 60)
+    assert cbmir(*arguments, "--calibration", model_path) == 1  # it has none
+    assert cbmir(*arguments, "--calibration", twin) == 0
     assert output.stat().st_size < 8e6 < 2e8 < model_path.stat().st_size
     metadata = read_metadata(output)
     assert metadata.rank == 60
+    assert metadata.calibration == calibration
     assert metadata.measures
     assert metadata.fingerprint != read_metadata(model_path).fingerprint
     assert {name: tensor.shape for name, tensor in load_network(output)[0].state_dict().items()} == {

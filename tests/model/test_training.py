@@ -3,10 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from model import calibration
 from model.checkpoint import read_metadata
 from model.embedder import Embedder
 from model.errors import CheckpointError, RepositoryError, SettingError, TrainingInterrupted
@@ -150,3 +152,26 @@ def test_the_network_of_a_checkpoint_is_the_plain_one(repository: list[LabelledF
     train(repository, replace(FEW, epochs=1), tmp_path / "model")
     assert not [name for name in load_file(tmp_path / "model") if "norm" in name]
     assert Embedder.load(tmp_path / "model").metadata.recipe["normalise"]
+
+
+def test_the_validation_part_calibrates(
+    repository: list[LabelledFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = replace(FEW, epochs=1)
+    assert train(repository, once, tmp_path / "few").metadata.calibration is None
+    monkeypatch.setattr(calibration, "LEAST_IMAGES", 2)
+    stored = train(repository, once, tmp_path / "model").metadata
+    assert stored.calibration
+    assert stored.calibration.images == stored.data["images"]["validation"]
+    assert read_metadata(tmp_path / "model").calibration == stored.calibration
+    # Equal weights that call other images unknown are another model for an index.
+    assert stored.fingerprint != read_metadata(tmp_path / "few").fingerprint
+    held_out = [
+        to_input(next(read_frames(file.path)).pixels)
+        for file in repository
+        if file.split == "validation" and "broken" not in file.path.name
+    ]
+    noise = np.random.default_rng(0).integers(0, 2, (4, 224, 224)).astype(np.uint8) * 255
+    embedder = Embedder.load(tmp_path / "model")
+    assert embedder.embed(np.stack(held_out)).known.mean() >= 0.5
+    assert embedder.embed(noise).known.dtype == bool
