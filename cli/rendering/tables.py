@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
-from index.evaluation import RetrievalResult
 from index.interface import Hit
 from index.query import Query
 from index.schema import Location, Payload
 from index.search import Answer
 from model.calibration import UNKNOWN
-from model.cross_validation import Fold, summary
 from model.measures import ClassificationMeasures
 from model.sources import is_local, join
+
+if TYPE_CHECKING:
+    from index.evaluation import RetrievalResult
+    from model.cross_validation import Fold
 
 
 def stored_address(roots: tuple[str, ...], location: Location) -> str:
@@ -108,6 +111,8 @@ def measures_table(measures: ClassificationMeasures) -> Table:
 
 def folds_table(folds: Sequence[Fold]) -> Table:
     """Measures of each fold, with mean and standard deviation below."""
+    from model.cross_validation import summary  # brings torch, which a search may do without
+
     means = summary(folds)
     table = Table(title="cross-validation", title_justify="left", box=None, pad_edge=False, show_footer=True)
     table.add_column("fold", footer="mean ± sd", no_wrap=True)

@@ -96,6 +96,15 @@ def test_a_query_by_openvino_finds_what_torch_has_indexed(
     assert by_openvino["hits"][0]["path"].endswith("chest-001.dcm")
 
 
+def test_a_search_by_openvino_does_without_torch(archive: Path, index: Path) -> None:
+    arguments = ["search", str(archive / "eye" / "eye-001.dcm"), "--index", str(index), "--runtime", "openvino"]
+    program = f"import sys; from cli.app import run; assert run({arguments!r}) == 0; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert "'openvino'" in done.stdout
+    for heavy in ("torch", "ray", "qdrant_client", "sklearn", "scipy"):
+        assert f"'{heavy}'" not in done.stdout, heavy
+
+
 def test_several_queries_standard_input_and_stored_pictures(program: Path, archive: Path, index: Path) -> None:
     files = [archive / "eye" / "eye-001.dcm", archive / "eye" / "absent.dcm", "-"]
     uid = phantoms.uid("brain", 2)
