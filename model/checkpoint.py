@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from model.calibration import Calibration
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Version of the checkpoint's layout; another one is refused."""
+
+CENTROIDS = "calibration.centroids"
+"""Tensor of the classes' mean features, beside the weights of a calibrated network."""
 
 _KEY = "cbmir"
 
@@ -130,6 +135,19 @@ def read_metadata(path: Path) -> Metadata:
     return metadata
 
 
+def read_centroids(path: Path) -> NDArray[np.float16] | None:
+    """The classes' mean features ``(classes, 4096)`` of a calibrated network (:mod:`model.calibration`), else ``None``.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return np.asarray(file.get_tensor(CENTROIDS)) if CENTROIDS in file.keys() else None  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is no model file, or is damaged: {error}") from error
+
+
 def load_network(path: Path) -> tuple[OrganNetwork, Metadata]:
     """Load a checkpoint into a network in evaluation mode; the file is mapped, not copied, unless it is compressed.
 
@@ -146,6 +164,7 @@ def load_network(path: Path) -> tuple[OrganNetwork, Metadata]:
         network = OrganNetwork(len(metadata.classes))
     try:
         weights = load_file(path)
+        weights.pop(CENTROIDS, None)
         if metadata.rank is not None:
             expanded = expand({name: tensor.numpy() for name, tensor in weights.items()})
             weights = {name: torch.from_numpy(array) for name, array in expanded.items()}

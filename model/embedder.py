@@ -11,8 +11,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from model.calibration import UNCALIBRATED
-from model.checkpoint import Metadata, read_metadata
+from model.calibration import LAYER, probabilities, similarity
+from model.checkpoint import Metadata, read_centroids, read_metadata
 from model.errors import CheckpointError, SettingError
 from model.layers import LAYERS
 from model.preprocessing import INPUT
@@ -50,8 +50,8 @@ class Embedder:
         metadata: what the checkpoint says of itself; its ``classes`` name the columns of the probabilities.
     """
 
-    def __init__(self, run: Run, metadata: Metadata) -> None:
-        self._run = run
+    def __init__(self, run: Run, metadata: Metadata, centroids: NDArray[np.float16] | None = None) -> None:
+        self._run, self._centroids = run, centroids
         self.metadata = metadata
 
     @classmethod
@@ -72,15 +72,16 @@ class Embedder:
         """
         path = Path(path)
         require_runtime(runtime, path, read_metadata(path))
+        centroids = read_centroids(path)
         if runtime == "torch":
             from model.torch_runtime import load_torch
 
-            return cls(*load_torch(path, device=device, threads=threads))
+            return cls(*load_torch(path, device=device, threads=threads), centroids)
         if device != "cpu":
             raise SettingError(f"--runtime {runtime} computes on processors only, not on {device}: use --runtime torch")
         from model.openvino_runtime import load_openvino
 
-        return cls(*load_openvino(path, integers=runtime == "openvino-int8", threads=threads))
+        return cls(*load_openvino(path, integers=runtime == "openvino-int8", threads=threads), centroids)
 
     def embed(self, images: NDArray[np.uint8], layers: Sequence[str] = ("fcl1",)) -> Embeddings:
         """Embed ``(n, 224, 224)`` uint8 images, as :func:`model.preprocessing.to_input` makes them.
@@ -92,9 +93,14 @@ class Embedder:
             raise SettingError(f"there is no layer {unknown[0]!r}: choose among {', '.join(LAYERS)}")
         if images.shape[1:] != (INPUT, INPUT):
             raise ValueError(f"the network takes {INPUT} × {INPUT} images, not {images.shape[1:]}")
-        logits, features = self._run(images, layers)
-        calibration = self.metadata.calibration or UNCALIBRATED
-        return Embeddings(calibration.probabilities(logits), features, calibration.known(logits))
+        calibration, centroids = self.metadata.calibration, self._centroids
+        if calibration is None or centroids is None:
+            logits, features = self._run(images, layers)
+            return Embeddings(probabilities(logits), features, np.ones(len(images), np.bool_))
+        logits, features = self._run(images, tuple({*layers, LAYER}))
+        known = similarity(logits, features[LAYER], centroids) >= calibration.threshold
+        wanted = {layer: features[layer] for layer in layers}
+        return Embeddings(probabilities(logits, calibration.temperature), wanted, known)
 
 
 def require_runtime(runtime: str, path: Path, metadata: Metadata) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from model.augmentation import random_views
 from model.calibration import Calibration
-from model.checkpoint import fingerprint, load_network, save_checkpoint
+from model.centroids import class_centroids
+from model.checkpoint import CENTROIDS, fingerprint, load_network, save_checkpoint
 from model.compression import compress
 from model.embedder import Embedder
 from model.errors import SettingError
@@ -72,6 +73,8 @@ def compress_checkpoint(
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     stored = {name: torch.from_numpy(array) for name, array in compress(weights, factors).items()}
     calibration = calibration or metadata.calibration
+    if calibration:
+        stored[CENTROIDS] = torch.from_numpy(class_centroids(network, training))
     small = replace(
         metadata,
         fingerprint=fingerprint(stored, metadata.classes, calibration),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from model.checkpoint import Metadata, read_metadata
+from model.checkpoint import CENTROIDS, Metadata, read_metadata
 from model.compression import factors_of
 from model.errors import CheckpointError
 from model.layers import LAYERS
@@ -40,7 +40,9 @@ def load_openvino(path: Path, *, integers: bool, threads: int | None) -> tuple[R
     """
     metadata = read_metadata(path)
     try:
-        network = OpenVinoNetwork(factors_of(load_file(path)), metadata.ranges if integers else None, threads)
+        stored = load_file(path)
+        stored.pop(CENTROIDS, None)
+        network = OpenVinoNetwork(factors_of(stored), metadata.ranges if integers else None, threads)
     except (KeyError, SafetensorError) as error:
         raise CheckpointError(f"{path} does not hold this network's weights: {error}") from error
     return network, metadata

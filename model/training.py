@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from model.augmentation import random_views
-from model.calibration import Calibration, calibrate
-from model.checkpoint import Metadata, fingerprint, save_checkpoint
+from model.calibration import Calibration
+from model.centroids import calibrate_network
+from model.checkpoint import CENTROIDS, Metadata, fingerprint, save_checkpoint
 from model.contrastive import supervised_contrastive
 from model.devices import to_device
 from model.errors import ImageError, TrainingInterrupted
@@ -147,9 +148,12 @@ def train(
     def write(
         measures: ClassificationMeasures | None = None,
         ranges: Mapping[str, float] | None = None,
-        calibration: Calibration | None = None,
+        calibrated: tuple[Calibration, NDArray[np.float16]] | None = None,
     ) -> Metadata:
         weights = fold(state.best or {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()})
+        calibration, centroids = calibrated or (None, None)
+        if centroids is not None:
+            weights[CENTROIDS] = torch.from_numpy(centroids)
         metadata = Metadata(
             classes=classes,
             fingerprint=fingerprint(weights, classes, calibration),
@@ -183,9 +187,8 @@ def train(
         network.load_state_dict(state.best)
     measures = _evaluate(network, parts["test"], classes)
     ranges = activation_ranges(plain(network), parts["train"].images)
-    held_out = parts["validation"]
-    calibration = calibrate(_logits(network, held_out.images), held_out.labels) if len(held_out) else None
-    metadata = write(measures, ranges, calibration)
+    calibrated = calibrate_network(network, parts["train"], parts["validation"])
+    metadata = write(measures, ranges, calibrated)
     state.discard(output)
     return TrainingResult(metadata, measures, tuple(left_out))
 

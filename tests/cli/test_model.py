@@ -62,7 +62,7 @@ def test_a_model_made_small_is_used_like_any_other(cbmir: Cbmir, model_path: Pat
     files = split_repository(read_repository(tmp_path / "repository"), seed=0)
     output = tmp_path / "small.safetensors"
     # The outputs of fewer than 20 images, in three views each, lie in fewer than 60 dimensions: nothing is cut off.
-    twin, calibration = tmp_path / "twin.safetensors", Calibration(temperature=1.5, threshold=2.0, images=200)
+    twin, calibration = tmp_path / "twin.safetensors", Calibration(temperature=1.5, threshold=-1.0, images=200)
     weights = load_network(model_path)[0].state_dict()
     save_checkpoint(twin, weights, replace(read_metadata(model_path), calibration=calibration))
     arguments = ("model", "compress", model_path, tmp_path / "repository", "-o", output, "--rank", 60)

@@ -1,0 +1,58 @@
+"""Mean features of the classes, and the calibration of a network by held-out images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model import calibration
+from model.calibration import LAYER, Calibration
+from model.layers import FEATURES
+from model.loading import LabelledFrames
+from model.network import OrganNetwork, scale
+from model.preprocessing import centre_crop
+
+BATCH = 64
+
+
+def class_centroids(network: OrganNetwork, frames: LabelledFrames) -> NDArray[np.float16]:
+    """``(classes, 4096)``: the mean FCL1 feature of each class's images; zeros where it has none."""
+    classes = network.output.out_features
+    sums, counts = np.zeros((classes, FEATURES)), np.zeros(classes)
+    for (_, features), labels in zip(_outputs(network, frames), _batches(frames.labels), strict=True):
+        np.add.at(sums, labels, features)
+        np.add.at(counts, labels, 1)
+    return (sums / np.maximum(counts, 1)[:, None]).astype(np.float16)
+
+
+def calibrate_network(
+    network: OrganNetwork, training: LabelledFrames, held_out: LabelledFrames
+) -> tuple[Calibration, NDArray[np.float16]] | None:
+    """Temperature and threshold by the held-out images, with the training images' centroids; ``None`` of too few."""
+    if len(held_out) < calibration.LEAST_IMAGES:
+        return None
+    centroids = class_centroids(network, training)
+    outputs = list(_outputs(network, held_out))
+    logits, features = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+    return calibration.calibrate(logits, features, held_out.labels, centroids), centroids
+
+
+def _batches(values: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(values), BATCH):
+        yield values[start : start + BATCH]
+
+
+@torch.inference_mode()
+def _outputs(
+    network: OrganNetwork, frames: LabelledFrames
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Outputs before the softmax, and FCL1 features, of the images' centre crops, batch by batch."""
+    network.eval()
+    device = next(network.parameters()).device
+    for start in range(0, len(frames), BATCH):
+        images = torch.from_numpy(centre_crop(frames.images[start : start + BATCH]).copy()).to(device)
+        logits, features = network.features(scale(images), (LAYER,))
+        yield logits.cpu().numpy(), features[LAYER].cpu().numpy()
