@@ -1,9 +1,10 @@
 """Probabilities that can be believed, and an honest "none of these": temperature and threshold of a trained network.
 
-Both are chosen after the training, on images of known classes that were not trained on, and change no weight. An image
-is unknown if its FCL1 feature points away from the mean feature of its likeliest class. Of the scores that were compared
-this told organs24's validation part and the files of pydicom and pydicom-data best apart: at 1 % of known images lost it
-finds 91 and 81 % of those files unknown, the energy score (Liu et al. 2020) 78 and 61 %, the probability 79 and 56 %.
+Both are chosen after the training, on images of known classes that were not trained on, and change no weight. An
+image is unknown if its FCL1 feature points away from the mean feature of its likeliest class. Of the scores that were
+compared this told organs24's validation part and the files of pydicom and pydicom-data best apart: at 1 % of known
+images lost it finds 91 and 81 % of those files unknown, the energy score (Liu et al. 2020) 78 and 61 %, the
+probability 79 and 56 %.
 """
 
 from __future__ import annotations
