@@ -25,6 +25,17 @@ dataset_app = typer.Typer(
 )
 
 
+@dataset_app.callback()
+def require_extra() -> None:
+    """Labelled datasets from the NCI Imaging Data Commons: plan, fetch, add, split, cite."""
+    from importlib.util import find_spec
+
+    from model.errors import DatasetError
+
+    if missing := [name for name in ("idc_index_data", "imagehash", "obstore", "yaml") if find_spec(name) is None]:
+        raise DatasetError(f"{missing[0]} is not installed: pip install 'cbmir[dataset]'")
+
+
 def _complete_queries(incomplete: str) -> list[str]:
     from model.dataset.queries import known_queries
 
@@ -127,7 +138,9 @@ def split(
     test: Annotated[float, option("--test", help="Share of the images to hold out.")] = 0.3,
     seed: Annotated[int, option("--seed", help="Of the choice.")] = 0,
     no_duplicates: Annotated[bool, option("--no-duplicates", help="Do not look for near-duplicates.")] = False,
-    workers: Annotated[int | None, option("--workers", help="Processes that read; by default one a core.")] = None,
+    workers: Annotated[
+        int | None, option("--workers", help="Processes that read; by default one a core.", min=1)
+    ] = None,
 ) -> None:
     """Split a dataset into training and test by patient; near-duplicates of different patients stay together."""
     import os

@@ -14,7 +14,7 @@ import typer
 
 from cli.console import errors, messages, output
 from cli.options import IndexOption, RuntimeOption, YesOption, chosen, complete_layer, one_of, option, parse_range
-from model.errors import NotAnIndexError, SettingError, VectorIndexError
+from model.errors import NotAnIndexError, SettingError
 
 if TYPE_CHECKING:
     from workers.planning import Plan
@@ -128,7 +128,7 @@ def index(
     from workers.reembedding import reembed as reembed_index
     from workers.settings import JobSettings
 
-    stored = _stored(index, damaged_too=reembed)
+    stored = _stored(index, anew=reembed)
     if reembed and not (stored or model):
         raise SettingError(f"{index} does not say which model made it: name the model with --model")
     settings = JobSettings(
@@ -182,18 +182,21 @@ def _lines() -> Iterator[str]:
     yield from sys.stdin
 
 
-def _stored(address: str, *, damaged_too: bool) -> Any:
-    """The description of an index that is there already, or ``None``; if so asked, also for one that is damaged."""
+def _stored(address: str, *, anew: bool) -> Any:
+    """The description of an index that is there already, or ``None``; to make it anew, also one of an older schema.
+
+    Raises:
+        VectorIndexError: it is damaged. Nothing is guessed then: it may have hidden paths.
+    """
+    from index.address import parse_address
+    from index.description_file import read_description
     from index.opening import describe_index
 
+    path = parse_address(address)
     try:
-        return describe_index(address)
+        return read_description(path, any_version=True) if anew and isinstance(path, Path) else describe_index(address)
     except NotAnIndexError:
         return None
-    except VectorIndexError:
-        if damaged_too:
-            return None
-        raise
 
 
 def _layers(text: str | None, stored: Any) -> tuple[str, ...]:

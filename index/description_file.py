@@ -13,8 +13,10 @@ from model.errors import NotAnIndexError, VectorIndexError
 NAME = "index.json"
 
 
-def read_description(folder: Path) -> Description:
+def read_description(folder: Path, *, any_version: bool = False) -> Description:
     """Read the description of the index in ``folder``; needs no lock and no engine.
+
+    With ``any_version`` also one of an older schema, for an index that is to be made anew as it was.
 
     Raises:
         NotAnIndexError: there is no folder, or no index in it.
@@ -28,7 +30,7 @@ def read_description(folder: Path) -> Description:
         raise NotAnIndexError(f"{folder} is not an index: it holds no {NAME}") from error
     except (OSError, ValueError) as error:
         raise VectorIndexError(f"{folder / NAME} cannot be read ({error}): restore it, or index anew") from error
-    if (version := values.get("schema_version")) != SCHEMA_VERSION:
+    if (version := values.get("schema_version")) != SCHEMA_VERSION and not any_version:
         raise VectorIndexError(
             f"{folder} has schema version {version}, this program {SCHEMA_VERSION}: index with --reembed"
         )

@@ -73,6 +73,8 @@ class Embedder:
         path = Path(path)
         require_runtime(runtime, path, read_metadata(path))
         centroids = read_centroids(path)
+        if read_metadata(path).calibration and centroids is None:
+            raise CheckpointError(f"{path} lacks the mean features by which it tells unknown images: train it anew")
         if runtime == "torch":
             from model.torch_runtime import load_torch
 

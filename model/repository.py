@@ -8,6 +8,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -189,7 +190,11 @@ def _assign(files: Sequence[LabelledFile], part: Split, share: float, seed: int)
 
     groups = [file.group for file in files]
     sizes = Counter(file.label for file in files)
-    folds = min(_SPLITTING_FOLDS, len(set(groups)), max(sizes.values()))
+    wanted = Fraction(share).limit_denominator(_SPLITTING_FOLDS)
+    if abs(float(wanted) - share) > 0.01:
+        wanted = Fraction(share).limit_denominator(2 * _SPLITTING_FOLDS)
+    of = max(wanted.denominator, _SPLITTING_FOLDS if _SPLITTING_FOLDS % wanted.denominator == 0 else 1)
+    folds = min(max(of, 2), len(set(groups)), max(sizes.values()))
     chosen: set[str] = set()
     if folds > 1:
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from model.augmentation import random_views
-from model.calibration import Calibration
+from model.calibration import UNKNOWN, Calibration
 from model.centroids import calibrate_network
 from model.checkpoint import CENTROIDS, Metadata, fingerprint, save_checkpoint
 from model.contrastive import supervised_contrastive
 from model.devices import to_device
-from model.errors import ImageError, TrainingInterrupted
+from model.errors import ImageError, RepositoryError, TrainingInterrupted
 from model.fine_tuning import begin_with
 from model.loading import LabelledFrames, load_repository, require_every_class
 from model.measures import ClassificationMeasures, classification_measures
@@ -117,7 +117,7 @@ def train(
         observer: told of the progress.
 
     Raises:
-        RepositoryError: a class has no readable training image.
+        RepositoryError: a class has no readable training image, or is called unknown.
         TrainingInterrupted: the observer asked to stop; ``output`` and its training state are written.
         SettingError: the device cannot be used, ``resume`` is asked with other data, recipe or seed, or ``start`` with
             a recipe that normalises by batch.
@@ -125,6 +125,8 @@ def train(
     """
     observer = observer or Observer()
     classes = tuple(sorted({file.label for file in files}))
+    if UNKNOWN in classes:
+        raise RepositoryError(f"no class can be called {UNKNOWN!r}, which is what looks like none: rename it")
     torch.manual_seed(seed)
     network = OrganNetwork(len(classes), normalise=recipe.normalise)
     initialise(network, recipe.initialisation)

@@ -37,7 +37,12 @@ def answers_csv(answers: Sequence[Answer], roots: tuple[str, ...]) -> str:
     writer: csv.DictWriter[str] | None = None
     for answer in answers:
         for rank, hit in enumerate(answer.hits, 1):
-            row = {"query": answer.query.name, "query_organ": answer.query.organ, **_hit(answer, rank, hit, roots)}
+            row = {
+                "query": answer.query.name,
+                "query_organ": answer.query.organ,
+                "query_best_guess": answer.query.best_guess,
+                **_hit(answer, rank, hit, roots),
+            }
             row["copies"] = ";".join(row["copies"])
             if writer is None:
                 writer = csv.DictWriter(text, row)

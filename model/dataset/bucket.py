@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -16,7 +14,9 @@ from obstore.exceptions import BaseError, GenericError
 from obstore.store import S3Store
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from model.errors import DatasetError, DiskFullError
+from model.dataset.locking import writing
+from model.dataset.objects import StoredObject
+from model.errors import DatasetError
 
 if TYPE_CHECKING:
     from tenacity.wait import WaitBaseT
@@ -24,26 +24,18 @@ if TYPE_CHECKING:
 ATTEMPTS: Final = 6
 """For each request, before it counts as failed."""
 
-TIMEOUT: Final = timedelta(seconds=60)
+CONNECT_TIMEOUT: Final = timedelta(seconds=20)
+
+TIMEOUT: Final = timedelta(minutes=10)
+"""For a whole object, also a large one on a slow line."""
 
 REGION: Final = "us-east-1"
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 Result = TypeVar("Result")
 
 
 class BrokenObjectError(Exception):
     """An object did not come as the bucket had said; another attempt may help."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """An object: its address, size in bytes, and ETag: its MD5 digest, unless it was uploaded in parts."""
-
-    address: str
-    size: int
-    etag: str
 
 
 class Buckets:
@@ -99,15 +91,10 @@ class Buckets:
         """
         partial = target.with_name(target.name + ".partial")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._patiently(lambda: self._fetch(stored, partial), stored.address)
-            partial.replace(target)
-        except OSError as error:
-            if error.errno in _FULL:
-                raise DiskFullError(
-                    f"the disk of {target} is full: make room and run the same command again"
-                ) from error
-            raise DatasetError(f"{target} cannot be written: {error.strerror or error}") from error
+            with writing(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._patiently(lambda: self._fetch(stored, partial), stored.address)
+                partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -121,7 +108,7 @@ class Buckets:
                 size += len(chunk)
         if size != stored.size:
             raise BrokenObjectError(f"{size:,} bytes came instead of {stored.size:,}")
-        if is_digest(stored.etag) and digest.hexdigest() != stored.etag:
+        if stored.digest and digest.hexdigest() != stored.digest:
             raise BrokenObjectError("its checksum is not that of the listing")
 
     def _open(self, bucket: str) -> S3Store:
@@ -130,7 +117,11 @@ class Buckets:
             endpoint=self._endpoint,
             region=REGION,
             skip_signature=True,
-            client_options={"allow_http": (self._endpoint or "").startswith("http://"), "timeout": TIMEOUT},
+            client_options={
+                "allow_http": (self._endpoint or "").startswith("http://"),
+                "timeout": TIMEOUT,
+                "connect_timeout": CONNECT_TIMEOUT,
+            },
             retry_config={"max_retries": 0},  # the attempts here count a body that breaks off, too
         )
 
@@ -146,11 +137,6 @@ class Buckets:
             return retrying(action)
         except (BaseError, BrokenObjectError) as error:
             raise DatasetError(f"{address} cannot be fetched: {str(error).splitlines()[0]}") from error
-
-
-def is_digest(etag: str) -> bool:
-    """Whether an ETag is the object's MD5 digest."""
-    return len(etag) == 32 and "-" not in etag
 
 
 def _parts(address: str) -> tuple[str, str]:

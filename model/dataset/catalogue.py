@@ -68,9 +68,9 @@ def series_of_classes(classes: Classes, *, non_commercial: bool = False) -> pd.D
     series: pd.DataFrame = table.to_pandas().rename(columns=COLUMNS)
     if missing := sorted(set(asked) - set(series["collection"])):
         raise DatasetError(f"the archive has no collection {missing[0]!r}")
+    series = series.fillna(dict.fromkeys(("description", "body_part", "licence", "doi"), "")).sort_values("series")
     if not non_commercial:
         series = series[series["licence"].map(is_permissive)]
-    series = series.fillna({"description": "", "body_part": ""}).sort_values("series")
     parts, left = [], series
     for label, queries in classes.items():
         matching = pd.Series(data=False, index=left.index)
@@ -81,9 +81,9 @@ def series_of_classes(classes: Classes, *, non_commercial: bool = False) -> pd.D
     return pd.concat(parts, ignore_index=True)
 
 
-def is_permissive(licence: str | None) -> bool:
+def is_permissive(licence: str) -> bool:
     """Whether a licence asks for attribution only."""
-    return (licence or "").startswith(("CC BY ", "CC0"))
+    return licence.startswith(("CC BY ", "CC0"))
 
 
 def _matches(series: pd.DataFrame, query: SeriesQuery) -> pd.Series:

@@ -34,10 +34,10 @@ def attribution(table: pd.DataFrame) -> str:
     lines = ["# Attribution", ""]
     own = 0
     for doi, licence, images in zip(sources["doi"], sources["licence"], sources["images"].astype(int), strict=True):
-        if not doi:
+        if not doi and not licence:
             own += int(images)
             continue
-        text = citations.get(doi.lower(), f"https://doi.org/{doi}")
+        text = citations.get(doi.lower(), f"https://doi.org/{doi}") if doi else "Source without a DOI."
         lines += [f"- {text}  ", f"  {int(images):,} images, {licence}."]
     if lines[2:]:
         lines += ["", _ARCHIVE]

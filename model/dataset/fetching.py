@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from model.dataset.bucket import Buckets, is_digest
+from model.dataset.bucket import Buckets
 from model.dataset.folder import add_rows, row_of
 from model.dataset.locking import LOCK, LockedInstance, LockFile, is_lock, refuse_others, take_lock
 from model.dataset.picking import pick_instances
@@ -135,12 +135,18 @@ def _pick(
 ) -> dict[str, str]:
     rows: list[dict[str, Any]] = [{str(name): value for name, value in row.items()} for row in plan.to_dict("records")]
     refuse_others({row["series"] for row in rows}, lock.series, folder / LOCK)
-    known, left_out = lock.series, {}
+    known, left_out = {one.series: (one.label, one.slices) for one in lock.instances}, {}
+    for row in rows:
+        if known.get(row["series"], (row["label"], int(row["slices"]))) != (row["label"], int(row["slices"])):
+            raise DatasetError(f"{folder / LOCK} is of a plan with other slices: fetch into another folder")
     wanted = [row for row in rows if row["series"] not in known]
     done = len(rows) - len(wanted)
 
     def pick(row: dict[str, Any]) -> list[LockedInstance]:
-        fractions = [float(one) for one in row["fractions"].split(";")]
+        try:
+            fractions = [float(one) for one in row["fractions"].split(";")]
+        except ValueError as error:
+            raise DatasetError(f"{row['address']}: the plan's fractions {row['fractions']!r} are no numbers") from error
         instances = pick_instances(buckets, row["address"], fractions)
         names = ("label", "group", "collection", "modality", "licence", "doi", "series")
         same = {name: str(row[name]) for name in names}
@@ -158,9 +164,11 @@ def _pick(
 
     for row, future in _in_parallel(pool, pick, wanted):
         try:
-            lock.add(future.result())
+            picked = future.result()
         except DatasetError as error:
             left_out[row["address"]] = str(error)
+        else:
+            lock.add(picked)
         done += 1
         observer.picked(done, len(rows))
     return left_out
@@ -179,10 +187,12 @@ def _is_whole(path: Path, one: LockedInstance) -> bool:
     try:
         if path.stat().st_size != one.size:
             return False
-        if not is_digest(one.etag):
+        if one.stored.digest is None:
             return True
         with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == one.etag
+            return (
+                hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == one.stored.digest
+            )
     except OSError:
         return False
 

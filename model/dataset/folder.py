@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from model.dataset.locking import LockedInstance
+from model.dataset.locking import LockedInstance, writing
+from model.dataset.queries import require_class_name
 from model.errors import DatasetError, ImageError
 from model.reading import ReadOptions, read_frames
 
@@ -18,10 +20,16 @@ if TYPE_CHECKING:
 
 MANIFEST: Final = "manifest.csv"
 
-COLUMNS: Final = ("path", "label", "group", "split", "series", "licence", "doi")
-"""Columns of the manifest; ``licence`` and ``doi`` are empty for images that were added by hand."""
+COLUMNS: Final = ("path", "label", "group", "split", "patient", "series", "licence", "doi")
+"""Columns of the manifest.
+
+``patient`` is a hash, or the image's own path where no patient is known; ``group`` the same, until a split joins groups
+by near-duplicates. ``series``, ``licence`` and ``doi`` are empty for images that were added by hand.
+"""
 
 PATIENT_KEY: Final = ".patient-key"
+
+KEY_BYTES: Final = 32
 
 Row = Mapping[str, str]
 
@@ -31,7 +39,7 @@ def row_of(one: LockedInstance) -> Row:
     return {
         "path": one.path,
         "label": one.label,
-        "group": one.group,
+        "patient": one.group,
         "series": one.series,
         "licence": one.licence,
         "doi": one.doi,
@@ -47,11 +55,14 @@ def read_rows(folder: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_csv(folder / MANIFEST, dtype=str, keep_default_na=False)
+        table = pd.read_csv(folder / MANIFEST, dtype=str, keep_default_na=False)
     except FileNotFoundError as error:
         raise DatasetError(f"{folder} holds no {MANIFEST}: fetch or add images first") from error
     except (OSError, ValueError) as error:
         raise DatasetError(f"{folder / MANIFEST} cannot be read: {error}") from error
+    if missing := [name for name in COLUMNS if name not in table.columns]:
+        raise DatasetError(f"{folder / MANIFEST} has no column {missing[0]!r}: it is not of 'cbmir dataset'")
+    return table
 
 
 def add_rows(folder: Path, rows: Iterable[Row]) -> None:
@@ -63,8 +74,10 @@ def add_rows(folder: Path, rows: Iterable[Row]) -> None:
 
     new = pd.DataFrame([{name: row.get(name, "") for name in COLUMNS} for row in rows], columns=list(COLUMNS))
     known = read_rows(folder) if (folder / MANIFEST).exists() else pd.DataFrame(columns=list(COLUMNS))
-    splits = dict(zip(known["path"], known["split"], strict=True))
-    new["split"] = [splits.get(path, "") for path in new["path"]]
+    for name in ("split", "group"):
+        before = dict(zip(known["path"], known[name], strict=True))
+        new[name] = [before.get(path, "") for path in new["path"]]
+    new["group"] = new["group"].where(new["group"] != "", new["patient"])
     table = pd.concat([known[~known["path"].isin(new["path"])], new], ignore_index=True).sort_values("path")
     if (table["split"] == "").any():
         table["split"] = ""
@@ -78,24 +91,25 @@ def write_rows(folder: Path, table: pd.DataFrame) -> None:
         DatasetError: it cannot be written.
     """
     partial = folder / f"{MANIFEST}.partial"
-    try:
+    with writing(folder / MANIFEST):
         table.to_csv(partial, index=False)
         partial.replace(folder / MANIFEST)
-    except OSError as error:
-        raise DatasetError(f"{folder / MANIFEST} cannot be written: {error.strerror or error}") from error
 
 
 def _patient_key(folder: Path) -> bytes:
     """The key by which the folder's groups are made of Patient IDs, which nobody without it can guess back."""
     path = folder / PATIENT_KEY
-    try:
+    partial = path.with_name(path.name + ".partial")
+    with writing(path):
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_bytes(secrets.token_bytes(32))
-        return path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be used: {error.strerror or error}") from error
+            partial.touch(mode=0o600)
+            partial.write_bytes(secrets.token_bytes(KEY_BYTES))
+            partial.replace(path)
+        key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise DatasetError(f"{path} is damaged: delete it, and add every class again, as groups depend on it")
+    return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +130,7 @@ def add_class(folder: Path, label: str, source: Path) -> Added:
     """
     if not source.is_dir():
         raise DatasetError(f"{source} is no folder: give the folder with the images of class {label!r}")
-    if not label or Path(label).name != label or label.startswith("."):
-        raise DatasetError(f"{label!r} is no name for a class: it becomes a folder")
+    require_class_name(label)
     rows: list[Row] = []
     left_out: dict[str, str] = {}
     key = _patient_key(folder)
@@ -129,13 +142,13 @@ def add_class(folder: Path, label: str, source: Path) -> Added:
             continue
         relative = Path(label, path.relative_to(source))
         target = folder / relative
-        try:
+        if target.exists() and not filecmp.cmp(path, target, shallow=False):
+            raise DatasetError(f"{target} is another image than {path}: rename the one to be added")
+        with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-        except OSError as error:
-            raise DatasetError(f"{target} cannot be written: {error.strerror or error}") from error
         group = first.header.patient_group or f"{label}/{path.relative_to(source)}"
-        rows.append({"path": relative.as_posix(), "label": label, "group": group})
+        rows.append({"path": relative.as_posix(), "label": label, "patient": group})
     if not rows:
         raise DatasetError(f"{source} holds no image that can be read")
     add_rows(folder, rows)

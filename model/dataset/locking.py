@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import errno
+import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from model.dataset.bucket import StoredObject
-from model.errors import DatasetError
+from model.dataset.objects import StoredObject
+from model.dataset.queries import require_class_name
+from model.errors import DatasetError, DiskFullError
 
 LOCK: Final = "plan.lock.csv"
 
@@ -33,6 +37,13 @@ class LockedInstance:
     size: int
     etag: str
 
+    def __post_init__(self) -> None:
+        """Refuse names that would lead out of the folder: plans and lock files come from other people."""
+        require_class_name(self.label)
+        for uid in (self.series, self.instance):
+            if not _UID.fullmatch(uid):
+                raise DatasetError(f"{uid!r} of {self.address} is no UID")
+
     @property
     def path(self) -> str:
         """Below the dataset's folder, with ``/``."""
@@ -43,6 +54,8 @@ class LockedInstance:
         """What the bucket has."""
         return StoredObject(self.address, self.size, self.etag)
 
+
+_UID = re.compile(r"[0-9.]{1,64}")
 
 _NAMES = [one.name for one in fields(LockedInstance)]
 
@@ -64,27 +77,53 @@ class LockFile:
         return {one.series for one in self.instances}
 
     def add(self, instances: Sequence[LockedInstance]) -> None:
-        """Append a series."""
-        with self._path.open("a", encoding="utf-8", newline="") as file:
+        """Append a series.
+
+        Raises:
+            DatasetError: the file cannot be written.
+            DiskFullError: the disk is full.
+        """
+        with writing(self._path), self._path.open("a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, _NAMES).writerows(map(asdict, instances))
         self.instances += instances
 
     def _rewrite(self) -> None:
         partial = self._path.with_name(self._path.name + ".partial")
-        try:
+        with writing(self._path):
             with partial.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.DictWriter(file, _NAMES)
                 writer.writeheader()
                 writer.writerows(map(asdict, self.instances))
             partial.replace(self._path)
-        except OSError as error:
-            raise DatasetError(f"{self._path} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what may happen while a file is written into our errors.
+
+    Raises:
+        DiskFullError: the disk is full.
+        DatasetError: anything else.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFullError(f"the disk of {path} is full: make room and run the same command again") from error
+        raise DatasetError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def is_lock(path: Path) -> bool:
-    """Whether a file has a lock file's columns."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return next(csv.reader(file), None) == _NAMES
+    """Whether a file has a lock file's columns.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return next(csv.reader(file), None) == _NAMES
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path} cannot be read as CSV: {error}") from error
 
 
 def read_lock(path: Path) -> list[LockedInstance]:
@@ -95,8 +134,8 @@ def read_lock(path: Path) -> list[LockedInstance]:
     """
     if not is_lock(path):
         raise DatasetError(f"{path} is no lock file of this program's version: move it away to fetch anew")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = list(csv.DictReader(line for line in lines if line.endswith("\n")))
     try:
         return [LockedInstance(**{**row, "slices": int(row["slices"]), "size": int(row["size"])}) for row in rows]  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
@@ -110,10 +149,14 @@ def take_lock(source: Path, folder: Path) -> None:
         DatasetError: the folder has one of other instances.
     """
     target = folder / LOCK
-    if target.exists() and target.resolve() != source.resolve():
+    if target.exists() and target.resolve() == source.resolve():
+        return
+    if target.exists():
         refuse_others({one.instance for one in read_lock(source)}, (one.instance for one in read_lock(target)), target)
-    if not target.exists():
-        shutil.copyfile(source, target)
+    partial = target.with_name(target.name + ".partial")
+    with writing(target):
+        shutil.copyfile(source, partial)
+        partial.replace(target)
 
 
 def refuse_others(wanted: set[str], locked: Iterable[str], target: Path) -> None:

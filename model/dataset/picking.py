@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 import pydicom
 
-from model.dataset.bucket import Buckets, StoredObject
+from model.dataset.bucket import Buckets
+from model.dataset.objects import StoredObject
 from model.errors import DatasetError
 
 HEADERS: Final = 32
@@ -27,6 +28,10 @@ _TAGS = [
     "Rows",
     "NumberOfFrames",
 ]
+
+
+_GEOMETRY = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6}
+"""How many numbers each has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +89,16 @@ def _header(buckets: Buckets, stored: StoredObject) -> pydicom.Dataset | None:
 
 
 def _parse(start: bytes) -> pydicom.Dataset | None:
+    """The header's values, converted; ``None`` of what has none of a picture, or damaged ones."""
     try:
         header = pydicom.dcmread(BytesIO(start), stop_before_pixels=True, specific_tags=_TAGS)
+        header.decode()
+        int(header.get("InstanceNumber") or 0), int(header.get("NumberOfFrames") or 1)
+        lengths = {name: len(np.array(header.get(name) or [], float)) for name in _GEOMETRY}
     except Exception:  # what is cut off, or no DICOM, fails in many ways; such an object is no picture of the series
         return None
-    return header if "Rows" in header and "SOPInstanceUID" in header else None
+    sound = all(lengths[name] in {0, length} for name, length in _GEOMETRY.items())
+    return header if sound and "Rows" in header and "SOPInstanceUID" in header else None
 
 
 def _is_slice(header: pydicom.Dataset) -> bool:

@@ -141,7 +141,10 @@ def read_plan(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
 
 
 def patient_group(collection: str, patient: str) -> str:
-    """16 hexadecimal digits that are the same for all of a patient's series and tell nothing of the patient."""
+    """16 hexadecimal digits that are the same for all of a patient's series.
+
+    The archive's Patient IDs are public pseudonyms, and can be found again from this by whoever hashes them all.
+    """
     return hashlib.sha256(f"{collection}/{patient}".encode()).hexdigest()[:16]
 
 

@@ -64,12 +64,24 @@ def read_queries(name: str) -> Classes:
     if not isinstance(values, dict) or not isinstance(values.get("classes"), dict) or not values["classes"]:
         raise DatasetError(f"{path} holds no classes: see {FOLDER / 'paper24.yaml'}")
     defaults = values.get("defaults") or {}
+    for label in values["classes"]:
+        require_class_name(str(label))
     return {
         str(label): tuple(
             _query(path, str(label), defaults, one) for one in (asked if isinstance(asked, list) else [asked])
         )
         for label, asked in values["classes"].items()
     }
+
+
+def require_class_name(label: str) -> None:
+    """Refuse what cannot be the name of a class, which becomes a folder.
+
+    Raises:
+        DatasetError: it is empty, hidden, or a path.
+    """
+    if not label or Path(label).name != label or label.startswith(".") or "\\" in label:
+        raise DatasetError(f"{label!r} is no name for a class: it becomes a folder")
 
 
 def _query(path: Path, label: str, defaults: Any, asked: Any) -> SeriesQuery:

@@ -50,12 +50,17 @@ def split_dataset(
     if not 0 < test < 1:
         raise SettingError(f"a test part of {test} makes no sense: give a share between 0 and 1")
     table = read_rows(folder)
-    files = [replace(file, split=None) for file in read_repository(folder / MANIFEST)]
+    patients = {
+        folder.absolute() / path: patient for path, patient in zip(table["path"], table["patient"], strict=True)
+    }
+    files = [replace(file, split=None, group=patients[file.path]) for file in read_repository(folder / MANIFEST)]
     found = find_pairs([file.path for file in files], workers=workers, progress=progress) if duplicates else []
     pairs = [pair for pair in found if files[pair.first].group != files[pair.second].group]
     split = split_test(_joined(files, pairs), seed=seed, share=test)
     parts = {file.path: file.split or "" for file in split}
+    groups = {file.path: file.group for file in split}
     table["split"] = [parts[folder.absolute() / path] for path in table["path"]]
+    table["group"] = [groups[folder.absolute() / path] for path in table["path"]]
     write_rows(folder, table)
     names = [(_name(folder, files[pair.first]), _name(folder, files[pair.second])) for pair in pairs]
     return SplitReport(dict(Counter(parts.values())), tuple(names))
@@ -70,7 +75,10 @@ def _joined(files: Sequence[LabelledFile], pairs: Sequence[Pair]) -> list[Labell
     ends = groups[[[pair.first for pair in pairs], [pair.second for pair in pairs]]] if pairs else np.empty((2, 0), int)
     graph = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(names), len(names)))
     _, components = connected_components(graph, directed=False)
-    return [replace(file, group=str(components[group])) for file, group in zip(files, groups, strict=True)]
+    first = dict(reversed(list(zip(components.tolist(), names, strict=True))))
+    return [
+        replace(file, group=str(first[components[group]])) for file, group in zip(files, groups.tolist(), strict=True)
+    ]
 
 
 def _name(folder: Path, file: LabelledFile) -> str:

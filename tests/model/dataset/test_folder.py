@@ -39,7 +39,7 @@ def test_classes_are_added_by_hand(tmp_path: Path) -> None:
     files = read_repository(tmp_path / "set" / "manifest.csv")
     assert [file.label for file in files] == ["eye"] * 3 + ["knee"] * 4
     assert len({file.group for file in files}) == 3 + 2
-    assert "patient" not in (tmp_path / "set" / "manifest.csv").read_text()
+    assert "patient 0" not in (tmp_path / "set" / "manifest.csv").read_text()
     add_class(tmp_path / "set", "knee", knees)
     assert len(read_rows(tmp_path / "set")) == 7
     assert (tmp_path / "set" / ".patient-key").stat().st_mode & 0o077 == 0
