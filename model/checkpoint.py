@@ -143,7 +143,7 @@ def read_centroids(path: Path) -> NDArray[np.float16] | None:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            return np.asarray(file.get_tensor(CENTROIDS)) if CENTROIDS in file.keys() else None  # noqa: SIM118
+            return np.asarray(file.get_tensor(CENTROIDS)) if CENTROIDS in set(file.keys()) else None
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is no model file, or is damaged: {error}") from error
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 ATTEMPTS: Final = 6
 """For each request, before it counts as failed."""
 
+WAIT: Final = wait_exponential_jitter(multiplier=0.5, max=30.0)
+"""Between attempts, in seconds."""
+
 CONNECT_TIMEOUT: Final = timedelta(seconds=20)
 
 TIMEOUT: Final = timedelta(minutes=10)
@@ -46,11 +49,7 @@ class Buckets:
         wait: between attempts.
     """
 
-    def __init__(
-        self,
-        endpoint: str | None = None,
-        wait: WaitBaseT = wait_exponential_jitter(multiplier=0.5, max=30.0),  # noqa: B008 (never changed)
-    ) -> None:
+    def __init__(self, endpoint: str | None = None, wait: WaitBaseT = WAIT) -> None:
         self._endpoint, self._wait = endpoint, wait
         self._store: Callable[[str], S3Store] = cache(self._open)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from model.dataset.objects import StoredObject
 from model.dataset.queries import require_class_name
@@ -135,9 +135,9 @@ def read_lock(path: Path) -> list[LockedInstance]:
     if not is_lock(path):
         raise DatasetError(f"{path} is no lock file of this program's version: move it away to fetch anew")
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    rows = list(csv.DictReader(line for line in lines if line.endswith("\n")))
+    rows: list[dict[str, Any]] = list(csv.DictReader(line for line in lines if line.endswith("\n")))
     try:
-        return [LockedInstance(**{**row, "slices": int(row["slices"]), "size": int(row["size"])}) for row in rows]  # type: ignore[arg-type]
+        return [LockedInstance(**{**row, "slices": int(row["slices"]), "size": int(row["size"])}) for row in rows]
     except (TypeError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from error
 
