@@ -59,11 +59,12 @@ def plan(
 
     The plan spreads over patients first, then over their series, then over slices, and is the same for the same seed.
     """
-    from model.dataset.planning import plan_dataset, summarise, write_plan
+    from model.dataset.planning import plan_dataset, summarise
     from model.dataset.queries import read_queries
+    from model.dataset.tables import write_table
 
     found = plan_dataset(read_queries(classes), per_class=per_class, seed=seed, non_commercial=allow_nc)
-    write_plan(found, plan_file)
+    write_table(found, plan_file)
     summary = summarise(found, per_class)
     output.print(_summary_table(summary))
     slices, size = sum(one.slices for one in summary), sum(one.megabytes for one in summary) / 1000
@@ -180,9 +181,13 @@ def cite(
     """Write the attribution that the licences ask for: citation, DOI and licence of every source."""
     from model.dataset.citing import ATTRIBUTION, attribution, write_attribution
     from model.dataset.folder import read_rows
-    from model.dataset.planning import read_plan
+    from model.dataset.tables import read_table
 
-    table = read_rows(source) if source.is_dir() else read_plan(source, columns=("doi", "licence"))
+    if source.is_dir():
+        table = read_rows(source)
+    else:
+        absent = f"{source} does not exist: give a dataset, a plan or a lock file"
+        table = read_table(source, ("doi", "licence"), absent=absent, origin="cbmir dataset plan")
     target = target or (source if source.is_dir() else source.parent) / ATTRIBUTION
     text = attribution(table)
     write_attribution(text, target)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from model.dataset.locking import LockedInstance, writing
 from model.dataset.queries import require_class_name
+from model.dataset.tables import read_table, write_table
 from model.errors import DatasetError, ImageError
 from model.reading import ReadOptions, read_frames
 
@@ -52,17 +53,8 @@ def read_rows(folder: Path) -> pd.DataFrame:
     Raises:
         DatasetError: there is none, or it cannot be read.
     """
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(folder / MANIFEST, dtype=str, keep_default_na=False)
-    except FileNotFoundError as error:
-        raise DatasetError(f"{folder} holds no {MANIFEST}: fetch or add images first") from error
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{folder / MANIFEST} cannot be read: {error}") from error
-    if missing := [name for name in COLUMNS if name not in table.columns]:
-        raise DatasetError(f"{folder / MANIFEST} has no column {missing[0]!r}: it is not of 'cbmir dataset'")
-    return table
+    absent = f"{folder} holds no {MANIFEST}: fetch or add images first"
+    return read_table(folder / MANIFEST, COLUMNS, absent=absent, origin="cbmir dataset fetch")
 
 
 def add_rows(folder: Path, rows: Iterable[Row]) -> None:
@@ -81,19 +73,7 @@ def add_rows(folder: Path, rows: Iterable[Row]) -> None:
     table = pd.concat([known[~known["path"].isin(new["path"])], new], ignore_index=True).sort_values("path")
     if (table["split"] == "").any():
         table["split"] = ""
-    write_rows(folder, table)
-
-
-def write_rows(folder: Path, table: pd.DataFrame) -> None:
-    """Replace the manifest.
-
-    Raises:
-        DatasetError: it cannot be written.
-    """
-    partial = folder / f"{MANIFEST}.partial"
-    with writing(folder / MANIFEST):
-        table.to_csv(partial, index=False)
-        partial.replace(folder / MANIFEST)
+    write_table(table, folder / MANIFEST)
 
 
 def _patient_key(folder: Path) -> bytes:

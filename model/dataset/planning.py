@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +11,7 @@ import numpy as np
 
 from model.dataset.catalogue import series_of_classes
 from model.dataset.queries import Classes
+from model.dataset.tables import read_table
 from model.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -109,35 +109,18 @@ def summarise(plan: pd.DataFrame, per_class: int) -> list[ClassSummary]:
     ]
 
 
-def write_plan(plan: pd.DataFrame, path: Path) -> None:
-    """Write a plan as CSV.
+def read_plan(path: Path) -> pd.DataFrame:
+    """Read a plan, perhaps edited.
 
     Raises:
-        DatasetError: it cannot be written.
+        DatasetError: it cannot be read, lacks a column, or has no number where one must be.
     """
+    absent = f"{path} does not exist: make it with 'cbmir dataset plan'"
+    plan = read_table(path, COLUMNS, absent=absent, origin="cbmir dataset plan")
     try:
-        plan.to_csv(path, index=False)
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-def read_plan(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
-    """Read what :func:`write_plan` wrote, perhaps edited.
-
-    Raises:
-        DatasetError: it cannot be read, or lacks a column.
-    """
-    import pandas as pd
-
-    try:
-        plan = pd.read_csv(path, keep_default_na=False, dtype={"fractions": str, "group": str, "series": str})
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path} does not exist: make it with 'cbmir dataset plan'") from error
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read as a plan: {error}") from error
-    if missing := [name for name in columns if name not in plan.columns]:
-        raise DatasetError(f"{path} has no column {missing[0]!r}: it is no plan of 'cbmir dataset plan'")
-    return plan
+        return plan.astype({"instances": int, "slices": int, "megabytes": float})
+    except ValueError as error:
+        raise DatasetError(f"{path}: {error}") from error
 
 
 def patient_group(collection: str, patient: str) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from model.dataset.duplicates import Pair, find_pairs
-from model.dataset.folder import MANIFEST, read_rows, write_rows
+from model.dataset.folder import MANIFEST, read_rows
+from model.dataset.tables import write_table
 from model.errors import SettingError
 from model.repository import LabelledFile, read_repository, split_test
 
@@ -61,7 +62,7 @@ def split_dataset(
     groups = {file.path: file.group for file in split}
     table["split"] = [parts[folder.absolute() / path] for path in table["path"]]
     table["group"] = [groups[folder.absolute() / path] for path in table["path"]]
-    write_rows(folder, table)
+    write_table(table, folder / MANIFEST)
     names = [(_name(folder, files[pair.first]), _name(folder, files[pair.second])) for pair in pairs]
     return SplitReport(dict(Counter(parts.values())), tuple(names))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model.dataset.planning import write_plan
+from model.dataset.tables import write_table
 from tests.model.dataset.bucket_server import serve
 from tests.model.dataset.test_folder import pictures
 
@@ -18,11 +18,11 @@ def test_a_plan_is_fetched_split_trained_indexed_and_searched(
 ) -> None:
     folder, model, index = tmp_path / "set", tmp_path / "model.safetensors", tmp_path / "index"
     with serve({"brain": 3, "knee": 3}, series=1, slices=2) as server:
-        write_plan(server.plan, tmp_path / "plan.csv")
+        write_table(server.plan, tmp_path / "plan.csv")
         assert cbmir("dataset", "fetch", tmp_path / "plan.csv", folder, "--endpoint", server.endpoint) == 0
         assert "12 images, 12 of them fetched now" in capsys.readouterr().out
         server.plan.loc[0, "address"] = "s3://idc-open-data/gone/"
-        write_plan(server.plan, tmp_path / "moved.csv")
+        write_table(server.plan, tmp_path / "moved.csv")
         assert cbmir("dataset", "fetch", tmp_path / "moved.csv", tmp_path / "other", "--endpoint", server.endpoint) == 3
         assert "left out: s3://idc-open-data/gone/ holds nothing" in capsys.readouterr().err
     eyes = pictures(tmp_path / "eyes", "eye", 4)

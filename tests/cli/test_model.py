@@ -10,7 +10,7 @@ import pytest
 from index.opening import resolve_model
 from model.bundled import DEFAULT, bundled_models, find_model
 from model.calibration import Calibration
-from model.checkpoint import load_network, read_metadata, save_checkpoint
+from model.checkpoint import load_network, read_centroids, read_metadata, save_checkpoint
 from model.embedder import Embedder
 from model.errors import CheckpointError
 from model.preprocessing import to_input
@@ -72,6 +72,10 @@ def test_a_model_made_small_is_used_like_any_other(cbmir: Cbmir, model_path: Pat
     metadata = read_metadata(output)
     assert metadata.rank == 60
     assert metadata.calibration == calibration
+    centroids = read_centroids(output)
+    assert centroids is not None
+    assert centroids.shape == (6, 4096)
+    assert (centroids.astype(float).sum(1) > 0).all()
     assert metadata.measures
     assert metadata.fingerprint != read_metadata(model_path).fingerprint
     assert {name: tensor.shape for name, tensor in load_network(output)[0].state_dict().items()} == {

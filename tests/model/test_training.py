@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from model import calibration
-from model.checkpoint import read_metadata
+from model.checkpoint import CENTROIDS, fingerprint, read_metadata, save_checkpoint
 from model.embedder import Embedder
 from model.errors import CheckpointError, RepositoryError, SettingError, TrainingInterrupted
 from model.preprocessing import to_input
@@ -165,13 +165,20 @@ def test_the_validation_part_calibrates(
     assert stored.calibration.images == stored.data["images"]["validation"]
     assert read_metadata(tmp_path / "model").calibration == stored.calibration
     # Equal weights that call other images unknown are another model for an index.
-    assert stored.fingerprint != read_metadata(tmp_path / "few").fingerprint
+    weights = load_file(tmp_path / "model")
+    assert fingerprint(weights, stored.classes, stored.calibration) == stored.fingerprint
+    stricter = replace(stored.calibration, threshold=1.0)
+    assert fingerprint(weights, stored.classes, stricter) != stored.fingerprint
     held_out = [
         to_input(next(read_frames(file.path)).pixels)
         for file in repository
         if file.split == "validation" and "broken" not in file.path.name
     ]
-    noise = np.random.default_rng(0).integers(0, 2, (4, 224, 224)).astype(np.uint8) * 255
-    embedder = Embedder.load(tmp_path / "model")
-    assert embedder.embed(np.stack(held_out)).known.mean() >= 0.5
-    assert embedder.embed(noise).known.dtype == bool
+    assert Embedder.load(tmp_path / "model").embed(np.stack(held_out)).known.mean() >= 0.5
+    impossible = replace(stored.calibration, threshold=1.1)  # no cosine is that large
+    save_checkpoint(tmp_path / "strict", weights, replace(stored, calibration=impossible))
+    assert not Embedder.load(tmp_path / "strict").embed(np.stack(held_out)).known.any()
+    plain = {name: tensor for name, tensor in weights.items() if name != CENTROIDS}
+    save_checkpoint(tmp_path / "lacking", plain, stored)
+    with pytest.raises(CheckpointError, match="mean features"):
+        Embedder.load(tmp_path / "lacking")

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pydicom
 import pytest
 
@@ -12,7 +13,7 @@ from model.dataset import fetching
 from model.dataset.bucket import ATTEMPTS, Buckets
 from model.dataset.fetching import FetchObserver, fetch_dataset
 from model.dataset.locking import LOCK, read_lock
-from model.dataset.planning import write_plan
+from model.dataset.tables import write_table
 from model.errors import DatasetError, DiskFullError
 from model.repository import read_repository
 from tests.model.dataset.bucket_server import BucketServer
@@ -20,7 +21,7 @@ from tests.model.dataset.bucket_server import BucketServer
 
 @pytest.fixture
 def plan(bucket_server: BucketServer, tmp_path: Path) -> Path:
-    write_plan(bucket_server.plan, tmp_path / "plan.csv")
+    write_table(bucket_server.plan, tmp_path / "plan.csv")
     return tmp_path / "plan.csv"
 
 
@@ -121,7 +122,7 @@ def test_a_series_that_is_gone_is_named(
     moved = bucket_server.plan.copy()
     moved.loc[0, "address"] = "s3://idc-open-data/gone/"
     moved.loc[1, "slices"], moved.loc[1, "fractions"] = 4, "0.1;0.3;0.6;0.8"  # it has three pictures
-    write_plan(moved, plan)
+    write_table(moved, plan)
     report = fetch_dataset(plan, tmp_path / "set", buckets=buckets)
     assert report.files == 24
     assert "holds nothing" in report.left_out["s3://idc-open-data/gone/"]
@@ -169,11 +170,70 @@ def test_a_disk_that_is_too_small_or_becomes_full(
     assert_equals_its_lock(tmp_path / "set")
 
 
+def test_a_plan_with_other_slices_does_not_pass_for_this_one(
+    plan: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
+) -> None:
+    fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    grown = bucket_server.plan.copy()
+    grown.loc[0, "slices"], grown.loc[0, "fractions"] = 3, "0.1;0.5;0.9"
+    write_table(grown, plan)
+    with pytest.raises(DatasetError, match="other slices"):
+        fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+
+
+def test_a_lock_file_fills_up_a_folder_that_has_a_part_of_it(plan: Path, buckets: Buckets, tmp_path: Path) -> None:
+    fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    lines = (tmp_path / "set" / LOCK).read_text().splitlines(keepends=True)
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / LOCK).write_text("".join(lines[:5]))
+    assert fetch_dataset(tmp_path / "set" / LOCK, tmp_path / "part", buckets=buckets).files == 28
+    assert_equals_its_lock(tmp_path / "part")
+
+
+def test_a_last_line_that_was_cut_anywhere_is_not_believed(plan: Path, buckets: Buckets, tmp_path: Path) -> None:
+    fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    whole = (tmp_path / "set" / LOCK).read_text()
+    last = len(whole.splitlines()[-1])
+    for cut in range(1, last + 1, 7):
+        (tmp_path / "cut.csv").write_text(whole[:-cut])
+        assert len(read_lock(tmp_path / "cut.csv")) == 27
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("label", "../x"), ("label", "/x"), ("instance", "../../x"), ("series", "")]
+)
+def test_a_lock_file_cannot_lead_out_of_the_folder(
+    plan: Path, buckets: Buckets, tmp_path: Path, column: str, value: str
+) -> None:
+    fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    table = pd.read_csv(tmp_path / "set" / LOCK, dtype=str)
+    table.loc[0, column] = value
+    table.to_csv(tmp_path / "evil.csv", index=False)
+    with pytest.raises(DatasetError, match="is no"):
+        fetch_dataset(tmp_path / "evil.csv", tmp_path / "other", buckets=buckets)
+
+
+def test_a_plan_that_was_edited_badly(
+    plan: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
+) -> None:
+    edited = bucket_server.plan.copy()
+    edited.loc[0, "fractions"] = ""
+    write_table(edited, plan)
+    report = fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    assert (report.files, len(report.left_out)) == (26, 1)
+    write_table(edited.assign(slices="many"), plan)
+    with pytest.raises(DatasetError, match="many"):
+        fetch_dataset(plan, tmp_path / "other", buckets=buckets)
+    plan.write_bytes(bytes(range(256)))
+    with pytest.raises(DatasetError, match="cannot be read"):
+        fetch_dataset(plan, tmp_path / "other", buckets=buckets)
+
+
 def test_another_plan_does_not_mix_in(
     plan: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
 ) -> None:
     fetch_dataset(plan, tmp_path / "set", buckets=buckets)
-    write_plan(bucket_server.plan.iloc[:3], plan)
+    write_table(bucket_server.plan.iloc[:3], plan)
     with pytest.raises(DatasetError, match="not of this plan"):
         fetch_dataset(plan, tmp_path / "set", buckets=buckets)
     with pytest.raises(DatasetError, match="does not exist"):

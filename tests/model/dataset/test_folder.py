@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from model.dataset.citing import attribution
-from model.dataset.folder import add_class, read_rows, write_rows
+from model.dataset.folder import MANIFEST, add_class, read_rows
 from model.dataset.splitting import split_dataset
+from model.dataset.tables import write_table
 from model.errors import DatasetError, RepositoryError, SettingError
 from model.repository import read_repository
 from tests import phantoms
@@ -56,6 +57,21 @@ def test_what_cannot_be_added_is_refused(tmp_path: Path) -> None:
             add_class(tmp_path / "set", label, tmp_path / source)
 
 
+def test_another_image_of_the_same_name_is_not_overwritten(tmp_path: Path) -> None:
+    add_class(tmp_path / "set", "knee", pictures(tmp_path / "one", "knee", 2))
+    before = (tmp_path / "set" / "knee" / "0.png").read_bytes()
+    with pytest.raises(DatasetError, match="another image"):
+        add_class(tmp_path / "set", "knee", pictures(tmp_path / "other", "brain", 2))
+    assert (tmp_path / "set" / "knee" / "0.png").read_bytes() == before
+
+
+def test_a_damaged_key_makes_no_groups(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / ".patient-key").touch()
+    with pytest.raises(DatasetError, match="damaged"):
+        add_class(tmp_path / "set", "knee", pictures(tmp_path / "one", "knee", 2))
+
+
 def test_the_split_keeps_groups_and_near_duplicates_together(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     for organ in ("brain", "knee"):
@@ -70,6 +86,10 @@ def test_the_split_keeps_groups_and_near_duplicates_together(tmp_path: Path) -> 
         parts = {str(path): part for path, part in read_rows(folder)[["path", "split"]].itertuples(index=False)}
         assert parts["brain/3.png"] == parts["brain/twin.png"] == parts["brain/darker.png"]
         assert {name for pair in report.pairs for name in pair} == {"brain/3.png", "brain/twin.png", "brain/darker.png"}
+        table = read_rows(folder)
+        groups = dict(zip(table["path"], table["group"], strict=True))
+        assert groups["brain/3.png"] == groups["brain/twin.png"] == groups["brain/darker.png"]
+        assert len(set(groups.values())) == 40
         assert 0.2 < report.images["test"] / 42 < 0.4
     assert split_dataset(folder, test=0.3, seed=0, duplicates=False).pairs == ()
     with pytest.raises(SettingError, match="between 0 and 1"):
@@ -99,7 +119,7 @@ def test_every_source_is_cited(tmp_path: Path) -> None:
     table = read_rows(tmp_path / "set")
     table.loc[0, ["licence", "doi"]] = ["CC BY 3.0", "10.7937/k9/tcia.2016.eln8ygle"]
     table.loc[1, ["licence", "doi"]] = ["CC BY 4.0", "10.1234/unheard.of"]
-    write_rows(tmp_path / "set", table)
+    write_table(table, tmp_path / "set" / MANIFEST)
     text = attribution(read_rows(tmp_path / "set"))
     assert "Data from 4D Lung Imaging of NSCLC Patients" in text
     assert "<i>" not in text

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from model.dataset import planning
 from model.dataset.catalogue import series_of_classes
-from model.dataset.planning import CENTRAL, plan_dataset, read_plan, summarise, write_plan
+from model.dataset.planning import CENTRAL, plan_dataset, read_plan, summarise
 from model.dataset.queries import SeriesQuery, read_queries
+from model.dataset.tables import write_table
 from model.errors import DatasetError
 
 NAMES_OF_LOCALIZERS = re.compile(r"localizer|scout|topogram|surview|3.?plane", re.IGNORECASE)
@@ -103,7 +104,7 @@ def test_a_class_that_falls_short_says_so(tmp_path: Path) -> None:
     plan = plan_dataset(classes, per_class=100_000, seed=0)
     (summary,) = summarise(plan, 100_000)
     assert any("only" in remark and "100,000" in remark for remark in summary.remarks)
-    write_plan(plan, tmp_path / "plan.csv")
+    write_table(plan, tmp_path / "plan.csv")
     pd.testing.assert_frame_equal(read_plan(tmp_path / "plan.csv"), plan, check_dtype=False)
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DatasetError, match="no column 'label'"):

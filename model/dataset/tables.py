@@ -1,0 +1,51 @@
+"""Tables of a dataset as CSV: its plan and its manifest, which people may edit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model.dataset.locking import writing
+from model.errors import DatasetError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_table(path: Path, columns: Sequence[str], *, absent: str, origin: str) -> pd.DataFrame:
+    """Every value as text, absent ones empty.
+
+    Args:
+        path: of the file.
+        columns: that it must have.
+        absent: what to say where there is no file.
+        origin: the command that writes such a file.
+
+    Raises:
+        DatasetError: it is not there, cannot be read, or lacks a column.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError as error:
+        raise DatasetError(absent) from error
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read as CSV: {error}") from error
+    if missing := [name for name in columns if name not in table.columns]:
+        raise DatasetError(f"{path} has no column {missing[0]!r}: it is not of '{origin}'")
+    return table
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write atomically.
+
+    Raises:
+        DatasetError: it cannot be written.
+        DiskFullError: the disk is full.
+    """
+    partial = path.with_name(path.name + ".partial")
+    with writing(path):
+        table.to_csv(partial, index=False)
+        partial.replace(path)
