@@ -74,6 +74,6 @@ def test_completion_knows_organs_and_layers(program: Path, tmp_path: Path) -> No
         }
         return subprocess.run([program], env=environment, check=False, capture_output=True, text=True).stdout.split()
 
-    assert complete("search", "--organ", "") == ["brain", "chest", "knee"]
+    assert complete("search", "--organ", "") == ["brain", "chest", "knee", "unknown"]
     assert complete("search", "--layer", "f") == ["fcl1", "fcl2", "fcl3"]
     assert complete("search", "--format", "") == ["table", "json", "csv"]

@@ -42,6 +42,21 @@ def test_exit_codes_report_and_memory_of_the_model(
     assert "knee-broken.dcm: corrupt or truncated" in capsys.readouterr().err
 
 
+def test_an_index_of_an_older_schema_is_made_anew_as_it_was(
+    cbmir: Cbmir, archive: Path, model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = tmp_path / "index"
+    command = ("index", archive / "eye", "--index", index)
+    assert cbmir(*command, "--model", model_path, "--path-privacy", "hash", "--layers", "fcl2") == 0
+    values = json.loads((index / "index.json").read_text())
+    (index / "index.json").write_text(json.dumps({**values, "schema_version": 2}))
+    assert cbmir(*command) == 1
+    assert "schema version 2" in flat(capsys.readouterr().err)
+    assert cbmir(*command, "--reembed") == 0
+    renewed = json.loads((index / "index.json").read_text())
+    assert {**renewed, "roots": values["roots"]} == values  # its paths hidden as before, its layers the same
+
+
 def test_what_cannot_be_done_is_one_sentence(
     cbmir: Cbmir,
     archive: Path,
