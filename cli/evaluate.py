@@ -55,7 +55,7 @@ def evaluate(
     import os
 
     from model.bundled import find_model
-    from model.checkpoint import read_metadata
+    from model.metadata import read_metadata
     from model.repository import read_repository, split_test
 
     chosen("--protocol", protocol, _PROTOCOLS)

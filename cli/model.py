@@ -19,7 +19,7 @@ def list_models() -> None:
     from rich.table import Table
 
     from model.bundled import DEFAULT, bundled_models
-    from model.checkpoint import read_metadata
+    from model.metadata import read_metadata
 
     table = Table("name", "classes", "accuracy", "MB", "fingerprint", "path", box=None, pad_edge=False)
     for name, path in bundled_models().items():
@@ -44,7 +44,7 @@ def show(
 
     from cli.rendering.tables import fields_table
     from model.bundled import bundled_models, find_model
-    from model.checkpoint import read_metadata
+    from model.metadata import read_metadata
 
     path = find_model(model)
     metadata = read_metadata(path)
@@ -91,9 +91,9 @@ def compress(
 
     from cli.rendering.progress import StageProgress
     from cli.rendering.tables import measures_table
-    from model.checkpoint import read_metadata
     from model.errors import CheckpointError
     from model.factorisation import compress_checkpoint
+    from model.metadata import read_metadata
     from model.repository import read_repository, split_test
 
     metadata = read_metadata(model)

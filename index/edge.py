@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 import qdrant_edge as qdrant
 
 from index.description_file import read_description, write_description
@@ -52,11 +51,7 @@ class EdgeIndex(Index):
                 self._make_shard()
 
     def upsert(self, points: Sequence[Point]) -> None:
-        for point in points:
-            for layer, vector in point.vectors.items():
-                if not np.isfinite(vector).all():
-                    where = point.payload.locations[0].path
-                    raise NonFiniteFeaturesError(f"{where}, frame {point.payload.frame}: its {layer} is not finite")
+        _refuse_non_finite(points)
         self._require_space(sum(vector.nbytes for point in points for vector in point.vectors.values()))
         records = [qdrant.Point(point.id, _lists(point.vectors), point.payload.to_dict()) for point in points]
         with _engine_errors(self._folder):
@@ -80,7 +75,7 @@ class EdgeIndex(Index):
             records = self._shard.retrieve([point], False, [layer])
         if not records:
             raise VectorIndexError(f"{self._folder} holds no point {point}")
-        return np.asarray(records[0].vector[layer], dtype=np.float32)
+        return _to_array(records[0].vector[layer])
 
     def nearest(
         self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
@@ -99,7 +94,7 @@ class EdgeIndex(Index):
         quantization = qdrant.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
         request = qdrant.QueryRequest(
             limit=top,
-            query=qdrant.Query.Nearest(np.asarray(vector, dtype=np.float32), using=layer),
+            query=qdrant.Query.Nearest(vector.astype("float32", copy=False), using=layer),
             filter=_filter(where),
             params=qdrant.SearchParams(hnsw_ef=GRAPH_CANDIDATES, exact=exact, quantization=quantization),
             with_payload=with_payload,
@@ -125,7 +120,7 @@ class EdgeIndex(Index):
                 records, offset = self._shard.scroll(request)
             for record in records:
                 if record.id != after:  # an offset is the first point of a page
-                    vectors = {layer: np.asarray(vector, np.float32) for layer, vector in record.vector.items()}
+                    vectors = {layer: _to_array(vector) for layer, vector in record.vector.items()}
                     yield Point(record.id, Payload.from_dict(record.payload), vectors)
             if offset is None:
                 return
@@ -232,6 +227,22 @@ def _quantization(name: Quantization) -> Any:
             return qdrant.ScalarQuantizationConfig(type=qdrant.ScalarType.Int8, memory=qdrant.Memory.Pinned)
         case "none":
             return None
+
+
+def _refuse_non_finite(points: Sequence[Point]) -> None:
+    import numpy as np  # here and below: a job with nothing to do opens the index, and need not wait for numpy
+
+    for point in points:
+        for layer, vector in point.vectors.items():
+            if not np.isfinite(vector).all():
+                where = point.payload.locations[0].path
+                raise NonFiniteFeaturesError(f"{where}, frame {point.payload.frame}: its {layer} is not finite")
+
+
+def _to_array(values: Sequence[float]) -> Vector:
+    import numpy as np
+
+    return np.asarray(values, dtype=np.float32)
 
 
 def _lists(vectors: Mapping[str, Vector]) -> dict[str, list[float]]:

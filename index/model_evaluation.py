@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.evaluation import Protocol, RetrievalResult, RetrievalSetting, evaluate_retrieval
-from model.checkpoint import Metadata
 from model.errors import ImageError, RepositoryError
+from model.metadata import Metadata
 from model.repository import LabelledFile, listing_hash
 
 if TYPE_CHECKING:

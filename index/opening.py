@@ -12,8 +12,8 @@ from index.lock import IndexLock
 from index.schema import Description
 from index.unfinished import refuse_unfinished_copy
 from model.bundled import bundled_with, find_model
-from model.checkpoint import read_metadata
 from model.errors import CheckpointError, ModelMismatchError, NotAnIndexError, VectorIndexError
+from model.metadata import read_metadata
 
 
 def describe_index(address: str | Path | ServerAddress) -> Description:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from index.interface import Index, Where
 from index.schema import Payload, Vector, frame_point_id
 from model.calibration import UNKNOWN
-from model.checkpoint import Metadata
 from model.errors import CbmirError, ImageError, Reason, SettingError
 from model.frames import Frame, Header
+from model.metadata import Metadata
 from model.preprocessing import to_input
 from model.reading import ReadOptions, read_frames
 

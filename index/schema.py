@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 from uuid import UUID, uuid5
 
-import numpy as np
-from numpy.typing import NDArray
-
 from model.frames import Frame, Header
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SCHEMA_VERSION: Final = 3
 """Version of point ids, payload and vectors together; an index of another version is refused."""
@@ -35,7 +36,7 @@ Quantization = Literal["none", "int8", "turbo4"]
 PathPrivacy = Literal["plain", "hash"]
 """How the paths below an index's roots are stored: as they are, or every name in them as a keyed hash."""
 
-Vector = NDArray[np.floating[Any]]
+Vector: TypeAlias = "NDArray[np.floating[Any]]"
 
 
 def point_id(identity: str) -> UUID:

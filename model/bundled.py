@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from model.checkpoint import read_metadata
 from model.errors import CheckpointError
+from model.metadata import read_metadata
 
 FOLDER: Final = Path(__file__).parent / "weights"
 

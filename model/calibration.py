@@ -9,11 +9,12 @@ probability 79 and 56 %.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from model.metadata import Calibration
 
 UNKNOWN: Final = "unknown"
 """Organ of an image that looks like none of the classes."""
@@ -28,21 +29,6 @@ LAYER: Final = "fcl1"
 """Whose features are compared with the classes' means."""
 
 Array = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What is done with the outputs of a network.
-
-    Attributes:
-        temperature: by which they are divided before the softmax (Guo et al. 2017, section 4.2).
-        threshold: cosine similarity to the class's mean feature below which an image is unknown.
-        images: how many images the two were chosen on.
-    """
-
-    temperature: float
-    threshold: float
-    images: int
 
 
 def probabilities(logits: Array, temperature: float = 1.0) -> NDArray[np.float32]:

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from model import calibration
-from model.calibration import LAYER, Calibration
+from model.calibration import LAYER
 from model.layers import FEATURES
 from model.loading import LabelledFrames
+from model.metadata import Calibration
 from model.network import OrganNetwork, scale
 from model.preprocessing import centre_crop
 

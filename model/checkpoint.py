@@ -6,17 +6,17 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from model.calibration import Calibration
 from model.compression import expand
 from model.errors import CheckpointError
+from model.metadata import FORMAT, KEY, Calibration, Metadata, read_metadata
 from model.preprocessing import PREPROCESSING
 
 if TYPE_CHECKING:
@@ -24,45 +24,8 @@ if TYPE_CHECKING:
 
     from model.network import OrganNetwork
 
-FORMAT = 1
-"""Version of the checkpoint's layout; another one is refused."""
-
 CENTROIDS = "calibration.centroids"
 """Tensor of the classes' mean features, beside the weights of a calibrated network."""
-
-_KEY = "cbmir"
-
-
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """What a checkpoint says of its weights.
-
-    Attributes:
-        classes: class names, in the order of the network's outputs.
-        fingerprint: 32 hexadecimal digits over weights, classes, preprocessing and calibration: equal exactly for
-            models that make equal features and predictions. An index refuses any other.
-        preprocessing: how images are prepared for this network.
-        recipe: the training recipe's values.
-        data: summary of the data: images by split, and how many files were left out.
-        measures: classification measures of the test part; ``None`` if training was stopped before.
-        epoch: the epoch, from 1, whose weights these are.
-        seed: the seed of the split and of the training.
-        rank: of the factors of FCL1-3 in a compressed checkpoint (:mod:`model.compression`), else ``None``.
-        ranges: largest activation behind each layer (:mod:`model.ranges`), for computing in 8-bit integers.
-        calibration: how the outputs become probabilities, and what is unknown; ``None`` if it was never calibrated.
-    """
-
-    classes: tuple[str, ...]
-    fingerprint: str
-    preprocessing: str = PREPROCESSING
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
-    measures: Mapping[str, Any] | None = None
-    epoch: int = 0
-    seed: int = 0
-    rank: int | None = None
-    ranges: Mapping[str, float] = field(default_factory=dict)
-    calibration: Calibration | None = None
 
 
 def fingerprint(weights: Mapping[str, Tensor], classes: Sequence[str], calibration: Calibration | None = None) -> str:
@@ -79,7 +42,7 @@ def fingerprint(weights: Mapping[str, Tensor], classes: Sequence[str], calibrati
 def save_checkpoint(path: Path, weights: Mapping[str, Tensor], metadata: Metadata) -> None:
     """Write a checkpoint atomically: a reader sees the old file or the new one, never a part."""
     values = {"format": FORMAT, **asdict(metadata)}
-    save_tensors(path, weights, {_KEY: json.dumps(values)})
+    save_tensors(path, weights, {KEY: json.dumps(values)})
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -105,34 +68,6 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
         raise CheckpointError(f"{path} cannot be written: {error}") from error
-
-
-def read_metadata(path: Path) -> Metadata:
-    """Read a checkpoint's metadata, and nothing else of it: no weights, no torch.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, of another program or of another version.
-    """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            raw = (file.metadata() or {}).get(_KEY)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist: give a model written by 'cbmir train'") from error
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} is no model file, or is damaged: {error}") from error
-    if raw is None:
-        raise CheckpointError(f"{path} was not written by 'cbmir train': it says nothing of classes or preprocessing")
-    values: dict[str, Any] = json.loads(raw)
-    version = values.pop("format", None)
-    if version != FORMAT:
-        raise CheckpointError(f"{path} has format {version}, this program reads format {FORMAT}: train it anew")
-    values["classes"] = tuple(values["classes"])
-    if calibration := values.pop("calibration", None):
-        values["calibration"] = Calibration(**calibration)
-    metadata = Metadata(**values)
-    if metadata.preprocessing != PREPROCESSING:
-        raise CheckpointError(f"{path} expects other preprocessing ({metadata.preprocessing}): train it anew")
-    return metadata
 
 
 def read_centroids(path: Path) -> NDArray[np.float16] | None:

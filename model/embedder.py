@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.calibration import LAYER, probabilities, similarity
-from model.checkpoint import Metadata, read_centroids, read_metadata
+from model.checkpoint import read_centroids
 from model.errors import CheckpointError, SettingError
 from model.layers import LAYERS
+from model.metadata import Metadata, read_metadata
 from model.preprocessing import INPUT
-
-Runtime = Literal["torch", "openvino", "openvino-int8"]
-"""What computes the network: torch, or OpenVINO in float32 or 8-bit integers, on processors only.
-
-Features of one model by any of them belong into one index. OpenVINO's in float32 are torch's but for rounding; in
-integers they are nearly so: the largest difference is of a few hundredths of the largest feature.
-"""
+from model.runtimes import require_runtime
 
 Run = Callable[[NDArray[np.uint8], Sequence[str]], tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]]
 """Outputs before the softmax ``(n, classes)`` and the features of the named layers of ``(n, 224, 224)`` images."""
@@ -63,7 +56,7 @@ class Embedder:
         Args:
             path: of the checkpoint.
             device: torch device; OpenVINO knows only ``cpu``.
-            runtime: see :data:`Runtime`.
+            runtime: see :data:`model.runtimes.Runtime`.
             threads: of a processor; by default all of its cores.
 
         Raises:
@@ -103,21 +96,3 @@ class Embedder:
         known = similarity(logits, features[LAYER], centroids) >= calibration.threshold
         wanted = {layer: features[layer] for layer in layers}
         return Embeddings(probabilities(logits, calibration.temperature), wanted, known)
-
-
-def require_runtime(runtime: str, path: Path, metadata: Metadata) -> None:
-    """Refuse a runtime that cannot compute a checkpoint's network here, before anything is started for it.
-
-    Raises:
-        SettingError: there is no such runtime, or it is not installed.
-        CheckpointError: the checkpoint does not say how large its activations grow, without which they cannot be
-            integers.
-    """
-    if runtime not in get_args(Runtime):
-        raise SettingError(f"there is no runtime {runtime!r}: choose one of {', '.join(get_args(Runtime))}")
-    if runtime != "torch" and find_spec("openvino") is None:
-        raise SettingError("OpenVINO is not installed: pip install 'cbmir[openvino]', or use --runtime torch")
-    if runtime == "openvino-int8" and not metadata.ranges:
-        raise CheckpointError(
-            f"{path} does not say how large its activations grow, as it is older: use --runtime openvino, or train anew"
-        )

@@ -13,7 +13,6 @@ from scipy.linalg import eigh
 from torch import Tensor, nn
 
 from model.augmentation import random_views
-from model.calibration import Calibration
 from model.centroids import class_centroids
 from model.checkpoint import CENTROIDS, fingerprint, load_network, save_checkpoint
 from model.compression import compress
@@ -23,6 +22,7 @@ from model.evaluation import predict
 from model.layers import FEATURES, LAYERS
 from model.loading import joined, load_repository, require_every_class
 from model.measures import classification_measures
+from model.metadata import Calibration
 from model.network import OrganNetwork, scale
 from model.preprocessing import INPUT, centre_crop
 from model.ranges import activation_ranges

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from model.checkpoint import CENTROIDS, Metadata, read_metadata
+from model.checkpoint import CENTROIDS
 from model.compression import factors_of
 from model.errors import CheckpointError
 from model.layers import LAYERS
+from model.metadata import Metadata, read_metadata
 
 if TYPE_CHECKING:
     from model.embedder import Run

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from model.frames import GreyImage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 RESIZED: Final = 256
 """Side in pixels to which every frame is resized, its aspect ratio given up, before the crop."""
@@ -18,7 +19,7 @@ INPUT: Final = 224
 PREPROCESSING: Final = f"resize {RESIZED} bilinear antialiased, centre crop {INPUT}, (x/255-0.5)/0.25"
 """Recorded in every checkpoint, so that a model is never fed in another way than it was trained."""
 
-NetworkInput = NDArray[np.uint8]
+NetworkInput: TypeAlias = "NDArray[np.uint8]"
 """``(224, 224)`` uint8, not yet scaled: a quarter of the bytes of float32 on the way between processes."""
 
 
@@ -26,6 +27,7 @@ def resize(pixels: GreyImage) -> NDArray[np.uint8]:
     """Resize ``(height, width)`` uint8 to ``(256, 256)`` uint8, antialiased."""
     if pixels.shape == (RESIZED, RESIZED):
         return pixels
+    import numpy as np
     from PIL import Image
 
     picture = Image.fromarray(pixels)
@@ -40,4 +42,6 @@ def centre_crop(resized: NDArray[np.uint8]) -> NetworkInput:
 
 def to_input(pixels: GreyImage) -> NetworkInput:
     """Resize and crop one frame, ``(height, width)`` uint8 to ``(224, 224)`` uint8."""
+    import numpy as np
+
     return np.ascontiguousarray(centre_crop(resize(pixels)))

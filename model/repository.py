@@ -12,8 +12,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from model.errors import RepositoryError, SettingError
 
 Split = Literal["train", "validation", "test"]
@@ -134,7 +132,7 @@ def folds_by_group(files: Sequence[LabelledFile], folds: int, *, seed: int) -> l
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class")  # its images are then in few folds
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        parts = list(splitter.split(np.zeros(len(files)), [file.label for file in files], groups))
+        parts = list(splitter.split(files, [file.label for file in files], groups))
     everything = {file.label for file in files}
     for training, _ in parts:
         if missing := everything - {files[number].label for number in training}:
@@ -200,7 +198,7 @@ def _assign(files: Sequence[LabelledFile], part: Split, share: float, seed: int)
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The least populated class")  # which is looked after below
-            parts = list(splitter.split(np.zeros(len(files)), [file.label for file in files], groups))
+            parts = list(splitter.split(files, [file.label for file in files], groups))
         for _, fold in parts[: max(1, round(share * folds))]:
             chosen.update(groups[number] for number in fold)
     groups_of: dict[str, set[str]] = defaultdict(set)

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.checkpoint import Metadata, load_network
+from model.checkpoint import load_network
 from model.devices import to_device
+from model.metadata import Metadata
 from model.network import scale
 
 if TYPE_CHECKING:

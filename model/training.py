@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from model.augmentation import random_views
-from model.calibration import UNKNOWN, Calibration
+from model.calibration import UNKNOWN
 from model.centroids import calibrate_network
-from model.checkpoint import CENTROIDS, Metadata, fingerprint, save_checkpoint
+from model.checkpoint import CENTROIDS, fingerprint, save_checkpoint
 from model.contrastive import supervised_contrastive
 from model.devices import to_device
 from model.errors import ImageError, RepositoryError, TrainingInterrupted
 from model.fine_tuning import begin_with
 from model.loading import LabelledFrames, load_repository, require_every_class
 from model.measures import ClassificationMeasures, classification_measures
+from model.metadata import Calibration, Metadata
 from model.network import OrganNetwork, fold, initialise, plain, scale
 from model.preprocessing import INPUT, centre_crop
 from model.ranges import activation_ranges

@@ -48,7 +48,8 @@ def make_model(path: Path, *, seed: int, classes: tuple[str, ...] = tuple(phanto
     """Write an untrained checkpoint."""
     import torch
 
-    from model.checkpoint import Metadata, fingerprint, save_checkpoint
+    from model.checkpoint import fingerprint, save_checkpoint
+    from model.metadata import Metadata
     from model.network import OrganNetwork, initialise
 
     torch.manual_seed(seed)

@@ -84,7 +84,7 @@ def share_resources(
     decode_cpus = 1.0 if cpus > 1 else 0.25  # one task at a time on two cores, so that the network keeps their cache
     if actor_cpus == decode_cpus:
         actor_cpus *= 0.9
-    size = batch_size or (256 if per_actor else 32)
+    size = batch_size or (256 if per_actor else 64)
     decode_tasks = max(1, int((cpus - high * actor_cpus) / decode_cpus))
     return Resources((low, high), actor_cpus, per_actor, threads, decode_cpus, decode_tasks, size)
 

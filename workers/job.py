@@ -13,10 +13,10 @@ from index.interface import Index
 from index.opening import create_index
 from index.schema import Description
 from index.unfinished import refuse_unfinished_copy
-from model.checkpoint import Metadata, read_metadata
-from model.embedder import require_runtime
 from model.errors import CbmirError, JobError, JobInterrupted, Reason, SettingError
+from model.metadata import Metadata, read_metadata
 from model.reading import ReadOptions
+from model.runtimes import require_runtime
 from workers.archives import Archive, resolve_archives
 from workers.ledger import Ledger
 from workers.planning import PendingFile, Plan

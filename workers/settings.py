@@ -29,7 +29,7 @@ class JobSettings:
         archives: folders, files and addresses, as :func:`workers.archives.resolve_archives` takes them.
         model: path.
         index: folder, or address of a server's collection: :func:`index.address.parse_address`.
-        runtime: see :data:`model.embedder.Runtime`.
+        runtime: see :data:`model.runtimes.Runtime`.
         layers: layers to store as named vectors.
         quantization: of the copy that is searched first.
         labels: ``folder`` (the first folder below an archive names the true class), or a CSV or Parquet manifest with

@@ -105,7 +105,7 @@ class EmbeddingActor:
         model: path of the checkpoint, readable on every node.
         fingerprint: the one that the index expects.
         layers: whose features to keep.
-        runtime: see :data:`model.embedder.Runtime`; ``device`` of torch.
+        runtime: see :data:`model.runtimes.Runtime`; ``device`` of torch.
         threads: on a CPU.
     """
 

@@ -9,10 +9,10 @@ import pytest
 
 from index.opening import resolve_model
 from model.bundled import DEFAULT, bundled_models, find_model
-from model.calibration import Calibration
-from model.checkpoint import load_network, read_centroids, read_metadata, save_checkpoint
+from model.checkpoint import load_network, read_centroids, save_checkpoint
 from model.embedder import Embedder
 from model.errors import CheckpointError
+from model.metadata import Calibration, read_metadata
 from model.preprocessing import to_input
 from model.reading import read_frames
 from model.repository import read_repository, split_repository

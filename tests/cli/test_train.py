@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model.checkpoint import read_metadata
+from model.metadata import read_metadata
 from tests import phantoms
 
 

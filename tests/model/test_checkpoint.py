@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from model.checkpoint import fingerprint, load_network, read_metadata, save_tensors
+from model.checkpoint import fingerprint, load_network, save_tensors
 from model.errors import CheckpointError
+from model.metadata import read_metadata
 from tests import phantoms
 
 
@@ -47,6 +51,34 @@ def test_foreign_and_damaged_files_are_refused(tmp_path: Path) -> None:
             read_metadata(path)
     with pytest.raises(CheckpointError, match="does not hold this network's weights"):
         load_network(rewrite(tmp_path, tmp_path / "empty"))
+
+
+def test_a_file_that_was_cut_off_anywhere_is_refused(model_path: Path, tmp_path: Path) -> None:
+    whole = model_path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    for size in (0, 1, 8, 9, header - 1, header, header + 1, len(whole) - 1):
+        (tmp_path / "cut").write_bytes(whole[:size])
+        with pytest.raises(CheckpointError, match="is no model file, or is damaged"):
+            read_metadata(tmp_path / "cut")
+
+
+def test_a_header_is_read_as_the_library_reads_it(model_path: Path) -> None:
+    with safe_open(model_path, framework="numpy") as file:
+        stored = json.loads(file.metadata()["cbmir"])
+    assert read_metadata(model_path).fingerprint == stored["fingerprint"]
+    assert read_metadata(model_path).classes == tuple(stored["classes"])
+
+
+@given(
+    st.binary(max_size=40),
+    st.recursive(st.none() | st.integers() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)),
+)
+def test_no_bytes_are_taken_for_a_model(tmp_path_factory: pytest.TempPathFactory, tail: bytes, header: object) -> None:
+    path = tmp_path_factory.getbasetemp() / "wild"
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + tail)
+    with pytest.raises(CheckpointError):
+        read_metadata(path)
 
 
 def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from model import calibration
-from model.checkpoint import CENTROIDS, fingerprint, read_metadata, save_checkpoint
+from model.checkpoint import CENTROIDS, fingerprint, save_checkpoint
 from model.embedder import Embedder
 from model.errors import CheckpointError, RepositoryError, SettingError, TrainingInterrupted
+from model.metadata import read_metadata
 from model.preprocessing import to_input
 from model.reading import read_frames
 from model.recipes import RECIPES, recipe

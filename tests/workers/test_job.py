@@ -211,7 +211,7 @@ def test_a_run_with_nothing_to_do_starts_nothing(archive: Path, model_path: Path
         "from workers.settings import JobSettings\n"
         f"index_archive(JobSettings((Path({str(archive / 'eye')!r}),), Path({str(model_path)!r}), "
         f"Path({str(tmp_path / 'index')!r})))\n"
-        "print(sorted({'ray', 'torch', 'pyarrow', 'pandas', 'pydicom', 'sklearn'} & set(sys.modules)))\n"
+        "print(sorted({'ray', 'torch', 'numpy', 'pyarrow', 'pandas', 'pydicom', 'sklearn'} & set(sys.modules)))\n"
     )
     result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert result.stdout.strip() == "[]"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from model.checkpoint import read_metadata
+from model.metadata import read_metadata
 from model.reading import READ_ALL
 from tests import phantoms
 from workers.cluster import Resources, share_resources

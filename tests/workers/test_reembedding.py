@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from index.opening import open_index
-from model.checkpoint import read_metadata
 from model.errors import IndexLockedError, JobError, ModelMismatchError, SettingError
+from model.metadata import read_metadata
 from tests.conftest import small_job
 from workers.job import index_archive
 from workers.reembedding import building, reembed

@@ -28,8 +28,8 @@ class NoCounters:
 
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
 def test_the_actor_embeds_frames_and_passes_on_what_was_left_out(archive: Path, model_path: Path, runtime: str) -> None:
-    from model.checkpoint import read_metadata
     from model.embedder import Embedder
+    from model.metadata import read_metadata
 
     fingerprint = read_metadata(model_path).fingerprint
     actor = EmbeddingActor(str(model_path), fingerprint, ("fcl1", "fcl2"), runtime, "cpu", 2, NoCounters())
@@ -60,7 +60,7 @@ def test_the_actor_embeds_frames_and_passes_on_what_was_left_out(archive: Path, 
 def test_features_that_are_not_finite_are_marked_at_their_own_row(
     archive: Path, model_path: Path, value: float
 ) -> None:
-    from model.checkpoint import read_metadata
+    from model.metadata import read_metadata
 
     actor = EmbeddingActor(
         str(model_path), read_metadata(model_path).fingerprint, ("fcl1",), "torch", "cpu", 2, NoCounters()
@@ -86,7 +86,7 @@ def test_a_replaced_model_is_refused(model_path: Path) -> None:
 
 def test_a_process_that_is_no_worker_of_ray_keeps_its_exit_code(model_path: Path) -> None:
     script = (
-        "import sys\nfrom model.checkpoint import read_metadata\nfrom workers.stages import EmbeddingActor\n"
+        "import sys\nfrom model.metadata import read_metadata\nfrom workers.stages import EmbeddingActor\n"
         f"model = {str(model_path)!r}\n"
         "EmbeddingActor(model, read_metadata(model).fingerprint, ('fcl1',), 'openvino', 'cpu', 1, None)\nsys.exit(7)"
     )

@@ -1,0 +1,113 @@
+"""What a checkpoint says of its weights, read without them: neither torch nor numpy is imported for it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model.errors import CheckpointError
+from model.preprocessing import PREPROCESSING
+
+FORMAT = 1
+"""Version of the checkpoint's layout; another one is refused."""
+
+KEY = "cbmir"
+"""Where the metadata stands, as JSON, among a safetensors file's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What is done with the outputs of a network.
+
+    Attributes:
+        temperature: by which they are divided before the softmax (Guo et al. 2017, section 4.2).
+        threshold: cosine similarity to the class's mean feature below which an image is unknown.
+        images: how many images the two were chosen on.
+    """
+
+    temperature: float
+    threshold: float
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a checkpoint says of its weights.
+
+    Attributes:
+        classes: class names, in the order of the network's outputs.
+        fingerprint: 32 hexadecimal digits over weights, classes, preprocessing and calibration: equal exactly for
+            models that make equal features and predictions. An index refuses any other.
+        preprocessing: how images are prepared for this network.
+        recipe: the training recipe's values.
+        data: summary of the data: images by split, and how many files were left out.
+        measures: classification measures of the test part; ``None`` if training was stopped before.
+        epoch: the epoch, from 1, whose weights these are.
+        seed: the seed of the split and of the training.
+        rank: of the factors of FCL1-3 in a compressed checkpoint (:mod:`model.compression`), else ``None``.
+        ranges: largest activation behind each layer (:mod:`model.ranges`), for computing in 8-bit integers.
+        calibration: how the outputs become probabilities, and what is unknown; ``None`` if it was never calibrated.
+    """
+
+    classes: tuple[str, ...]
+    fingerprint: str
+    preprocessing: str = PREPROCESSING
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    measures: Mapping[str, Any] | None = None
+    epoch: int = 0
+    seed: int = 0
+    rank: int | None = None
+    ranges: Mapping[str, float] = field(default_factory=dict)
+    calibration: Calibration | None = None
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Read a checkpoint's metadata, and nothing else of it: no weights, no torch.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, of another program or of another version.
+    """
+    try:
+        raw = _header(path).get("__metadata__", {}).get(KEY)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist: give a model written by 'cbmir train'") from error
+    except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
+        raise CheckpointError(f"{path} is no model file, or is damaged: {error}") from error
+    if raw is None:
+        raise CheckpointError(f"{path} was not written by 'cbmir train': it says nothing of classes or preprocessing")
+    values: dict[str, Any] = json.loads(raw)
+    version = values.pop("format", None)
+    if version != FORMAT:
+        raise CheckpointError(f"{path} has format {version}, this program reads format {FORMAT}: train it anew")
+    values["classes"] = tuple(values["classes"])
+    if calibration := values.pop("calibration", None):
+        values["calibration"] = Calibration(**calibration)
+    metadata = Metadata(**values)
+    if metadata.preprocessing != PREPROCESSING:
+        raise CheckpointError(f"{path} expects other preprocessing ({metadata.preprocessing}): train it anew")
+    return metadata
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file: its length as 8 bytes, then JSON; the tensors follow.
+
+    The library's own reader imports numpy or torch first, for which a job with nothing to do would have to wait.
+
+    Raises:
+        ValueError, TypeError, AttributeError, LookupError: this is none, or the file ends before its tensors do.
+    """
+    with path.open("rb") as file:
+        whole = os.fstat(file.fileno()).st_size
+        size = int.from_bytes(file.read(8), "little")
+        if not 0 < size <= whole - 8:
+            raise ValueError("it has no header")
+        header: dict[str, Any] = json.loads(file.read(size))
+    end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+    if 8 + size + end != whole:
+        raise ValueError(f"its tensors end at byte {8 + size + end:,}, the file at {whole:,}")
+    return header

@@ -1,0 +1,35 @@
+"""What can compute the network, and whether it can here; known before anything of it is imported."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, get_args
+
+from model.errors import CheckpointError, SettingError
+from model.metadata import Metadata
+
+Runtime = Literal["torch", "openvino", "openvino-int8"]
+"""What computes the network: torch, or OpenVINO in float32 or 8-bit integers, on processors only.
+
+Features of one model by any of them belong into one index. OpenVINO's in float32 are torch's but for rounding; in
+integers they are nearly so: the largest difference is of a few hundredths of the largest feature.
+"""
+
+
+def require_runtime(runtime: str, path: Path, metadata: Metadata) -> None:
+    """Refuse a runtime that cannot compute a checkpoint's network here, before anything is started for it.
+
+    Raises:
+        SettingError: there is no such runtime, or it is not installed.
+        CheckpointError: the checkpoint does not say how large its activations grow, without which they cannot be
+            integers.
+    """
+    if runtime not in get_args(Runtime):
+        raise SettingError(f"there is no runtime {runtime!r}: choose one of {', '.join(get_args(Runtime))}")
+    if runtime != "torch" and find_spec("openvino") is None:
+        raise SettingError("OpenVINO is not installed: pip install 'cbmir[openvino]', or use --runtime torch")
+    if runtime == "openvino-int8" and not metadata.ranges:
+        raise CheckpointError(
+            f"{path} does not say how large its activations grow, as it is older: use --runtime openvino, or train anew"
+        )
