@@ -30,6 +30,13 @@ class Run:
         border = self.values["optimizing"] or self.values["ended"]
         return max((s.anonymous_and_shared for s in self.samples if (s.at >= border) == optimizing), default=0)
 
+    def peaks_apart(self) -> tuple[int, int]:
+        """Most bytes while indexing of the process that holds the index, and of all the others."""
+        border = self.values["optimizing"] or self.values["ended"]
+        samples = [sample for sample in self.samples if sample.at < border]
+        owner = max((sample.of_root for sample in samples), default=0)
+        return owner, max((sample.anonymous_and_shared - sample.of_root for sample in samples), default=0)
+
 
 def index(archive: Path, index_folder: Path, model: Path, loop: BareLoop | None = None) -> Run:
     """Index an archive anew in a process of its own, by turns with the loop if there is one."""

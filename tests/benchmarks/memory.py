@@ -17,23 +17,29 @@ SECONDS = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Bytes at one moment: anonymous and shared-memory pages, and pages of files, which the system can take back."""
+    """Bytes at one moment: anonymous and shared-memory pages, and pages of files, which the system can take back.
+
+    ``of_root`` are the anonymous and shared ones of the first process, which holds the index.
+    """
 
     at: float
     anonymous_and_shared: int
+    of_root: int
     files: int
 
 
 def sample(process: int) -> Sample:
     """Sum over a process and its descendants."""
-    anonymous = files = 0
+    anonymous = of_root = files = 0
     with suppress(psutil.NoSuchProcess):
         root = psutil.Process(process)
         for one in [root, *root.children(recursive=True)]:
             for name, size in _rollup(one.pid):
-                anonymous += size if name in {"Pss_Anon", "Pss_Shmem"} else 0
+                kept = size if name in {"Pss_Anon", "Pss_Shmem"} else 0
+                anonymous += kept
+                of_root += kept if one == root else 0
                 files += size if name == "Pss_File" else 0
-    return Sample(time.time(), anonymous, files)
+    return Sample(time.time(), anonymous, of_root, files)
 
 
 def _rollup(process: int) -> Iterator[tuple[str, int]]:
