@@ -8,7 +8,6 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +21,7 @@ TEST_SHARE = 0.3
 VALIDATION_SHARE = 0.1
 """Share of the training images by which the best epoch is chosen, so that the test images choose nothing."""
 
-_SPLITTING_FOLDS = 10
+_SPLITTING_FOLDS, _MOST_FOLDS = 10, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +187,7 @@ def _assign(files: Sequence[LabelledFile], part: Split, share: float, seed: int)
 
     groups = [file.group for file in files]
     sizes = Counter(file.label for file in files)
-    wanted = Fraction(share).limit_denominator(_SPLITTING_FOLDS)
-    if abs(float(wanted) - share) > 0.01:
-        wanted = Fraction(share).limit_denominator(2 * _SPLITTING_FOLDS)
-    of = max(wanted.denominator, _SPLITTING_FOLDS if _SPLITTING_FOLDS % wanted.denominator == 0 else 1)
-    folds = min(max(of, 2), len(set(groups)), max(sizes.values()))
+    folds = min(_folds_for(share), len(set(groups)), max(sizes.values()))
     chosen: set[str] = set()
     if folds > 1:
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
@@ -213,6 +208,12 @@ def _assign(files: Sequence[LabelledFile], part: Split, share: float, seed: int)
         if part == "test" and not of_label & chosen:
             chosen.add(max(of_label))
     return [replace(file, split=part if file.group in chosen else "train") for file in files]
+
+
+def _folds_for(share: float) -> int:
+    """The number of folds, ten if that will do, of which some are that share of all, or nearly so."""
+    numbers = (_SPLITTING_FOLDS, *range(2, _MOST_FOLDS + 1))
+    return next((n for n in numbers if abs(max(1, round(share * n)) / n - share) <= min(0.01, share / 10)), _MOST_FOLDS)
 
 
 def _refuse_leakage(files: Iterable[LabelledFile]) -> None:

@@ -55,6 +55,13 @@ def test_the_split_is_stratified_seeded_and_30_percent(tmp_path: Path) -> None:
     assert split != split_repository(files, seed=4)
 
 
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 0.15, 0.25, 0.3, 1 / 3, 0.35, 0.5, 0.8, 0.95])
+def test_the_test_part_is_as_large_as_asked_for(share: float) -> None:
+    files = [LabelledFile(Path(f"/{label}/{n}"), label, f"{label}{n // 2}") for label in "ab" for n in range(400)]
+    parts = Counter(file.split for file in split_test(files, seed=0, share=share))
+    assert parts["test"] / len(files) == pytest.approx(share, abs=0.02)
+
+
 def test_groups_stay_together() -> None:
     files = [LabelledFile(Path(f"{n:03}"), "ab"[n % 2], group=f"patient {n // 4}") for n in range(400)]
     sides: dict[str, set[bool]] = {}
