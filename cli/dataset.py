@@ -50,7 +50,7 @@ def plan(
     ],
     plan_file: Annotated[Path, option("--output", "-o", help="Plan to write.", metavar="CSV")] = Path("plan.csv"),
     per_class: Annotated[int, option("--per-class", help="Slices of each class.", min=1)] = 300,
-    seed: Annotated[int, option("--seed", help="Of the choice.")] = 0,
+    seed: Annotated[int, option("--seed", help="Of the choice.", min=0, max=2**32 - 1)] = 0,
     allow_nc: Annotated[
         bool, option("--allow-nc", help="Also licences that forbid commercial use, or are none of Creative Commons.")
     ] = False,
@@ -67,8 +67,8 @@ def plan(
     write_table(found, plan_file)
     summary = summarise(found, per_class)
     output.print(_summary_table(summary))
-    slices, size = sum(one.slices for one in summary), sum(one.megabytes for one in summary) / 1000
-    output.print(f"{plan_file}: {slices:,} slices of {len(found):,} series, about {size:.1f} GB", soft_wrap=True)
+    slices, size = sum(one.slices for one in summary), _say_bytes(1e6 * sum(one.megabytes for one in summary))
+    output.print(f"{plan_file}: {slices:,} slices of {len(found):,} series, about {size}", soft_wrap=True)
 
 
 @dataset_app.command("fetch")
@@ -101,7 +101,7 @@ def fetch(
     rate = report.size / 1e6 / max(report.seconds, 1e-9)
     output.print(
         f"{folder}: {report.files:,} images, {report.fetched:,} of them fetched now "
-        f"({report.size / 1e9:.2f} GB, {rate:.1f} MB/s), {len(report.left_out):,} left out",
+        f"({_say_bytes(report.size)}, {rate:.1f} MB/s), {len(report.left_out):,} left out",
         soft_wrap=True,
     )
     if report.left_out:
@@ -129,6 +129,8 @@ def add(
             messages.print(f"left out: {why}", soft_wrap=True, markup=False)
         left_out += len(added.left_out)
         output.print(f"{label}: {added.files:,} images, {len(added.left_out):,} files left out")
+        if added.unsplit:
+            output.print(f"the split was made without them and is gone: cbmir dataset split {folder}", soft_wrap=True)
     if left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
 
@@ -137,7 +139,7 @@ def add(
 def split(
     folder: Annotated[Path, typer.Argument(help="Dataset.")],
     test: Annotated[float, option("--test", help="Share of the images to hold out.")] = 0.3,
-    seed: Annotated[int, option("--seed", help="Of the choice.")] = 0,
+    seed: Annotated[int, option("--seed", help="Of the choice.", min=0, max=2**32 - 1)] = 0,
     no_duplicates: Annotated[bool, option("--no-duplicates", help="Do not look for near-duplicates.")] = False,
     workers: Annotated[
         int | None, option("--workers", help="Processes that read; by default one a core.", min=1)
@@ -197,7 +199,8 @@ def cite(
 def _summary_table(summary: list[ClassSummary]) -> Table:
     from rich.table import Table
 
-    table = Table("class", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class", no_wrap=True)
     for name in ("slices", "patients", "series", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("modalities", "licences", ""):
@@ -215,14 +218,29 @@ def _observer(progress: StageProgress) -> FetchObserver:
         def picked(self, done: int, total: int) -> None:
             progress.update("choosing slices of series", done, total)
 
+        def planned(self, files: int, size: int, headers: int, licences: dict[str, int]) -> None:
+            messages.print(
+                f"planned: {files:,} files, about {_say_bytes(size)}; {_named(licences)}\n"
+                f"to choose them, up to {_say_bytes(headers)} of headers are read first",
+                soft_wrap=True,
+            )
+
         def begins(self, files: int, size: int, licences: dict[str, int]) -> None:
-            named = ", ".join(f"{name} ({count:,})" for name, count in sorted(licences.items()))
-            messages.print(f"to fetch: {files:,} files, {size / 1e9:.2f} GB" + (f"; {named}" if named else ""))
+            what = f"to fetch: {files:,} files, {_say_bytes(size)}"
+            messages.print(f"{what}; {_named(licences)}" if licences else what, soft_wrap=True)
 
         def estimated(self, seconds: float) -> None:
             messages.print(f"at the rate of the first {PROBE_SECONDS:.0f} s: {seconds / 60:.1f} minutes more")
 
         def fetched(self, done: int, total: int, size: int) -> None:
-            progress.update("fetching", done, total, f"{size / 1e9:.2f} GB")
+            progress.update("fetching", done, total, _say_bytes(size))
 
     return FetchProgress()
+
+
+def _named(licences: dict[str, int]) -> str:
+    return ", ".join(f"{name} ({count:,})" for name, count in sorted(licences.items()))
+
+
+def _say_bytes(size: float) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"

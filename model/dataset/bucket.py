@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError, GenericError
@@ -111,9 +111,10 @@ class Buckets:
             raise BrokenObjectError("its checksum is not that of the listing")
 
     def _open(self, bucket: str) -> S3Store:
+        elsewhere: dict[str, Any] = {"endpoint": self._endpoint} if self._endpoint else {}
         return S3Store(
             bucket,
-            endpoint=self._endpoint,
+            **elsewhere,
             region=REGION,
             skip_signature=True,
             client_options={

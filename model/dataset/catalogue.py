@@ -53,7 +53,8 @@ def series_of_classes(classes: Classes, *, non_commercial: bool = False) -> pd.D
 
     Args:
         classes: a series belongs to the first that asks for it.
-        non_commercial: also licences that forbid commercial use, or are no Creative Commons licences.
+        non_commercial: also licences that forbid commercial use, or are no Creative Commons licences, where a query
+            names none.
 
     Raises:
         DatasetError: a collection is not in the index.
@@ -69,13 +70,11 @@ def series_of_classes(classes: Classes, *, non_commercial: bool = False) -> pd.D
     if missing := sorted(set(asked) - set(series["collection"])):
         raise DatasetError(f"the archive has no collection {missing[0]!r}")
     series = series.fillna(dict.fromkeys(("description", "body_part", "licence", "doi"), "")).sort_values("series")
-    if not non_commercial:
-        series = series[series["licence"].map(is_permissive)]
     parts, left = [], series
     for label, queries in classes.items():
         matching = pd.Series(data=False, index=left.index)
         for query in queries:
-            matching |= _matches(left, query)
+            matching |= _matches(left, query) & _allowed(left["licence"], query.licences, non_commercial)
         parts.append(left[matching].assign(label=label))
         left = left[~matching]
     return pd.concat(parts, ignore_index=True)
@@ -84,6 +83,12 @@ def series_of_classes(classes: Classes, *, non_commercial: bool = False) -> pd.D
 def is_permissive(licence: str) -> bool:
     """Whether a licence asks for attribution only."""
     return licence.startswith(("CC BY ", "CC0"))
+
+
+def _allowed(licences: pd.Series, named: tuple[str, ...], non_commercial: bool) -> pd.Series:
+    if named:
+        return licences.isin(named) | licences.str.rsplit(" ", n=1).str[0].isin(named)
+    return licences.map(is_permissive).astype(bool) | non_commercial
 
 
 def _matches(series: pd.DataFrame, query: SeriesQuery) -> pd.Series:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from model.dataset.bucket import Buckets
 from model.dataset.folder import add_rows, row_of
 from model.dataset.locking import LOCK, LockedInstance, LockFile, is_lock, refuse_others, take_lock
-from model.dataset.picking import pick_instances
+from model.dataset.picking import header_bytes, pick_instances
 from model.dataset.planning import read_plan
 from model.errors import DatasetError, DiskFullError
 
@@ -26,6 +26,9 @@ CONNECTIONS: Final = 16
 
 SPARE_BYTES: Final = 2**29
 """Space that must be left on the disk."""
+
+HOPELESS: Final = 16
+"""Failures before anything came after which no more is tried."""
 
 PROBE_SECONDS: Final = 3.0
 """For so long is fetched before it is said how long the rest will take."""
@@ -47,6 +50,9 @@ class FetchReport:
 
 class FetchObserver:
     """Told of a download's progress; does nothing unless overridden."""
+
+    def planned(self, files: int, size: int, headers: int, licences: dict[str, int]) -> None:
+        """A plan of so many files is to be fetched, of about so many bytes, after so many bytes of headers at most."""
 
     def picked(self, done: int, total: int) -> None:
         """The instances of ``done`` of ``total`` series are known."""
@@ -87,7 +93,8 @@ def fetch_dataset(
     """
     buckets, observer = buckets or Buckets(), observer or FetchObserver()
     if not source.is_file():
-        raise DatasetError(f"{source} does not exist: make it with 'cbmir dataset plan'")
+        what = "is a folder" if source.is_dir() else "does not exist"
+        raise DatasetError(f"{source} {what}: give a plan of 'cbmir dataset plan', or a lock file")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -105,7 +112,7 @@ def fetch_dataset(
         _require_space(folder, total)
         observer.begins(len(missing), total, dict(Counter(one.licence for one in missing)))
         started, fetched = time.monotonic(), 0
-        size, announced = 0, False
+        size, announced, failures = 0, False, _Failures()
         for one, future in _in_parallel(pool, lambda one: buckets.download(one.stored, folder / one.path), missing):
             try:
                 future.result()
@@ -113,7 +120,9 @@ def fetch_dataset(
                 raise
             except DatasetError as error:
                 left_out[one.address] = str(error)
+                failures.count(error)
                 continue
+            failures.forget()
             there.append(one)
             fetched, size = fetched + 1, size + one.size
             observer.fetched(fetched, len(missing), size)
@@ -140,6 +149,15 @@ def _pick(
         if known.get(row["series"], (row["label"], int(row["slices"]))) != (row["label"], int(row["slices"])):
             raise DatasetError(f"{folder / LOCK} is of a plan with other slices: fetch into another folder")
     wanted = [row for row in rows if row["series"] not in known]
+    if wanted:
+        size = int(sum(row["megabytes"] for row in wanted) * 1e6)
+        _require_space(folder, size)
+        licences: Counter[str] = Counter()
+        for row in wanted:
+            licences[row["licence"]] += row["slices"]
+        headers = sum(header_bytes(row["instances"], row["slices"]) for row in wanted)
+        observer.planned(sum(licences.values()), size, headers, dict(licences))
+    failures = _Failures()
     done = len(rows) - len(wanted)
 
     def pick(row: dict[str, Any]) -> list[LockedInstance]:
@@ -167,11 +185,35 @@ def _pick(
             picked = future.result()
         except DatasetError as error:
             left_out[row["address"]] = str(error)
+            failures.count(error)
         else:
+            failures.forget()
             lock.add(picked)
         done += 1
         observer.picked(done, len(rows))
     return left_out
+
+
+class _Failures:
+    """Failures in a row, before anything came: an archive that is out of reach ends the run soon."""
+
+    def __init__(self) -> None:
+        self._number: int | None = 0
+
+    def count(self, error: DatasetError) -> None:
+        """One more.
+
+        Raises:
+            DatasetError: it is one too many.
+        """
+        if self._number is not None:
+            self._number += 1
+            if self._number >= HOPELESS:
+                raise DatasetError(f"none of the first {HOPELESS} could be had: {error}") from error
+
+    def forget(self) -> None:
+        """Something came: from here on failures are single ones."""
+        self._number = None
 
 
 def _sift(

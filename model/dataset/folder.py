@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import pydicom
+
 from model.dataset.locking import LockedInstance, writing
+from model.dataset.planning import patient_group
 from model.dataset.queries import require_class_name
 from model.dataset.tables import read_table, write_table
 from model.errors import DatasetError, ImageError
@@ -57,10 +60,10 @@ def read_rows(folder: Path) -> pd.DataFrame:
     return read_table(folder / MANIFEST, COLUMNS, absent=absent, origin="cbmir dataset fetch")
 
 
-def add_rows(folder: Path, rows: Iterable[Row]) -> None:
+def add_rows(folder: Path, rows: Iterable[Row]) -> bool:
     """Add files to the manifest; what it says of a file that is in it already is replaced.
 
-    A manifest that gains a file loses its splits: they were made without it.
+    A manifest that gains a file loses its splits: they were made without it. Returns whether it had any.
     """
     import pandas as pd
 
@@ -71,9 +74,11 @@ def add_rows(folder: Path, rows: Iterable[Row]) -> None:
         new[name] = [before.get(path, "") for path in new["path"]]
     new["group"] = new["group"].where(new["group"] != "", new["patient"])
     table = pd.concat([known[~known["path"].isin(new["path"])], new], ignore_index=True).sort_values("path")
-    if (table["split"] == "").any():
+    unsplit = bool((table["split"] == "").any() and (table["split"] != "").any())
+    if unsplit:
         table["split"] = ""
     write_table(table, folder / MANIFEST)
+    return unsplit
 
 
 def _patient_key(folder: Path) -> bytes:
@@ -92,18 +97,32 @@ def _patient_key(folder: Path) -> bytes:
     return key
 
 
+def _public_group(path: Path) -> str | None:
+    """The group that fetched images of the same patient have."""
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"], force=True)
+        return patient_group(str(header.get("PatientID") or ""))
+    except (pydicom.errors.InvalidDicomError, OSError, ValueError):  # packed files are read by other means
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Added:
-    """Files that were added to a class, and those that are no readable images (path → why)."""
+    """Files that were added to a class, and those that are no readable images (path → why).
+
+    ``unsplit`` says that the dataset had a split, which was made without them and is gone.
+    """
 
     files: int
     left_out: dict[str, str]
+    unsplit: bool
 
 
 def add_class(folder: Path, label: str, source: Path) -> Added:
     """Copy the images below a folder into a dataset as one class.
 
-    Images of one patient, where DICOM names one, are one group; any other image is a group of its own.
+    Images of one patient, where DICOM names one, are one group, also with those of that patient that were fetched; any
+    other image is a group of its own. The files stay as they are, names of patients included.
 
     Raises:
         DatasetError: the source does not exist or holds no image, or a file cannot be copied.
@@ -111,6 +130,9 @@ def add_class(folder: Path, label: str, source: Path) -> Added:
     if not source.is_dir():
         raise DatasetError(f"{source} is no folder: give the folder with the images of class {label!r}")
     require_class_name(label)
+    if source.resolve().is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(source.resolve()):
+        raise DatasetError(f"{source} is a part of {folder}, or the other way round: give a folder elsewhere")
+    fetched = set(read_rows(folder)["patient"]) if (folder / MANIFEST).exists() else set()
     rows: list[Row] = []
     left_out: dict[str, str] = {}
     key = _patient_key(folder)
@@ -128,8 +150,9 @@ def add_class(folder: Path, label: str, source: Path) -> Added:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
         group = first.header.patient_group or f"{label}/{path.relative_to(source)}"
+        if first.header.patient_group and (public := _public_group(path)) and public in fetched:
+            group = public
         rows.append({"path": relative.as_posix(), "label": label, "patient": group})
     if not rows:
         raise DatasetError(f"{source} holds no image that can be read")
-    add_rows(folder, rows)
-    return Added(len(rows), left_out)
+    return Added(len(rows), left_out, unsplit=add_rows(folder, rows))

@@ -61,13 +61,21 @@ def pick_instances(buckets: Buckets, address: str, fractions: list[float]) -> li
     objects = buckets.list(address)
     if not objects:
         raise DatasetError(f"{address} holds nothing: is the archive's index of another version?")
-    most = max(HEADERS, 4 * len(fractions))
-    chosen = np.unique(np.linspace(0, len(objects) - 1, most).astype(int)).tolist()
+    chosen = np.unique(np.linspace(0, len(objects) - 1, _headers(len(fractions))).astype(int)).tolist()
     headers = [(objects[number], _header(buckets, objects[number])) for number in chosen]
     pictures = _ordered([(stored, header) for stored, header in headers if header is not None and _is_slice(header)])
     if len(pictures) < len(fractions):
         raise DatasetError(f"{address} has {len(pictures)} pictures of the {len(fractions)} that the plan asks for")
     return [pictures[place] for place in _places(fractions, len(pictures))]
+
+
+def header_bytes(instances: int, slices: int) -> int:
+    """Bytes that choosing some of a series' instances reads, unless its headers are of unusual length."""
+    return min(instances, _headers(slices)) * _STARTS[0]
+
+
+def _headers(slices: int) -> int:
+    return max(HEADERS, 4 * slices)
 
 
 def _places(fractions: list[float], length: int) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,7 +59,7 @@ class ClassSummary:
     def remarks(self) -> tuple[str, ...]:
         """What a user should know of it."""
         short = (f"has only {self.slices:,} of {self.wanted:,}",) if self.slices < self.wanted else ()
-        return short + ((f"only {self.patients} patients",) if self.patients < FEW_PATIENTS else ())
+        return short + ((f"only {self.patients} patients",) if self.patients < min(FEW_PATIENTS, self.slices) else ())
 
 
 def plan_dataset(classes: Classes, *, per_class: int, seed: int, non_commercial: bool = False) -> pd.DataFrame:
@@ -85,11 +85,26 @@ def plan_dataset(classes: Classes, *, per_class: int, seed: int, non_commercial:
     for number, label in enumerate(classes):
         of_class = series[series["label"] == label]
         if of_class.empty:
-            raise DatasetError(f"class {label!r}: the archive has no series that it asks for")
+            raise DatasetError(f"class {label!r}: the archive has no series that it asks for{_hint(classes, label)}")
         rows += _sample(of_class, per_class, np.random.default_rng([seed, number]))
     import pandas as pd
 
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _hint(classes: Classes, label: str) -> str:
+    """Why a class may have none: an earlier class, or one line of its queries, takes all."""
+    alone = {label: classes[label]}
+    if not series_of_classes(alone, non_commercial=True).empty:
+        taken = not series_of_classes(alone).empty
+        return ", as an earlier class has taken them all" if taken else " under a permissive licence: see --allow-nc"
+    for query in classes[label]:
+        for one in fields(query):
+            if one.name != "collections" and getattr(query, one.name) != one.default:
+                default: dict[str, Any] = {one.name: one.default}
+                if not series_of_classes({label: (replace(query, **default),)}, non_commercial=True).empty:
+                    return f"; without its {one.name} it would have some"
+    return ""
 
 
 def summarise(plan: pd.DataFrame, per_class: int) -> list[ClassSummary]:
@@ -117,27 +132,32 @@ def read_plan(path: Path) -> pd.DataFrame:
     """
     absent = f"{path} does not exist: make it with 'cbmir dataset plan'"
     plan = read_table(path, COLUMNS, absent=absent, origin="cbmir dataset plan")
+    if plan.empty:
+        raise DatasetError(f"{path} has no line: make it with 'cbmir dataset plan'")
+    if (twice := plan["series"].duplicated()).any():
+        raise DatasetError(f"{path} has series {plan['series'][twice].iloc[0]} twice: take one of the lines out")
     try:
         return plan.astype({"instances": int, "slices": int, "megabytes": float})
     except ValueError as error:
         raise DatasetError(f"{path}: {error}") from error
 
 
-def patient_group(collection: str, patient: str) -> str:
+def patient_group(patient: str) -> str:
     """16 hexadecimal digits that are the same for all of a patient's series.
 
-    The archive's Patient IDs are public pseudonyms, and can be found again from this by whoever hashes them all.
+    In whatever collection: some share patients. Two people who have one ID in two collections become one group, which
+    does no harm. The archive's Patient IDs are public pseudonyms, and can be found again from this by whoever hashes
+    them all.
     """
-    return hashlib.sha256(f"{collection}/{patient}".encode()).hexdigest()[:16]
+    return hashlib.sha256(patient.encode()).hexdigest()[:16]
 
 
 def _sample(series: pd.DataFrame, count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
     records = [{str(name): value for name, value in row.items()} for row in series.to_dict("records")]
-    by_patient: dict[tuple[str, str], list[int]] = {}
+    by_patient: dict[str, list[int]] = {}
     for number in rng.permutation(len(records)).tolist():
-        one = records[number]
-        by_patient.setdefault((one["collection"], one["patient"]), []).append(number)
-    order = sorted(by_patient)
+        by_patient.setdefault(records[number]["patient"], []).append(number)
+    order = sorted(by_patient, key=lambda patient: (records[min(by_patient[patient])]["collection"], patient))
     queues = [_slices_in_turn([(n, _capacity(records[n]["instances"])) for n in by_patient[p]]) for p in order]
     turns = rng.permutation(len(queues)).tolist()
     taken: dict[int, int] = {}
@@ -167,7 +187,7 @@ def _row(one: dict[str, Any], slices: int, phase: float) -> dict[str, Any]:
     places = (low + (high - low) * (np.arange(slices) + phase) / slices).tolist()
     return {
         **{name: one[name] for name in COLUMNS if name in one},
-        "group": patient_group(one["collection"], one["patient"]),
+        "group": patient_group(one["patient"]),
         "address": one["address"].removesuffix("*"),
         "slices": slices,
         "fractions": ";".join(f"{place:.4f}" for place in places),

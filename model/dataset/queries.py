@@ -23,6 +23,8 @@ class SeriesQuery:
         sop_classes: names of DICOM SOP classes.
         described: parts of the series description, one of which must be in it.
         leave_out: parts of the series description, none of which may be in it as a word of its own.
+        licences: that are allowed, by name ("CC BY-NC 3.0") or family ("CC BY-NC"); by default those that ask for
+            attribution only.
         least_instances, most_instances: how long the series may be.
     """
 
@@ -32,6 +34,7 @@ class SeriesQuery:
     sop_classes: tuple[str, ...] = ()
     described: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
+    licences: tuple[str, ...] = ()
     least_instances: int = 1
     most_instances: int = 2**31
 
@@ -55,7 +58,9 @@ def read_queries(name: str) -> Classes:
 
     path = known_queries().get(name, Path(name))
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _refuse_repeated_names(path, yaml.compose(text, yaml.SafeLoader))
+        values = yaml.safe_load(text)
     except FileNotFoundError as error:
         known = ", ".join(known_queries())
         raise DatasetError(f"{name} does not exist: give a YAML file of classes, or one of {known}") from error
@@ -63,15 +68,27 @@ def read_queries(name: str) -> Classes:
         raise DatasetError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(values, dict) or not isinstance(values.get("classes"), dict) or not values["classes"]:
         raise DatasetError(f"{path} holds no classes: see {FOLDER / 'paper24.yaml'}")
+    if unknown := sorted(map(str, set(values) - {"description", "defaults", "classes"})):
+        raise DatasetError(f"{path}: {unknown[0]!r} is none of description, defaults, classes")
     defaults = values.get("defaults") or {}
-    for label in values["classes"]:
-        require_class_name(str(label))
-    return {
-        str(label): tuple(
-            _query(path, str(label), defaults, one) for one in (asked if isinstance(asked, list) else [asked])
-        )
-        for label, asked in values["classes"].items()
-    }
+    classes: dict[str, tuple[SeriesQuery, ...]] = {}
+    for label, asked in values["classes"].items():
+        if not isinstance(label, str):
+            raise DatasetError(f"{path}: YAML takes a class's name for {label!r}: put it in quotes")
+        require_class_name(label)
+        queries = asked if isinstance(asked, list) else [asked]
+        classes[label] = tuple(_query(path, label, defaults, one) for one in queries or [None])
+    return classes
+
+
+def _refuse_repeated_names(path: Path, node: Any) -> None:
+    """YAML itself would silently take the last of two."""
+    pairs = node.value if getattr(node, "id", "") == "mapping" else []
+    names = [name.value for name, _ in pairs]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise DatasetError(f"{path} has {repeated[0]!r} twice: take one of them out")
+    for _, below in pairs:
+        _refuse_repeated_names(path, below)
 
 
 def require_class_name(label: str) -> None:
@@ -96,7 +113,7 @@ def _query(path: Path, label: str, defaults: Any, asked: Any) -> SeriesQuery:
     values: dict[str, Any] = {}
     for name, value in given.items():
         if types[name] == "int":
-            if not isinstance(value, int):
+            if not isinstance(value, int) or isinstance(value, bool):
                 raise DatasetError(f"{path}, class {label!r}: {name} must be a number, not {value!r}")
             values[name] = value
         elif isinstance(value, list) and all(isinstance(one, str) for one in value):

@@ -12,7 +12,7 @@ import numpy as np
 from model.dataset.duplicates import Pair, find_pairs
 from model.dataset.folder import MANIFEST, read_rows
 from model.dataset.tables import write_table
-from model.errors import SettingError
+from model.errors import DatasetError, SettingError
 from model.repository import LabelledFile, read_repository, split_test
 
 
@@ -51,6 +51,8 @@ def split_dataset(
     if not 0 < test < 1:
         raise SettingError(f"a test part of {test} makes no sense: give a share between 0 and 1")
     table = read_rows(folder)
+    if missing := [path for path in table["path"] if not (folder / path).is_file()]:
+        raise DatasetError(f"{folder / missing[0]} is gone, with {len(missing) - 1} others: fetch or add them again")
     patients = {
         folder.absolute() / path: patient for path, patient in zip(table["path"], table["patient"], strict=True)
     }

@@ -109,7 +109,7 @@ def _upload(client: httpx.Client, organ: str, patient: str, number: int, slices:
     fractions = [(n + 0.5) / slices for n in range(slices)]
     return {
         "label": organ,
-        "group": patient_group("made_up", patient),
+        "group": patient_group(patient),
         "collection": "made_up",
         "modality": "CT",
         "body_part": organ.upper(),

@@ -8,10 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pydicom
 import pytest
+from tenacity import wait_none
 
 from model.dataset import fetching
 from model.dataset.bucket import ATTEMPTS, Buckets
 from model.dataset.fetching import FetchObserver, fetch_dataset
+from model.dataset.folder import add_class, read_rows
 from model.dataset.locking import LOCK, read_lock
 from model.dataset.tables import write_table
 from model.errors import DatasetError, DiskFullError
@@ -229,6 +231,25 @@ def test_a_plan_that_was_edited_badly(
         fetch_dataset(plan, tmp_path / "other", buckets=buckets)
 
 
+def test_the_archives_own_server_needs_no_endpoint() -> None:
+    # Without network nothing answers, with it there is no such object: in both cases the address itself is right.
+    with pytest.raises(DatasetError, match="s3://idc-open-data/absent cannot be fetched"):
+        Buckets(wait=wait_none()).start("s3://idc-open-data/absent", 1)
+
+
+def test_an_archive_out_of_reach_ends_the_run(
+    plan: Path, tmp_path: Path, buckets: Buckets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "HOPELESS", 3)
+    nowhere = Buckets("http://127.0.0.1:9", wait=wait_none())
+    with pytest.raises(DatasetError, match="none of the first 3 could be had"):
+        fetch_dataset(plan, tmp_path / "set", buckets=nowhere)
+    fetch_dataset(plan, tmp_path / "whole", buckets=buckets)
+    shutil.copy(tmp_path / "whole" / LOCK, tmp_path / "plan.lock.csv")
+    with pytest.raises(DatasetError, match="none of the first 3 could be had"):
+        fetch_dataset(tmp_path / "plan.lock.csv", tmp_path / "set", buckets=nowhere)
+
+
 def test_another_plan_does_not_mix_in(
     plan: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
 ) -> None:
@@ -236,8 +257,23 @@ def test_another_plan_does_not_mix_in(
     write_table(bucket_server.plan.iloc[:3], plan)
     with pytest.raises(DatasetError, match="not of this plan"):
         fetch_dataset(plan, tmp_path / "set", buckets=buckets)
-    with pytest.raises(DatasetError, match="does not exist"):
-        fetch_dataset(tmp_path / "none.csv", tmp_path / "set", buckets=buckets)
+    for source, message in ((tmp_path / "none.csv", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(DatasetError, match=message):
+            fetch_dataset(source, tmp_path / "set", buckets=buckets)
+
+
+def test_an_added_image_joins_the_fetched_ones_of_its_patient(plan: Path, buckets: Buckets, tmp_path: Path) -> None:
+    fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    fetched = read_rows(tmp_path / "set").iloc[0]
+    ds = pydicom.dcmread(tmp_path / "set" / fetched["path"])
+    for name, patient in (("same", ds.PatientID), ("other", "somebody else")):
+        ds.PatientID = patient
+        (tmp_path / name).mkdir()
+        ds.save_as(tmp_path / name / f"{name}.dcm")
+        add_class(tmp_path / "set", "more", tmp_path / name)
+    groups = read_rows(tmp_path / "set").set_index("path")["group"]
+    assert groups["more/same.dcm"] == fetched["group"]
+    assert list(groups).count(groups["more/other.dcm"]) == 1
 
 
 def test_what_it_will_take_is_told(
@@ -247,6 +283,11 @@ def test_what_it_will_take_is_told(
     told: list[object] = []
 
     class Listener(FetchObserver):
+        def planned(self, files: int, size: int, headers: int, licences: dict[str, int]) -> None:
+            assert (files, licences) == (28, {"CC BY 4.0": 28})
+            assert size > 0 < headers
+            told.append("planned")
+
         def begins(self, files: int, size: int, licences: dict[str, int]) -> None:
             told.append((files, size, licences))
 
@@ -255,7 +296,7 @@ def test_what_it_will_take_is_told(
 
     fetch_dataset(plan, tmp_path / "set", buckets=buckets, observer=Listener())
     size = sum(one.size for one in read_lock(tmp_path / "set" / LOCK))
-    assert told[0] == (28, size, {"CC BY 4.0": 28})
-    assert isinstance(told[1], float)
-    assert told[1] > 0
-    assert len(told) == 2
+    assert told[:2] == ["planned", (28, size, {"CC BY 4.0": 28})]
+    assert isinstance(told[2], float)
+    assert told[2] > 0
+    assert len(told) == 3

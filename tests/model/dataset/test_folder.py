@@ -102,8 +102,24 @@ def test_a_new_image_takes_the_split_away(tmp_path: Path) -> None:
         add_class(folder, organ, pictures(tmp_path / organ, organ, 5))
     split_dataset(folder, test=0.3, seed=0)
     assert all(file.split for file in read_repository(folder / "manifest.csv"))
-    add_class(folder, "knee", pictures(tmp_path / "more", "knee", 1, first=9))
+    assert not add_class(folder, "knee", tmp_path / "knee").unsplit
+    assert add_class(folder, "knee", pictures(tmp_path / "more", "knee", 1, first=9)).unsplit
     assert not any(file.split for file in read_repository(folder / "manifest.csv"))
+
+
+def test_a_split_names_what_is_gone(tmp_path: Path) -> None:
+    for organ in ("brain", "knee"):
+        add_class(tmp_path / "set", organ, pictures(tmp_path / organ, organ, 3))
+    (tmp_path / "set" / "knee" / "1.png").unlink()
+    with pytest.raises(DatasetError, match=r"1\.png is gone"):
+        split_dataset(tmp_path / "set", test=0.3, seed=0)
+
+
+def test_a_dataset_is_not_added_to_itself(tmp_path: Path) -> None:
+    add_class(tmp_path / "set", "knee", pictures(tmp_path / "knee", "knee", 2))
+    for source in (tmp_path, tmp_path / "set", tmp_path / "set" / "knee"):
+        with pytest.raises(DatasetError, match="is a part of"):
+            add_class(tmp_path / "set", "brain", source)
 
 
 def test_a_split_needs_two_classes_and_a_manifest(tmp_path: Path) -> None:

@@ -61,6 +61,51 @@ def test_other_licences_are_asked_for() -> None:
         series_of_classes({"a": (SeriesQuery(("tcga_xyz",)),)})
 
 
+def test_a_class_may_name_its_licences() -> None:
+    for named in (("CC BY-NC 4.0",), ("CC BY-NC",)):
+        classes = {"breast": (SeriesQuery(("duke_breast_cancer_mri",), modalities=("MR",), licences=named),)}
+        assert set(plan_dataset(classes, per_class=5, seed=0)["licence"]) == {"CC BY-NC 4.0"}
+    with pytest.raises(DatasetError, match="without its licences it would have some"):
+        plan_dataset({"brain": (SeriesQuery(("upenn_gbm",), licences=("CC BY-NC",)),)}, per_class=5, seed=0)
+
+
+def test_why_a_class_has_no_series_is_said() -> None:
+    query = SeriesQuery(("tcga_thca",))
+    for classes, message in (
+        ({"one": (query,), "two": (query,)}, "'two'.*an earlier class has taken them all"),
+        ({"one": (SeriesQuery(("tcga_thca",), modalities=("CT",), body_parts=("TOE",)),)}, "without its body_parts"),
+        ({"one": (SeriesQuery(("duke_breast_cancer_mri",), modalities=("MR",)),)}, "see --allow-nc"),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            plan_dataset(classes, per_class=5, seed=0)
+
+
+def test_one_patient_of_two_collections_is_one_group() -> None:
+    both = ("vestibular_schwannoma_seg", "vestibular_schwannoma_mc_rc")
+    classes = {"ear": (SeriesQuery(both),)}
+    plan = plan_dataset(classes, per_class=2000, seed=0)
+    known = plan.merge(series_of_classes(classes)[["series", "patient"]], on="series", validate="1:1")
+    assert known[["patient", "collection"]].drop_duplicates()["patient"].duplicated().any()
+    groups = known[["patient", "group"]].drop_duplicates()
+    assert groups["patient"].is_unique
+    assert groups["group"].is_unique
+
+
+def test_few_slices_do_not_make_few_patients() -> None:
+    plan = plan_dataset({"brain": (SeriesQuery(("upenn_gbm",)),)}, per_class=3, seed=0)
+    assert summarise(plan, 3)[0].remarks == ()
+
+
+def test_an_edited_plan_that_cannot_be_is_refused(tmp_path: Path, paper24: pd.DataFrame) -> None:
+    for name, plan, message in (
+        ("none", paper24.iloc[:0], "has no line"),
+        ("twice", pd.concat([paper24.iloc[:2], paper24.iloc[:1]]), "twice"),
+    ):
+        write_table(plan, tmp_path / name)
+        with pytest.raises(DatasetError, match=message):
+            read_plan(tmp_path / name)
+
+
 @given(
     st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=4), min_size=1, max_size=8),
     st.integers(1, 60),
