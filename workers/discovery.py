@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from model.sources import file_system, is_local, join, say
 
@@ -57,8 +57,7 @@ class Root:
             return False
 
 
-@dataclass(frozen=True, slots=True)
-class FoundFile:
+class FoundFile(NamedTuple):
     """A file below a root: its name there, its size in bytes and the time of its last change in nanoseconds.
 
     Of a file system without times ``mtime_ns`` is another number that changes with the file's content.

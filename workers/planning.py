@@ -162,8 +162,10 @@ def plan_files(
             for file in directory.files:
                 relative = prefix + file.name
                 before = known.pop(hide(file.name), None)
-                inner = relative.removeprefix(part.below).lstrip("/").removeprefix("./")  # as tar writes paths
-                label = labels(start, inner) if labels else before[3] if before else None
+                if labels:
+                    label = labels(start, relative.removeprefix(part.below).lstrip("/").removeprefix("./"))  # tar's ./
+                else:
+                    label = before[3] if before else None
                 found += 1
                 if before and _is_same(file, label, before, retry_left_out):
                     plan.unchanged += 1
