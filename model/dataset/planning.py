@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from model.dataset.catalogue import series_of_classes
-from model.dataset.queries import Classes
+from model.dataset.queries import Classes, SeriesQuery
 from model.dataset.tables import read_table
 from model.errors import DatasetError
 
@@ -85,24 +85,25 @@ def plan_dataset(classes: Classes, *, per_class: int, seed: int, non_commercial:
     for number, label in enumerate(classes):
         of_class = series[series["label"] == label]
         if of_class.empty:
-            raise DatasetError(f"class {label!r}: the archive has no series that it asks for{_hint(classes, label)}")
+            why = _why_none(classes[label], non_commercial=non_commercial)
+            raise DatasetError(f"class {label!r}: the archive has no series that it asks for{why}")
         rows += _sample(of_class, per_class, np.random.default_rng([seed, number]))
     import pandas as pd
 
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _hint(classes: Classes, label: str) -> str:
-    """Why a class may have none: an earlier class, or one line of its queries, takes all."""
-    alone = {label: classes[label]}
-    if not series_of_classes(alone, non_commercial=True).empty:
-        taken = not series_of_classes(alone).empty
-        return ", as an earlier class has taken them all" if taken else " under a permissive licence: see --allow-nc"
-    for query in classes[label]:
+def _why_none(queries: tuple[SeriesQuery, ...], *, non_commercial: bool) -> str:
+    """What may keep all series from a class: an earlier class, their licences, or one line of its queries."""
+    if not series_of_classes({"": queries}, non_commercial=non_commercial).empty:
+        return ", as an earlier class has taken them all"
+    if not series_of_classes({"": queries}, non_commercial=True).empty:
+        return " under a permissive licence: see --allow-nc"
+    for query in queries:
         for one in fields(query):
             if one.name != "collections" and getattr(query, one.name) != one.default:
                 default: dict[str, Any] = {one.name: one.default}
-                if not series_of_classes({label: (replace(query, **default),)}, non_commercial=True).empty:
+                if not series_of_classes({"": (replace(query, **default),)}, non_commercial=True).empty:
                     return f"; without its {one.name} it would have some"
     return ""
 

@@ -83,12 +83,13 @@ def read_queries(name: str) -> Classes:
 
 def _refuse_repeated_names(path: Path, node: Any) -> None:
     """YAML itself would silently take the last of two."""
-    pairs = node.value if getattr(node, "id", "") == "mapping" else []
-    names = [name.value for name, _ in pairs]
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise DatasetError(f"{path} has {repeated[0]!r} twice: take one of them out")
-    for _, below in pairs:
-        _refuse_repeated_names(path, below)
+    kind = getattr(node, "id", "")
+    if kind == "mapping":
+        names = [name.value for name, _ in node.value]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise DatasetError(f"{path} has {repeated[0]!r} twice: take one of them out")
+    for below in node.value if kind in {"mapping", "sequence"} else ():
+        _refuse_repeated_names(path, below[1] if kind == "mapping" else below)
 
 
 def require_class_name(label: str) -> None:

@@ -41,6 +41,7 @@ def test_defaults_hold_where_a_query_says_nothing(tmp_path: Path) -> None:
         ("classes: {a: []}", "expected lines like"),
         ("classes: {no: {collections: [x]}}", "put it in quotes"),
         ("classes: {a: {collections: [x]}, a: {collections: [y]}}", "'a' twice"),
+        ("classes: {a: [{collections: [x], collections: [y]}]}", "'collections' twice"),
         ("defualts: {modalities: [CT]}\nclasses: {a: {collections: [x]}}", "'defualts' is none of"),
         ("a: [", "cannot be read as YAML"),
         ("just text", "holds no classes"),
