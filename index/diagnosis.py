@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
+from index.address import parse_address
 from index.edge import MIN_FREE_BYTES
 from model.diagnosis import Check
+from model.errors import SettingError, VectorIndexError
 
 
 def check_engine() -> Iterator[Check]:
@@ -35,16 +38,24 @@ def check_disk(folder: Path) -> Iterator[Check]:
 
 
 def check_server(address: str, api_key: str | None) -> Iterator[Check]:
-    """A Qdrant server, and its version against the client's: the two may be one minor version apart."""
-    from qdrant_client import QdrantClient
+    """A Qdrant server over gRPC, its key, and its version against the client's: they may be one minor version apart.
 
+    Raises:
+        SettingError: the address is none.
+    """
+    from index.server.connection import connect, server_errors
+
+    parsed = parse_address(address)
+    if isinstance(parsed, Path):
+        raise SettingError(f"{address} is no address of a server")
     name, client_version = f"Qdrant server {address}", version("qdrant-client")
-    client = QdrantClient(url=address, api_key=api_key, timeout=5, check_compatibility=False)
+    client = connect(replace(parsed, api_key=api_key or parsed.api_key), timeout=5)
     try:
-        found = client.info().version
-    except Exception as error:  # httpx, grpc and the client's own, all for the same reason
-        why = " ".join(str(error).split()) or type(error).__name__
-        yield Check(name, "lacking", f"no answer: {why[:200]}", "start it, or correct the address, port or key")
+        with server_errors(address):
+            found = client.info().version
+            client.collection_exists(parsed.collection)  # the version is told without a key
+    except VectorIndexError as error:
+        yield Check(name, "lacking", f"no answer: {error}", "start it, or correct the address, port or key")
         return
     finally:
         client.close()

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from qdrant_client import QdrantClient, models
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from index.layout import Layout
 from index.schema import KEYWORDS, SCHEMA_VERSION, Description, Quantization
@@ -13,7 +14,10 @@ from index.server.connection import already_exists, is_missing
 from model.errors import NotAnIndexError, VectorIndexError
 
 INDEXING_THRESHOLD_KB = 20_000
-"""Size of unindexed vectors from which the graph is built over them; Qdrant's own default."""
+"""Size of unindexed vectors from which the graph is built over them."""
+
+_VISIBLE_SECONDS = 10.0
+"""Time within which a collection that another process has made is known to every node of a cluster."""
 
 _KEY = "cbmir"
 
@@ -28,6 +32,7 @@ def make_collection(client: QdrantClient, name: str, description: Description, l
         distance=models.Distance.EUCLID,
         datatype=models.Datatype.FLOAT16,
         memory=models.Memory.COLD,
+        on_disk=True,  # the same in the words of servers before 1.19, here and below
     )
     try:
         client.create_collection(
@@ -46,7 +51,14 @@ def make_collection(client: QdrantClient, name: str, description: Description, l
     except Exception as error:
         if not already_exists(error):
             raise
-        read_collection(client, name, name)  # before anything is changed that may be another program's
+        # Before anything is changed that may be another program's.
+        visible = Retrying(
+            retry=retry_if_exception(lambda error: error.__cause__ is not None and is_missing(error.__cause__)),
+            wait=wait_fixed(0.2),
+            stop=stop_after_delay(_VISIBLE_SECONDS),
+            reraise=True,
+        )
+        visible(read_collection, client, name, name)
     for keyword in KEYWORDS:
         client.create_payload_index(name, keyword, models.PayloadSchemaType.KEYWORD, wait=True)
 
@@ -86,13 +98,23 @@ def write_description(client: QdrantClient, name: str, description: Description)
 
 def defer_graph(client: QdrantClient, name: str) -> None:
     """Build no graph while points are loaded: it would be built again and again."""
-    client.update_collection(name, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0))
+    _set_threshold(client, name, 0)
 
 
 def allow_graph(client: QdrantClient, name: str) -> None:
     """Let the server build the graph over everything that is in no graph yet."""
-    threshold = models.OptimizersConfigDiff(indexing_threshold=INDEXING_THRESHOLD_KB)
-    client.update_collection(name, optimizers_config=threshold)
+    _set_threshold(client, name, INDEXING_THRESHOLD_KB)
+
+
+def _set_threshold(client: QdrantClient, name: str, kilobytes: int) -> None:
+    """Set it where it is another one, or where the optimizers wait for an update since the server was restarted.
+
+    Any such update, also of the same value, cuts the builds off that are under way, and they begin anew.
+    """
+    info = client.get_collection(name)
+    waiting = info.status == models.CollectionStatus.GREY and kilobytes > 0
+    if info.config.optimizer_config.indexing_threshold != kilobytes or waiting:
+        client.update_collection(name, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=kilobytes))
 
 
 def _plain(description: Description) -> dict[str, Any]:
@@ -105,11 +127,13 @@ def _quantization(name: Quantization) -> models.QuantizationConfig | None:
         case "turbo4":
             bits = models.TurboQuantBitSize.BITS4
             return models.TurboQuantization(
-                turbo=models.TurboQuantQuantizationConfig(bits=bits, memory=models.Memory.PINNED)
+                turbo=models.TurboQuantQuantizationConfig(bits=bits, memory=models.Memory.PINNED, always_ram=True)
             )
         case "int8":
             return models.ScalarQuantization(
-                scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, memory=models.Memory.PINNED)
+                scalar=models.ScalarQuantizationConfig(
+                    type=models.ScalarType.INT8, memory=models.Memory.PINNED, always_ram=True
+                )
             )
         case "none":
             return None

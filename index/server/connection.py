@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,7 +35,13 @@ _PASSING = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.ABORTED,
     grpc.StatusCode.CANCELLED,
+    # A node of a cluster that is away, or a shard without an active replica.
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.FAILED_PRECONDITION,
 }
+_FULL = ("no space left", "out of disk", "out of memory")
+"""What a server says, in any case of letters, under the same codes as passing faults, when it needs an operator."""
+
 _PASSING_HTTP = {408, 425, 429, 500, 502, 503, 504}
 
 _log = logging.getLogger("cbmir.index")
@@ -45,16 +52,18 @@ Result = TypeVar("Result")
 
 def connect(address: ServerAddress, timeout: int = TIMEOUT_SECONDS) -> QdrantClient:
     """A client of the server; nothing is sent yet."""
-    return QdrantClient(
-        host=address.host,
-        port=address.port,
-        grpc_port=address.grpc_port,
-        https=address.tls,
-        api_key=address.api_key,
-        prefer_grpc=True,
-        timeout=timeout,
-        check_compatibility=False,  # 'cbmir doctor' checks it, and says so in words
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Api key is used with an insecure connection")  # inside a compose network
+        return QdrantClient(
+            host=f"[{address.host}]" if ":" in address.host else address.host,
+            port=address.port,
+            grpc_port=address.grpc_port,
+            https=address.tls,
+            api_key=address.api_key,
+            prefer_grpc=True,
+            timeout=timeout,
+            check_compatibility=False,  # 'cbmir doctor' checks it, and says so in words
+        )
 
 
 def patiently(call: Callable[[], Result], *, address: str, seconds: float) -> Result:
@@ -79,7 +88,8 @@ def patiently(call: Callable[[], Result], *, address: str, seconds: float) -> Re
 def is_passing(error: BaseException) -> bool:
     """Whether the same call may succeed later: the server is overloaded, restarting, or was cut off."""
     if isinstance(error, grpc.RpcError):
-        return _code(error) in _PASSING and _TOO_LARGE not in _details(error)
+        details = _details(error).lower()
+        return _code(error) in _PASSING and not any(said in details for said in (_TOO_LARGE, *_FULL))
     if isinstance(error, UnexpectedResponse):
         return error.status_code in _PASSING_HTTP
     return isinstance(error, ResourceExhaustedResponse | ResponseHandlingException | httpx.TransportError)

@@ -1,51 +1,35 @@
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from index.diagnosis import check_disk, check_engine, check_server
-
-
-class _Server(BaseHTTPRequestHandler):
-    """Answers as a Qdrant server does when it is asked for its version."""
-
-    found = "1.0.0"
-
-    def do_GET(self) -> None:
-        body = json.dumps({"title": "qdrant - vector search engine", "version": self.found}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+from tests.index.wire import StandIn
 
 
 @pytest.fixture
-def server() -> Iterator[str]:
-    served = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
-    thread = threading.Thread(target=served.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{served.server_address[1]}"
-    served.shutdown()
-    thread.join()
-    served.server_close()
+def server() -> Iterator[StandIn]:
+    standing_in = StandIn()
+    yield standing_in
+    standing_in.stop()
 
 
-def test_a_server_of_another_version_is_noted(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    [check] = check_server(server, None)
-    assert (check.state, check.detail) == ("note", f"1.0.0, client {version('qdrant-client')}")
-    monkeypatch.setattr(_Server, "found", version("qdrant-client"))
-    [check] = check_server(server, None)
+def test_a_server_its_version_and_its_key_are_looked_at(server: StandIn) -> None:
+    address = f"http://127.0.0.1:1/scans?grpc_port={server.port}"
+    [check] = check_server(address, None)
     assert (check.state, check.advice) == ("fine", "")
+    server.version = "1.0.0"
+    [check] = check_server(address, None)
+    assert (check.state, check.detail) == ("note", f"1.0.0, client {version('qdrant-client')}")
+    server.key = "secret"
+    [check] = check_server(address, None)
+    assert check.state == "lacking"
+    assert "refuses the API key" in check.detail
+    [check] = check_server(address, "secret")
+    assert check.state == "note"
 
 
 def test_a_server_that_does_not_answer_is_lacking() -> None:

@@ -12,6 +12,7 @@ import pytest
 from index.address import ServerAddress
 from index.layout import Layout
 from index.schema import KEYWORDS
+from index.server import engine
 from index.server.collection import make_collection
 from index.server.connection import connect
 from index.server.engine import ServerIndex
@@ -63,6 +64,21 @@ def test_keyword_indexes_come_before_points_and_the_graph_after_them(server: Sta
     assert calls[last + 1 :] == ["Update threshold 0", "Upsert", "Upsert", "Update threshold 20000"]
 
 
+def test_a_build_that_is_under_way_is_not_begun_anew(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A real server cuts builds off at every update of its optimizers, also if it changes nothing.
+    monkeypatch.setattr(engine, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "_REMINDED_POLLS", 2)
+    with open_index(server) as index:
+        index.upsert(make_points(3))
+        server.building = 20
+        index.optimize()
+        assert server.log.count("Update threshold 20000") == 1
+        server.building = 20
+        server.configs["scans"].optimizer_config.indexing_threshold = 0  # by another job
+        index.optimize()
+    assert server.log.count("Update threshold 20000") == 2
+
+
 def test_many_make_one_collection(server: StandIn) -> None:
     failed: list[BaseException] = []
 
@@ -88,9 +104,10 @@ def test_many_make_one_collection(server: StandIn) -> None:
         refuse(grpc.StatusCode.UNAVAILABLE),
         refuse(grpc.StatusCode.RESOURCE_EXHAUSTED),
         refuse(grpc.StatusCode.DEADLINE_EXCEEDED),
+        refuse(grpc.StatusCode.INTERNAL, "Service internal error: 1 of 1 read operations failed"),
         cut,
     ],
-    ids=["unavailable", "exhausted", "deadline", "cut"],
+    ids=["unavailable", "exhausted", "deadline", "a node away", "cut"],
 )
 def test_a_passing_fault_delays_an_upsert_and_loses_nothing(
     server: StandIn, fault: Fault, caplog: pytest.LogCaptureFixture
@@ -120,6 +137,7 @@ def test_the_servers_wish_is_waited_for(server: StandIn) -> None:
 @pytest.mark.parametrize(
     ("code", "details", "message"),
     [
+        (grpc.StatusCode.INTERNAL, "Service internal error: No space left on device", "No space left"),
         (grpc.StatusCode.INVALID_ARGUMENT, "Vector dimension error", "refused: Vector dimension error"),
         (grpc.StatusCode.UNAUTHENTICATED, "Invalid API key", "refuses the API key: set CBMIR_INDEX_API_KEY"),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max", "larger than max"),

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from typing import Any
 
 import grpc
@@ -16,6 +17,8 @@ from qdrant_client import QdrantClient
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc, grpc_to_payload
 from qdrant_client.grpc import (
     CollectionConfig,
+    CollectionExists,
+    CollectionExistsResponse,
     CollectionInfo,
     CollectionOperationResponse,
     CollectionParams,
@@ -28,6 +31,7 @@ from qdrant_client.grpc import (
     FacetValue,
     GetCollectionInfoResponse,
     GetResponse,
+    HealthCheckReply,
     HnswConfigDiff,
     OptimizersConfigDiff,
     PointsOperationResponse,
@@ -40,6 +44,7 @@ from qdrant_client.grpc import (
 )
 from qdrant_client.grpc import collections_service_pb2_grpc as collections_service
 from qdrant_client.grpc import points_service_pb2_grpc as points_service
+from qdrant_client.grpc import qdrant_pb2_grpc as root_service
 from qdrant_client.grpc import snapshots_service_pb2_grpc as snapshots_service
 
 LARGE_ANSWERS = [("grpc.max_send_message_length", -1)]
@@ -58,6 +63,8 @@ class StandIn:
         faults: for the next upserts, one each; ``read_faults`` for the next counts.
         upserts: sizes in bytes of all upserts that came, also of those that failed.
         log: names of all calls.
+        building: for so many more questions the graph is not complete yet.
+        version: that it says it has; ``key`` that it asks for.
         local: what holds the points.
     """
 
@@ -67,6 +74,8 @@ class StandIn:
         self.read_faults: list[Fault] = []
         self.upserts: list[int] = []
         self.log: list[str] = []
+        self.building = 0
+        self.version, self.key = version("qdrant-client"), ""
         self.local = QdrantClient(":memory:")
         self.configs: dict[str, CollectionConfig] = {}
         self.lock = threading.Lock()
@@ -77,6 +86,7 @@ class StandIn:
         """Listen, on the same port as before."""
         self._server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0), *LARGE_ANSWERS])
         collections_service.add_CollectionsServicer_to_server(_Collections(self), self._server)
+        root_service.add_QdrantServicer_to_server(_Root(self), self._server)
         points_service.add_PointsServicer_to_server(_Points(self), self._server)
         snapshots_service.add_SnapshotsServicer_to_server(_Snapshots(self), self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
@@ -85,6 +95,14 @@ class StandIn:
     def stop(self) -> None:
         """Cut every connection, also one in the middle of a call."""
         self._server.stop(None)
+
+
+class _Root(root_service.QdrantServicer):
+    def __init__(self, server: StandIn) -> None:
+        self._server = server
+
+    def HealthCheck(self, request: Any, context: grpc.ServicerContext) -> HealthCheckReply:
+        return HealthCheckReply(title="qdrant - vector search engine", version=self._server.version)
 
 
 class _Collections(collections_service.CollectionsServicer):
@@ -110,13 +128,19 @@ class _Collections(collections_service.CollectionsServicer):
             )
         return CollectionOperationResponse(result=True)
 
+    def CollectionExists(self, request: Any, context: grpc.ServicerContext) -> CollectionExistsResponse:
+        if self._server.key and dict(context.invocation_metadata()).get("api-key") != self._server.key:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "Must provide an API key")
+        return CollectionExistsResponse(result=CollectionExists(exists=request.collection_name in self._server.configs))
+
     def Get(self, request: Any, context: grpc.ServicerContext) -> GetCollectionInfoResponse:
         self._server.log.append("Get")
+        self._server.building = max(0, self._server.building - 1)
         name = request.collection_name
         if (config := self._server.configs.get(name)) is None:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Collection `{name}` doesn't exist!")
         info = CollectionInfo(
-            status=CollectionStatus.Green,
+            status=CollectionStatus.Yellow if self._server.building else CollectionStatus.Green,
             segments_count=2,
             config=config,
             points_count=self._server.local.count(name).count,
