@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import tarfile
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,8 @@ from model.errors import JobError
 from model.sources import file_system, is_local, say
 
 STANDARD_INPUT = "-"
+
+_PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,9 @@ def _file(path: Path) -> Archive:
 
 
 def _reachable(address: str) -> Archive:
+    if _PASSWORD.search(address):
+        # Addresses are kept in the index, the report and the log.
+        raise JobError("the address of an archive cannot hold a password: put it into fsspec's configuration file")
     try:
         system, path = file_system(address)
         exists = system.exists(path)

@@ -22,7 +22,7 @@ START_ATTEMPTS = 3
 """Times that a Ray is started here: of two that start at the same moment one was seen not to come up."""
 
 MAX_CPU_ACTORS = 8
-"""Most embedding actors by default on a machine without GPU; beyond, each gets more threads."""
+"""Most embedding actors by default on a machine, or node, without GPU; beyond, each gets more threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,13 @@ class Resources:
 
 
 def share_resources(
-    cpus: float, gpus: float, *, actors: tuple[int, int] | None, actor_gpus: float | None, batch_size: int | None
+    cpus: float,
+    gpus: float,
+    *,
+    node_cpus: float | None = None,
+    actors: tuple[int, int] | None,
+    actor_gpus: float | None,
+    batch_size: int | None,
 ) -> Resources:
     """Divide a machine or cluster between decoding and embedding.
 
@@ -63,6 +69,14 @@ def share_resources(
     actors reserve less than half of Ray's CPUs, though their threads use them all: actors that held every CPU would
     leave none to decode, and the job would hang.
 
+    Args:
+        cpus: of all nodes together.
+        gpus: as well.
+        node_cpus: of the largest node, in which each actor must find room; by default all are of one.
+        actors: least and most, instead of what would be taken.
+        actor_gpus: share of a GPU, or whole number of them, of each actor.
+        batch_size: frames that an actor embeds at once.
+
     Raises:
         SettingError: more is asked for than there is.
     """
@@ -71,16 +85,21 @@ def share_resources(
     per_actor = actor_gpus if actor_gpus is not None else float(gpus > 0)
     if per_actor > gpus:
         raise SettingError(f"--gpus {per_actor:g} asks for more than the {gpus:g} GPUs that Ray sees here")
+    if per_actor > 1 and per_actor != int(per_actor):
+        raise SettingError(f"--gpus {per_actor:g} makes no sense: give a share of one GPU, or a whole number")
+    node_cpus = node_cpus or cpus
     if per_actor:
-        low, high = actors or (1, max(1, int(gpus / per_actor)))
-        if high * per_actor > gpus * (1 + 1e-9):  # shares such as 7 / 25 add up to a little more than 7
+        # A share lies on one GPU: three of 0.3 find room on each, and of 0.4 only two.
+        room = int(gpus) * int(1 / per_actor + 1e-9) if per_actor <= 1 else int(gpus / per_actor)
+        low, high = actors or (1, room)
+        if high > room:
             raise SettingError(
-                f"{high} actors with {per_actor:g} GPUs each need more than the {gpus:g} that Ray sees here"
+                f"{high} actors with {per_actor:g} GPUs each do not fit on the {gpus:g} that Ray sees here: {room} do"
             )
         actor_cpus, threads = min(1.0, 0.48 * cpus / high), 1
     else:
-        low, high = actors or (min(int(cpus), MAX_CPU_ACTORS),) * 2
-        actor_cpus, threads = 0.48 * cpus / high, max(1, int(cpus // high))
+        low, high = actors or (min(int(cpus), MAX_CPU_ACTORS * max(1, round(cpus / node_cpus))),) * 2
+        actor_cpus, threads = 0.48 * min(cpus / high, node_cpus), max(1, int(min(cpus // high, node_cpus)))
     decode_cpus = 1.0 if cpus > 1 else 0.25  # one task at a time on two cores, so that the network keeps their cache
     if actor_cpus == decode_cpus:
         actor_cpus *= 0.9

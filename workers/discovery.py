@@ -200,6 +200,7 @@ def _walk_remote(root: Root) -> Iterator[FoundDirectory]:
                     files.append(_found(name, entry))
         except Exception as error:  # file systems of fsspec raise what their client libraries raise
             unreadable[""] = say(error, path)
+        system.invalidate_cache(path)  # else it keeps the listings of the whole walk
         files.sort(key=lambda file: file.name)
         inner.sort(reverse=True)
         pending.extend(inner)
@@ -214,7 +215,7 @@ def _change_number(info: dict[str, Any]) -> int:
     """A number that changes with a file, from what its file system tells: a checksum, a tag, or a time."""
     if isinstance(checksum := info.get("CRC"), int):
         return checksum
-    for key in ("ETag", "etag", "md5Hash", "content_md5"):
+    for key in ("ETag", "etag", "md5Hash", "content_md5", "sha", "Last-Modified", "modify"):
         if info.get(key):
             return int.from_bytes(hashlib.sha256(str(info[key]).encode()).digest()[:7], "big")
     for key in ("mtime", "LastModified", "last_modified", "updated", "modified", "created"):

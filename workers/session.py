@@ -37,9 +37,14 @@ class Session:
         self._own = not ray.is_initialized()
         self._stack.enter_context(ray_session(settings.ray_address, cpus=settings.cpus, debug=settings.debug))
         total = ray.cluster_resources()
+        nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+        gpus = total.get("GPU", 0.0)
+        if gpus and self._own and not settings.ray_address and settings.gpus is None and not _torch_has_gpus():
+            gpus = 0.0
         self.resources = share_resources(
             total.get("CPU", 1.0),
-            total.get("GPU", 0.0),
+            gpus,
+            node_cpus=max(nodes, default=None),
             actors=settings.actors,
             actor_gpus=settings.gpus if settings.runtime == "torch" else 0.0,
             batch_size=settings.batch_size,
@@ -75,6 +80,13 @@ class Session:
             self._before = self._last
         self._stack.close()
         self.__enter__()
+
+
+def _torch_has_gpus() -> bool:
+    """Ray also counts GPUs that an installation of torch for processors, or an old driver, cannot use."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _sum(one: StageCounts, other: StageCounts) -> StageCounts:

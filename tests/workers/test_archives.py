@@ -206,3 +206,10 @@ def test_nested_roots_of_other_file_systems(scans: Path, memory: fsspec.Abstract
     assert names == ("memory://bucket/brain", "memory://bucket")
     found = sorted((file.key.root, file.key.path) for file in plan_files(roots, None, Plan()))
     assert found == [(0, "0.dcm"), (1, "eye/2.dcm"), (1, "knee/1.dcm")]
+
+
+@pytest.mark.parametrize("address", ["ftp://user:secret@[::1]:21/scans", "zip://::sftp://user:secret@host/scans.zip"])
+def test_a_password_in_an_address_is_refused_and_not_repeated(address: str) -> None:
+    with pytest.raises(JobError, match="cannot hold a password") as refused:
+        resolve_archive(address)
+    assert "secret" not in str(refused.value)
