@@ -66,17 +66,17 @@ class Metadata:
     calibration: Calibration | None = None
 
 
-def read_metadata(path: Path) -> Metadata:
+def read_metadata(path: str | Path) -> Metadata:
     """Read a checkpoint's metadata, and nothing else of it: no weights, no torch.
 
     Raises:
         CheckpointError: the file is missing, damaged, of another program or of another version.
     """
     try:
-        raw = _header(path).get("__metadata__", {}).get(KEY)
+        raw = _header(Path(path)).get(KEY)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist: give a model written by 'cbmir train'") from error
-    except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is no model file, or is damaged: {error}") from error
     if raw is None:
         raise CheckpointError(f"{path} was not written by 'cbmir train': it says nothing of classes or preprocessing")
@@ -93,21 +93,25 @@ def read_metadata(path: Path) -> Metadata:
     return metadata
 
 
-def _header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file: its length as 8 bytes, then JSON; the tensors follow.
+def _header(path: Path) -> dict[str, str]:
+    """The metadata in the header of a safetensors file: its length as 8 bytes, then JSON; the tensors follow.
 
     The library's own reader imports numpy or torch first, for which a job with nothing to do would have to wait.
 
     Raises:
-        ValueError, TypeError, AttributeError, LookupError: this is none, or the file ends before its tensors do.
+        ValueError: this is none, or the file ends before its tensors do.
     """
     with path.open("rb") as file:
         whole = os.fstat(file.fileno()).st_size
         size = int.from_bytes(file.read(8), "little")
         if not 0 < size <= whole - 8:
             raise ValueError("it has no header")
-        header: dict[str, Any] = json.loads(file.read(size))
-    end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+        header: Any = json.loads(file.read(size))
+    try:
+        metadata: dict[str, str] = dict(header.pop("__metadata__", {}))
+        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+    except (AttributeError, TypeError, LookupError) as error:
+        raise ValueError("its header is none of tensors") from error
     if 8 + size + end != whole:
         raise ValueError(f"its tensors end at byte {8 + size + end:,}, the file at {whole:,}")
-    return header
+    return metadata
