@@ -98,6 +98,14 @@ class LocalModeEngine(Engine):
         return index
 
 
+@pytest.fixture
+def server() -> Iterator[StandIn]:
+    """A server that speaks Qdrant's gRPC and keeps its points in the client's local mode."""
+    standing_in = StandIn()
+    yield standing_in
+    standing_in.stop()
+
+
 @pytest.fixture(params=["edge", "memory", "wire", "server"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """Each engine in turn."""
@@ -108,8 +116,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         case "memory":
             yield LocalModeEngine()
         case "wire":
-            server = StandIn()
-            yield Engine("wire", ServerAddress("127.0.0.1", 1, server.port, tls=False, collection="test"))
-            server.stop()
+            port = request.getfixturevalue("server").port
+            yield Engine("wire", ServerAddress("127.0.0.1", 1, port, tls=False, collection="test"))
         case _:
             yield Engine("server", request.getfixturevalue("server_address"))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -8,13 +7,6 @@ import pytest
 
 from index.diagnosis import check_disk, check_engine, check_server
 from tests.index.wire import StandIn
-
-
-@pytest.fixture
-def server() -> Iterator[StandIn]:
-    standing_in = StandIn()
-    yield standing_in
-    standing_in.stop()
 
 
 def test_a_server_its_version_and_its_key_are_looked_at(server: StandIn) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
 
 import grpc
 import numpy as np
@@ -20,13 +19,6 @@ from index.server.snapshot import make_snapshot
 from model.errors import NotAnIndexError, VectorIndexError
 from tests.index.conftest import describe, make_points
 from tests.index.wire import Fault, StandIn, cut, refuse
-
-
-@pytest.fixture
-def server() -> Iterator[StandIn]:
-    standing_in = StandIn()
-    yield standing_in
-    standing_in.stop()
 
 
 def address(server: StandIn) -> ServerAddress:

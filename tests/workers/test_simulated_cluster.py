@@ -53,7 +53,8 @@ from workers.cluster import Resources
 
 # The GPU is Ray's word only: the network computes on the node's processor.
 Resources.device = "cpu"
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+# A head that only keeps the books, as in docker-compose.yml and deploy/.
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
 cluster.add_node(num_cpus=2)
 gpu_node = cluster.add_node(num_cpus=2, num_gpus=1)
 cluster.wait_for_nodes()
