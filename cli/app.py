@@ -33,8 +33,9 @@ EXIT_INTERRUPTED = 130
 app = typer.Typer(
     name="cbmir",
     help="Content-based medical image retrieval: show me the ones that look like this.",
-    epilog="Exit codes: 0 all done · 1 error · 2 wrong usage · 3 done, but some files or queries were left out · "
-    "130 interrupted. Every option can come from the environment: --index from CBMIR_INDEX, --model from CBMIR_MODEL…",
+    epilog="Exit codes: 0 all done · 1 error · 2 a command line that cannot be understood · 3 done, but some files or "
+    "queries were left out · 130 interrupted. Every option can come from the environment: --index from CBMIR_INDEX, "
+    "--model from CBMIR_MODEL…",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -83,18 +84,23 @@ def run(arguments: list[str]) -> int:
             errors.show("interrupted")
         return exit_.exit_code
     except TyperException as error:
-        errors.show(f"{error.format_message()} (see --help)")
+        if message := error.format_message():  # none where no command was given: the help stands there already
+            errors.show(f"{message} (see --help)")
         return error.exit_code
     except (KeyboardInterrupt, Abort):
         errors.show("interrupted")
         return EXIT_INTERRUPTED
-    except CbmirError as error:
-        if errors.debug:
-            raise
-        errors.show(str(error))
-        return EXIT_INTERRUPTED if isinstance(error, Interrupted) else EXIT_ERROR
     except Exception as error:
-        if errors.debug:
+        interrupted = isinstance(error, Interrupted)
+        if errors.debug and not interrupted:
             raise
-        errors.show(f"unexpected {type(error).__name__}: {error} (a fault of this program: --debug shows where)")
-        return EXIT_ERROR
+        errors.show(_sentence(error))
+        return EXIT_INTERRUPTED if interrupted else EXIT_ERROR
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, CbmirError):
+        return str(error)
+    if isinstance(error, PermissionError):
+        return f"{error.filename} may not be read or written: ask its owner, or name another place"
+    return f"unexpected {type(error).__name__}: {error} (a fault of this program: --debug shows where)"

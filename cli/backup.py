@@ -37,7 +37,7 @@ def backup(
         return
     with StageProgress() as progress:
         made = back_up(index, file, progress=lambda done, total: progress.update("writing", done, total))
-    output.print(f"{file} holds the {made.points:,} points of {index}", soft_wrap=True)
+    output.print(f"{file} holds the {made.points:,} points of {index}", soft_wrap=True, markup=False)
 
 
 def _snapshot(address: ServerAddress) -> None:
@@ -45,8 +45,8 @@ def _snapshot(address: ServerAddress) -> None:
     from index.server.snapshot import make_snapshot
 
     name = make_snapshot(address)
-    output.print(f"the server keeps {address} as the snapshot {name}", soft_wrap=True)
-    messages.print(f"the job's ledger lies in {home(address)}: keep it with the snapshot", soft_wrap=True)
+    output.print(f"the server keeps {address} as the snapshot {name}", soft_wrap=True, markup=False)
+    messages.print(f"the job's ledger lies in {home(address)}: keep it with the snapshot", soft_wrap=True, markup=False)
 
 
 def restore(
@@ -57,4 +57,4 @@ def restore(
     from workers.backup import restore as restore_index
 
     found = restore_index(file, index)
-    output.print(f"{index} holds the {found.points:,} points of {file}", soft_wrap=True)
+    output.print(f"{index} holds the {found.points:,} points of {file}", soft_wrap=True, markup=False)

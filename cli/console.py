@@ -19,6 +19,10 @@ messages = Console(stderr=True, highlight=False)
 """Progress, warnings and notes."""
 
 
+EXIT_LEFT_OUT = 3
+"""All done, but some files or queries were left out."""
+
+
 class _Errors:
     """Shows errors as one sentence; ``debug`` asks for tracebacks instead, ``as_json`` for a line of the JSON log."""
 
@@ -33,6 +37,15 @@ class _Errors:
             json_logger().error(sentence)
             return
         messages.print(f"[bold red]Error:[/] {escape(sentence)}", soft_wrap=True)
+
+    def note(self, sentence: str) -> None:
+        """Print what goes with an error."""
+        if self.as_json:
+            from cli.rendering.json_log import json_logger
+
+            json_logger().info(sentence)
+            return
+        messages.print(sentence, soft_wrap=True, markup=False)
 
 
 errors = _Errors()
@@ -63,6 +76,6 @@ def noise_aside(library: str) -> Iterator[None]:
             os.dup2(terminal, 2)
             os.close(terminal)
             if kept:
-                messages.print(f"{library} wrote to {log.name}", soft_wrap=True)
+                errors.note(f"{library} wrote to {log.name}")
             else:
                 Path(log.name).unlink()

@@ -35,6 +35,7 @@ def copy(
         f"{target} holds the {result.points:,} points of {source}, {result.moved:,} of them moved now; ids and "
         f"payloads are equal, and so are the {result.vectors_compared:,} vectors that were compared",
         soft_wrap=True,
+        markup=False,
     )
     if not result.has_ledger:
         messages.print("[yellow]note:[/] no ledger came along: the next 'cbmir index' into it embeds every file again")

@@ -84,4 +84,4 @@ def cross_validate(
             raise TrainingInterrupted(message) from error
     write_cross_validation(done, report, repository=str(repository), recipe=chosen, environment=environment())
     output.print(folds_table(done))
-    output.print(f"report: {report / 'index.html'}", soft_wrap=True)
+    output.print(f"report: {report / 'index.html'}", soft_wrap=True, markup=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import messages, output
+from cli.console import EXIT_LEFT_OUT, messages, output
 from cli.options import option
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from model.dataset.fetching import FetchObserver
     from model.dataset.planning import ClassSummary
 
-EXIT_LEFT_OUT = 3
 
 dataset_app = typer.Typer(
     no_args_is_help=True,
@@ -68,7 +67,7 @@ def plan(
     summary = summarise(found, per_class)
     output.print(_summary_table(summary))
     slices, size = sum(one.slices for one in summary), _say_bytes(1e6 * sum(one.megabytes for one in summary))
-    output.print(f"{plan_file}: {slices:,} slices of {len(found):,} series, about {size}", soft_wrap=True)
+    output.print(f"{plan_file}: {slices:,} slices of {len(found):,} series, about {size}", soft_wrap=True, markup=False)
 
 
 @dataset_app.command("fetch")
@@ -103,6 +102,7 @@ def fetch(
         f"{folder}: {report.files:,} images, {report.fetched:,} of them fetched now "
         f"({_say_bytes(report.size)}, {rate:.1f} MB/s), {len(report.left_out):,} left out",
         soft_wrap=True,
+        markup=False,
     )
     if report.left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
@@ -128,9 +128,13 @@ def add(
         for why in added.left_out.values():
             messages.print(f"left out: {why}", soft_wrap=True, markup=False)
         left_out += len(added.left_out)
-        output.print(f"{label}: {added.files:,} images, {len(added.left_out):,} files left out")
+        output.print(f"{label}: {added.files:,} images, {len(added.left_out):,} files left out", markup=False)
         if added.unsplit:
-            output.print(f"the split was made without them and is gone: cbmir dataset split {folder}", soft_wrap=True)
+            output.print(
+                f"the split was made without them and is gone: cbmir dataset split {folder}",
+                soft_wrap=True,
+                markup=False,
+            )
     if left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
 
@@ -193,7 +197,7 @@ def cite(
     target = target or (source if source.is_dir() else source.parent) / ATTRIBUTION
     text = attribution(table)
     write_attribution(text, target)
-    output.print(f"{target}: {text.count(chr(10) + '- '):,} sources", soft_wrap=True)
+    output.print(f"{target}: {text.count(chr(10) + '- '):,} sources", soft_wrap=True, markup=False)
 
 
 def _summary_table(summary: list[ClassSummary]) -> Table:

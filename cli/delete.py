@@ -33,4 +33,4 @@ def delete(
         return yes or typer.confirm(f"Delete {points:,} points from {index}?", err=True)
 
     deleted = delete_points(index, parse_where(where), may=may)
-    output.print(f"{deleted:,} points deleted from {index}", soft_wrap=True)
+    output.print(f"{deleted:,} points deleted from {index}", soft_wrap=True, markup=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import messages, output
+from cli.console import EXIT_LEFT_OUT, messages, output
 from cli.options import ModelOption, RuntimeOption, chosen, complete_layer, one_of, option
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def evaluate(
     """
     import os
 
+    from rich.markup import escape
+
     from model.bundled import find_model
     from model.metadata import read_metadata
     from model.repository import read_repository, split_test
@@ -91,10 +93,12 @@ def evaluate(
     for table in retrieval_tables(found.retrieval):
         output.print(table)
     for note in found.notes:
-        messages.print(f"[yellow]note:[/] {note}", soft_wrap=True)
+        messages.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
     for error in found.left_out:
-        messages.print(f"[yellow]left out:[/] {error}", soft_wrap=True)
-    output.print(f"report: {report / 'index.html'}", soft_wrap=True)
+        messages.print(f"[yellow]left out:[/] {escape(str(error))}", soft_wrap=True)
+    output.print(f"report: {report / 'index.html'}", soft_wrap=True, markup=False)
+    if found.left_out:
+        raise typer.Exit(EXIT_LEFT_OUT)
 
 
 def _observer(progress: StageProgress) -> EvaluationObserver:

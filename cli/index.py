@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import errors, messages, output
+from cli.console import EXIT_LEFT_OUT, errors, messages, output
 from cli.options import IndexOption, RuntimeOption, YesOption, chosen, complete_layer, one_of, option, parse_range
 from model.errors import NotAnIndexError, SettingError
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from workers.planning import Plan
     from workers.report import JobReport
     from workers.settings import JobSettings
-
-EXIT_LEFT_OUT = 3
 
 MAX_LISTED = 10
 """Files left out that are listed on the terminal; the report lists all."""
@@ -124,7 +122,7 @@ def index(
     from workers.archives import resolve_archives
     from workers.job import index_archive
     from workers.preparing import plan_job
-    from workers.reembedding import building
+    from workers.reembedding import building, check_reembed
     from workers.reembedding import reembed as reembed_index
     from workers.settings import JobSettings
 
@@ -155,6 +153,8 @@ def index(
         debug=errors.debug,
         layout=Layout(shards, replicas, write_consistency),
     )
+    if reembed:
+        check_reembed(settings)
     if dry_run:
         planned = replace(settings, index=building(home(index))) if reembed else settings
         _print_plan(plan_job(planned), settings)
@@ -191,10 +191,17 @@ def _stored(address: str, *, anew: bool) -> Any:
     from index.address import parse_address
     from index.description_file import read_description
     from index.opening import describe_index
+    from workers.reembedding import building
 
     path = parse_address(address)
+    if anew and isinstance(path, Path) and not path.exists() and building(path).exists():
+        path = building(path)  # a call was killed while the one took the place of the other
     try:
-        return read_description(path, any_version=True) if anew and isinstance(path, Path) else describe_index(address)
+        return (
+            read_description(path, any_version=True)
+            if anew and isinstance(path, Path)
+            else describe_index(address, patient=True)
+        )
     except NotAnIndexError:
         return None
 
@@ -253,7 +260,7 @@ def _print_report(report: JobReport, settings: JobSettings) -> None:
         busy = f"busy {report.stage_busy[report.bottleneck]:.0%} of the time"
         messages.print(f"slowest stage: {report.bottleneck}, {busy}", soft_wrap=True)
     if settings.report:
-        messages.print(f"report: {settings.report}", soft_wrap=True)
+        messages.print(f"report: {settings.report}", soft_wrap=True, markup=False)
 
 
 def _summary(report: JobReport) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import messages, output
+from cli.console import EXIT_LEFT_OUT, messages, output
 from cli.options import option
 
 model_app = typer.Typer(no_args_is_help=True, help="Bundled models; what a model file says of itself; compression.")
@@ -119,7 +119,9 @@ def compress(
         output.print(measures_table(result.measures))
         output.print(f"accuracy {result.measures.accuracy:.2%}")
     size, name = small.stat().st_size / 1e6, result.metadata.fingerprint[:8]
-    output.print(f"{small}: {size:.1f} MB, fingerprint {name}", soft_wrap=True)
+    output.print(f"{small}: {size:.1f} MB, fingerprint {name}", soft_wrap=True, markup=False)
+    if result.left_out:
+        raise typer.Exit(EXIT_LEFT_OUT)
 
 
 def _pairs(values: Any) -> str:

@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from cli.console import errors, messages, output
+from cli.console import EXIT_LEFT_OUT, errors, messages, output
 from cli.options import IndexOption, RuntimeOption, chosen, complete_layer, complete_organ, one_of, option, parse_where
-from model.errors import CbmirError, SettingError
+from model.errors import CbmirError, ModelMismatchError, SettingError
 
 if TYPE_CHECKING:
     from index.interface import Index
     from index.query import EmbedderLike, Query
     from index.schema import Description
     from index.search import Answer, GroupBy, Options, Same
-
-EXIT_SOME_FAILED = 3
 
 _SAME = ("self", "series", "study", "patient", "none")
 _GROUPS = ("none", "series", "study", "patient")
@@ -110,12 +108,15 @@ def search(
         load = partial(Embedder.load, device=device, runtime=runtime)
         found, failed = _embed(files, index, description, model, options.layer, frame, load) if files else ([], 0)
         with open_index(index, purpose="cbmir search") as opened:
+            if opened.description.model_fingerprint != description.model_fingerprint:
+                raise ModelMismatchError(f"{index} was made anew by another model meanwhile: ask again")
             pairs, missing = _answers(opened, found, like or (), options, frame, label)
-        _show(pairs, description.roots, format)
-        if sheet or thumbnails:
-            _show_pictures(pairs, index, description.roots, sheet, thumbnails)
+            roots = opened.description.roots
+        _show(pairs, roots, format)
+        if pairs and (sheet or thumbnails):
+            _show_pictures(pairs, index, roots, sheet, thumbnails)
     if failed + missing:
-        raise typer.Exit(EXIT_SOME_FAILED if pairs else 1)
+        raise typer.Exit(EXIT_LEFT_OUT if pairs else 1)
 
 
 def _options(
@@ -254,4 +255,4 @@ def _show_pictures(
                 draw_sheet(rows).save(sheet)
         except (OSError, ValueError) as error:
             raise CbmirError(f"the sheet {sheet} cannot be written: {error}") from error
-        messages.print(f"sheet: {sheet}", soft_wrap=True)
+        messages.print(f"sheet: {sheet}", soft_wrap=True, markup=False)

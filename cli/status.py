@@ -36,8 +36,8 @@ def status(
     values = _description(str(address), description) | _ledger(folder)
     try:
         values |= _contents(address)
-        if values["last job"] and values["last job"]["outcome"] == "running":
-            values["last job"]["outcome"] = "killed"  # nobody holds the index
+        if isinstance(address, Path) and values["last job"] and values["last job"]["outcome"] == "running":
+            values["last job"]["outcome"] = "killed"  # nobody holds the index; a server's may be written by many
     except IndexLockedError as error:
         values["in use"] = str(error)
     if format == "json":
@@ -100,6 +100,8 @@ def _with_unknown(counts: dict[str, int], points: int) -> dict[str, int]:
 
 
 def _print(values: dict[str, Any]) -> None:
+    from rich.markup import escape
+
     from cli.rendering.tables import fields_table
 
     locked = values.pop("in use", None)
@@ -126,7 +128,9 @@ def _print(values: dict[str, Any]) -> None:
                 shown[name] = _number(value)
     output.print(fields_table(shown))
     if locked:
-        messages.print(f"[yellow]in use:[/] {locked}; the figures above are those of the ledger", soft_wrap=True)
+        messages.print(
+            f"[yellow]in use:[/] {escape(locked)}; the figures above are those of the ledger", soft_wrap=True
+        )
 
 
 def _number(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import messages, output
+from cli.console import EXIT_LEFT_OUT, messages, output
 from cli.options import DeviceOption, PrecisionOption, one_of, option
 
 
@@ -98,4 +98,6 @@ def train(
             f"accuracy {result.measures.accuracy:.2%} on {result.metadata.data['images']['test']:,} test images"
         )
     what = f"epoch {result.metadata.epoch}, {len(classes)} classes, fingerprint {result.metadata.fingerprint[:8]}"
-    output.print(f"{model}: {what}", soft_wrap=True)
+    output.print(f"{model}: {what}", soft_wrap=True, markup=False)
+    if result.left_out:
+        raise typer.Exit(EXIT_LEFT_OUT)

@@ -55,7 +55,7 @@ def parse_address(address: str | Path | ServerAddress) -> Address:
     if isinstance(address, ServerAddress):
         return address
     if "://" not in str(address):
-        return Path(address).absolute()
+        return Path(os.path.abspath(address))  # noqa: PTH100 (absolute() keeps "..", and a walk would not know the folder)
     text = str(address)
     try:
         parts = urlsplit(text)

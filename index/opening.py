@@ -16,8 +16,8 @@ from model.errors import CheckpointError, ModelMismatchError, NotAnIndexError, V
 from model.metadata import read_metadata
 
 
-def describe_index(address: str | Path | ServerAddress) -> Description:
-    """What an index says of itself; an embedded one is not opened for it.
+def describe_index(address: str | Path | ServerAddress, *, patient: bool = False) -> Description:
+    """What an index says of itself; an embedded one is not opened for it. A job is ``patient`` with a server.
 
     Raises:
         NotAnIndexError: there is none at this address.
@@ -27,7 +27,7 @@ def describe_index(address: str | Path | ServerAddress) -> Description:
     parsed = parse_address(address)
     if isinstance(parsed, Path):
         return read_description(parsed)
-    with _open_server(parsed, patient=False) as index:
+    with _open_server(parsed, patient=patient) as index:
         return index.description
 
 
@@ -124,7 +124,8 @@ def check_same(address: str, existing: Description, wanted: Description) -> None
         there, asked = getattr(existing, setting), getattr(wanted, setting)
         if there != asked:
             raise ModelMismatchError(
-                f"{address} has {setting} {there}, not {asked}: leave it as it is, or use another index"
+                f"{address} has {setting} {there}, not {asked}: leave it as it is, use another index, or make this one "
+                "anew with 'cbmir index --reembed'"
             )
 
 

@@ -1,7 +1,7 @@
 """Keyed hashes that stand for what may name a patient: parts of paths, and Patient IDs.
 
 The key lies in the index's folder. Who has it can find out whether a name they guess is in the index, so keep it apart
-from an index that you give away: a new search by file then cannot leave out the same patient, and all else works.
+from an index that you give away: there a search by file cannot leave out the same patient, and nothing can be added.
 """
 
 from __future__ import annotations

@@ -66,14 +66,19 @@ def check_options(description: Description, options: Options) -> None:
     """
     if options.layer not in description.layers:
         stored = ", ".join(description.layers)
-        raise ModelMismatchError(f"the index stores {stored}, not {options.layer}: index with --layers {options.layer}")
+        raise ModelMismatchError(
+            f"the index stores {stored}, not {options.layer}: make it anew with "
+            f"'cbmir index --reembed --layers {','.join((*description.layers, options.layer))}'"
+        )
     if unknown := [organ for organ in options.organs or () if organ not in (*description.classes, UNKNOWN)]:
         known = ", ".join(description.classes)
         raise SettingError(f"there is no organ {unknown[0]!r} in this index's model: choose among {known}")
     if unknown := [name for name in options.where if name not in KEYWORDS]:
         raise SettingError(f"there is no field {unknown[0]!r} to filter by: choose among {', '.join(KEYWORDS)}")
     if "patient" in (options.exclude_same, options.group_by) and not description.patient_groups:
-        raise SettingError("the index knows no patient groups: index with --keep-patient-group")
+        raise SettingError(
+            "the index knows no patient groups: make it anew with 'cbmir index --reembed --keep-patient-group'"
+        )
     if options.top < 1:
         raise SettingError(f"--top {options.top} asks for nothing: give at least 1")
 

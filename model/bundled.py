@@ -25,7 +25,7 @@ def find_model(model: str | Path | None = None) -> Path:
     Raises:
         CheckpointError: there is neither a file nor a bundled model of that name.
     """
-    if model is not None and Path(model).exists():
+    if model is not None and Path(model).is_file():
         return Path(model)
     name = DEFAULT if model is None or str(model) == "bundled" else str(model)
     if found := bundled_models().get(name):

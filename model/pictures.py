@@ -40,7 +40,7 @@ def read_picture(source: Source, only: int | None = None) -> Iterator[Frame]:
     try:
         identity = _digest(source)
         with Image.open(BytesIO(source.content) if source.content else source.path, formats=FORMATS) as picture:
-            pages = int(getattr(picture, "n_frames", 1))
+            pages, number = int(getattr(picture, "n_frames", 1)), 0
             for number, page in enumerate(ImageSequence.Iterator(picture), 1):
                 if only not in (None, number):
                     continue
@@ -48,6 +48,8 @@ def read_picture(source: Source, only: int | None = None) -> Iterator[Frame]:
                     size = f"{page.width} × {page.height} pixels, limit {MAX_PICTURE_PIXELS:,}"
                     raise ImageError(path, Reason.TOO_LARGE, size)
                 yield Frame(_grey(page), number, pages, f"file/{identity}/{number}", Header())
+        if only is None and number != pages:
+            raise ImageError(path, Reason.CORRUPT, f"{number} of {pages} pages could be decoded")
     except ImageError:
         raise
     except UnidentifiedImageError as error:

@@ -55,6 +55,7 @@ def resolve_archive(named: str | Path) -> Archive:
         JobError: it does not exist, or cannot be reached.
     """
     text = str(named)
+    _refuse_no_text(text)
     if not is_local(text):
         return _reachable(text)
     path = Path(os.path.abspath(text))  # noqa: PTH100 (absolute() keeps "..", which would make a second root)
@@ -67,6 +68,15 @@ def resolve_archive(named: str | Path) -> Archive:
     if glob.has_magic(text):
         return _listed(glob.iglob(text, recursive=True, include_hidden=True), text)  # noqa: PTH207 (any pattern)
     raise JobError(f"{path} does not exist: give a folder or a file to index")
+
+
+def _refuse_no_text(address: str) -> None:
+    """An archive's address is kept in the index; files below it may have any name, and are left out by it."""
+    try:
+        address.encode()
+    except UnicodeEncodeError as error:
+        shown = address.encode(errors="backslashreplace").decode()
+        raise JobError(f"{shown} is not UTF-8: rename it, or index the folder that holds it") from error
 
 
 def _file(path: Path) -> Archive:
@@ -103,4 +113,5 @@ def _listed(paths: Iterable[str], name: str) -> Archive:
     if not absolute:
         raise JobError(f"{name} names no file: give at least one")
     parent = os.path.commonpath([os.path.dirname(path) for path in absolute])  # noqa: PTH120
+    _refuse_no_text(parent)
     return Archive(parent, tuple(sorted(os.path.relpath(path, parent) for path in absolute)))

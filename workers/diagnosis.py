@@ -23,6 +23,9 @@ def check_ray(address: str | None) -> Iterator[Check]:
 
             total = ray.cluster_resources()
             cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
+            if not cpus:
+                yield Check(name, "lacking", "the cluster has no processors", "start a worker, or wait for one to join")
+                return
             share = share_resources(cpus, gpus, actors=None, actor_gpus=None, batch_size=None)
             where = f"cluster of {len(ray.nodes())} nodes" if address else "started here"
             pool = f"up to {share.actors[1]} embedding actors on {share.device}"

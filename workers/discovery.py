@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -88,15 +89,33 @@ def discover(root: Root) -> Iterator[FoundDirectory]:
     cannot be read has itself, the empty name, among its ``unreadable``.
     """
     if root.members is not None:
-        for member in root.members:
-            if _is_text(member):
-                yield from discover(replace(root, below=member, members=None))
-            else:
-                yield FoundDirectory("", [], {_escaped(member): NOT_TEXT})
+        yield from _members(root, root.members)
     elif is_local(root.address):
         yield from _walk_local(root)
     else:
         yield from _walk_remote(root)
+
+
+def _members(root: Root, members: tuple[str, ...]) -> Iterator[FoundDirectory]:
+    """The files of a list, those of a directory together, as who is told looks each directory up."""
+    directories: defaultdict[str, list[str]] = defaultdict(list)
+    for member in members:
+        directories[member.rpartition("/")[0]].append(member)
+    for directory, inside in directories.items():
+        files: list[FoundFile] = []
+        unreadable: dict[str, str] = {}
+        for member in inside:
+            if not _is_text(member):
+                yield FoundDirectory("", [], {_escaped(member): NOT_TEXT})
+                continue
+            for found in discover(replace(root, below=member, members=None)):
+                if found.path == directory:
+                    files += found.files
+                    unreadable |= found.unreadable
+                else:  # a folder, or what is in it
+                    yield found
+        if files or unreadable:
+            yield FoundDirectory(directory, files, unreadable)
 
 
 def _walk_local(root: Root) -> Iterator[FoundDirectory]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from index.address import home, parse_address
 from index.interface import Index
 from index.opening import create_index
-from index.schema import Description
 from index.unfinished import refuse_unfinished_copy
 from model.errors import CbmirError, JobError, JobInterrupted, Reason, SettingError
 from model.metadata import Metadata, read_metadata
@@ -20,7 +19,7 @@ from model.runtimes import require_runtime
 from workers.archives import Archive, resolve_archives
 from workers.ledger import Ledger
 from workers.planning import PendingFile, Plan
-from workers.preparing import pending_files, refuse_lost_index, register_roots, settle_key
+from workers.preparing import pending_files, refuse_lost_index, register_roots, settle_key, wanted_description
 from workers.report import FileLeftOut, JobReport
 from workers.settings import JobObserver, JobSettings, Progress, Stage
 
@@ -45,15 +44,7 @@ def index_archive(settings: JobSettings, observer: JobObserver | None = None) ->
     require_runtime(settings.runtime, settings.model, metadata)
     if settings.gpus and settings.runtime != "torch":
         raise SettingError(f"--runtime {settings.runtime} computes on processors only: leave --gpus out")
-    description = Description(
-        model_fingerprint=metadata.fingerprint,
-        model_path=str(settings.model.absolute()),
-        classes=metadata.classes,
-        layers=settings.layers,
-        quantization=settings.quantization,
-        path_privacy=settings.path_privacy,
-        patient_groups=settings.keep_patient_group,
-    )
+    description = wanted_description(settings, metadata)
     refuse_unfinished_copy(home(settings.index))
     refuse_lost_index(settings.index)
     with create_index(settings.index, description, purpose=PURPOSE, layout=settings.layout) as index:
@@ -98,7 +89,6 @@ class _Job:
         number = self.ledger.start_job(self.report.started)
         try:
             self._embed(pending_files(self.settings, self.roots, self.ledger, self.plan))
-            self._note_unreadable()
             self._prune()
             self._optimize()
             self.report.outcome = "complete"
@@ -111,6 +101,7 @@ class _Job:
             self.report.error = str(error)
             raise
         finally:
+            self._note_unreadable()
             self._fill_report(time.perf_counter() - started)
             self.ledger.end_job(number, self.report.ended, self.report.outcome, self.report.to_json(files=False))
             self.report.write(home(self.settings.index) / "reports" / f"job-{number:06d}.json")

@@ -132,21 +132,29 @@ class Ledger:
         with self._errors(), self._connection:
             self._connection.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
 
-    def drop_points(self, points: Mapping[FileKey, Collection[UUID]], reason: str, detail: str) -> None:
-        """Take points off their files; a file that has none left counts as left out from now on."""
+    def reopen(self, keys: Iterable[FileKey]) -> None:
+        """Call files half done, whose points are about to go or to change: a job that finds them does them again."""
+        query = "UPDATE files SET state = 'writing' WHERE root = ? AND directory = ? AND name = ?"
+        with self._errors(), self._connection:
+            self._connection.executemany(query, ((key.root, key.directory, key.name) for key in keys))
+
+    def leave_out(self, points: Mapping[FileKey, Collection[UUID]], reason: str, detail: str) -> None:
+        """Call files left out that have no other points than these; the points stay noted until they are dropped."""
+        query = (
+            "UPDATE files SET state = 'left out', reason = ?, detail = ? WHERE root = ? AND directory = ? AND name = ?"
+        )
+        with self._errors(), self._connection:
+            for key, before in self.points(points).items():
+                if set(before) <= set(points[key]):
+                    self._connection.execute(query, (reason, detail, key.root, key.directory, key.name))
+
+    def drop_points(self, points: Mapping[FileKey, Collection[UUID]]) -> None:
+        """Take points off their files, once they are out of the index."""
+        query = "UPDATE files SET points = ? WHERE root = ? AND directory = ? AND name = ?"
         with self._errors(), self._connection:
             for key, before in self.points(points).items():
                 left = tuple(point for point in before if point not in points[key])
-                place = (key.root, key.directory, key.name)
-                if left:
-                    query = "UPDATE files SET points = ? WHERE root = ? AND directory = ? AND name = ?"
-                    self._connection.execute(query, (_pack(left), *place))
-                else:
-                    query = (
-                        "UPDATE files SET points = ?, state = 'left out', reason = ?, detail = ? "
-                        "WHERE root = ? AND directory = ? AND name = ?"
-                    )
-                    self._connection.execute(query, (_pack(left), reason, detail, *place))
+                self._connection.execute(query, (_pack(left), key.root, key.directory, key.name))
 
     def forget(self, keys: Iterable[FileKey]) -> None:
         """Remove files from the ledger."""
@@ -166,12 +174,12 @@ class Ledger:
         with self._errors():
             return int(self._connection.execute(query).fetchone()[0])
 
-    def left_out(self, root: int) -> Iterator[tuple[str, str, str]]:
-        """Path below the root, reason and detail of every file of a root that was left out."""
-        query = "SELECT root, directory, name, reason, detail FROM files WHERE root = ? AND state = 'left out'"
+    def keys(self, state: str, reason: str | None = None) -> Iterator[FileKey]:
+        """The files of a state, and of one reason if it is given, directory by directory."""
+        query = "SELECT root, directory, name FROM files WHERE state = ? AND (? IS NULL OR reason = ?)"
         with self._errors():
-            for number, directory, name, reason, detail in self._connection.execute(query, (root,)):
-                yield FileKey(number, directory, name).path, reason, detail
+            for row in self._connection.execute(query, (state, reason, reason)):
+                yield FileKey(*row)
 
     def start_job(self, started: str) -> int:
         """Enter a job; return its number."""

@@ -36,17 +36,17 @@ def number_roots(known: Sequence[str], archives: Sequence[Archive]) -> tuple[tup
 
     def place(address: str, root: str) -> tuple[int, str]:
         """Number of the deepest root that holds an address, and the path below it; ``root`` is made if none does."""
-        holders = [name for name in names if _below(address, name) is not None]
+        holders = [name for name in names if below(address, name) is not None]
         if not holders:
             names.append(root)
             holders = [root]
         deepest = max(holders, key=len)
-        return names.index(deepest), _below(address, deepest) or ""
+        return names.index(deepest), below(address, deepest) or ""
 
     def add_whole(address: str, root: str) -> None:
-        number, below = place(address, root)
-        inner = [name for name in names if name != names[number] and _below(name, address)]
-        whole[number, below] = Root(number, names[number], below, None, frozenset(inner))
+        number, path = place(address, root)
+        inner = [name for name in names if name != names[number] and below(name, address)]
+        whole[number, path] = Root(number, names[number], path, None, frozenset(inner))
         for name in inner:
             add_whole(name, name)
 
@@ -59,21 +59,24 @@ def number_roots(known: Sequence[str], archives: Sequence[Archive]) -> tuple[tup
             if is_local(address) and Path(address).is_dir():
                 add_whole(address, archive.address)
             else:
-                number, below = place(address, archive.address)
-                members.setdefault(number, set()).add(below)
-    roots = [root for root in whole.values() if not any(_holds(other, root) for other in whole.values())]
+                number, path = place(address, archive.address)
+                members.setdefault(number, set()).add(path)
+    roots = [root for (number, path), root in whole.items() if not any((number, up) in whole for up in _above(path))]
     for number, paths in members.items():
-        outside = [path for path in paths if not any(r.number == number and r.covers(path) for r in roots)]
+        outside = [path for path in paths if not any((number, up) in whole for up in (path, *_above(path)))]
         if outside:
             roots.append(Root(number, names[number], "", tuple(sorted(outside))))
     return tuple(names), roots
 
 
-def _holds(outer: Root, inner: Root) -> bool:
-    return outer != inner and outer.number == inner.number and outer.covers(inner.below)
+def _above(path: str) -> Iterator[str]:
+    """The folders that hold a path below a root, the root itself (empty) among them."""
+    while path:
+        path = path.rpartition("/")[0]
+        yield path
 
 
-def _below(address: str, root: str) -> str | None:
+def below(address: str, root: str) -> str | None:
     """The path of an address below a root, empty for the root itself; ``None`` if it is not below it."""
     if address == root:
         return ""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from index.address import home, parse_address
 from index.interface import Index
-from index.opening import describe_index
+from index.opening import check_same, describe_index
 from index.privacy import KEY_NAME, path_hider, privacy_key
+from index.schema import Description
+from index.unfinished import refuse_unfinished_copy
 from model.errors import NotAnIndexError, VectorIndexError
+from model.metadata import Metadata, read_metadata
+from model.runtimes import require_runtime
 from workers.archives import Archive, resolve_archives
 from workers.discovery import Root
 from workers.labels import label_reader
@@ -19,23 +24,45 @@ from workers.ledger import Ledger
 from workers.planning import PendingFile, Plan, number_roots, plan_files
 from workers.settings import JobSettings
 
+BUILDING, REPLACED = ".reembedding", ".replaced"
+"""Suffixes of the folders beside an index in which a new one is built, and from which the old one is removed."""
+
 
 def plan_job(settings: JobSettings) -> Plan:
     """What :func:`workers.job.index_archive` would do, without writing or starting anything.
 
     Raises:
         JobError: an archive does not exist.
-        VectorIndexError: the folder of the index holds something else.
+        SettingError: the runtime cannot be used.
+        VectorIndexError: the folder of the index holds something else, or another model's index.
     """
     folder = home(settings.index)
+    metadata = read_metadata(settings.model)
+    require_runtime(settings.runtime, settings.model, metadata)
+    refuse_unfinished_copy(folder)
     known: tuple[str, ...] = ()
     ledger = None
     if (folder / LEDGER).exists():
-        known, ledger = describe_index(settings.index).roots, Ledger(folder, read_only=True)
+        stored = describe_index(settings.index, patient=True)
+        check_same(str(settings.index), stored, wanted_description(settings, metadata))
+        known, ledger = stored.roots, Ledger(folder, read_only=True)
     plan = Plan()
     for _ in pending_files(settings, number_roots(known, resolve_archives(settings.archives))[1], ledger, plan):
         pass
     return plan
+
+
+def wanted_description(settings: JobSettings, metadata: Metadata) -> Description:
+    """What the index of a job says of itself."""
+    return Description(
+        model_fingerprint=metadata.fingerprint,
+        model_path=str(settings.model.absolute()),
+        classes=metadata.classes,
+        layers=settings.layers,
+        quantization=settings.quantization,
+        path_privacy=settings.path_privacy,
+        patient_groups=settings.keep_patient_group,
+    )
 
 
 def register_roots(index: Index, archives: Sequence[Archive], model_path: str) -> list[Root]:
@@ -52,7 +79,8 @@ def pending_files(
 ) -> Iterator[PendingFile]:
     """The files that a job has to index, while ``plan`` counts; the index's own folder is no part of any archive."""
     folder = home(settings.index)
-    own = frozenset({str(folder), str(folder).removesuffix(".reembedding")})  # also that which is made anew
+    name = str(folder).removesuffix(BUILDING)
+    own = frozenset(one + suffix for one in {name, os.path.realpath(name)} for suffix in ("", BUILDING, REPLACED))
     return plan_files(
         [replace(root, skip=root.skip | own) for root in roots],
         ledger,
@@ -113,7 +141,7 @@ def _is_there(address: str | Path) -> bool:
 
         return has_shard(home(address))
     try:
-        describe_index(address)
+        describe_index(address, patient=True)
     except NotAnIndexError:
         return False
     return True

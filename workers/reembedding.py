@@ -3,41 +3,36 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from index.address import home, parse_address
 from index.description_file import NAME as DESCRIPTION
 from index.lock import IndexLock
-from model.errors import JobError, ModelMismatchError, SettingError, VectorIndexError
+from model.errors import JobError, ModelMismatchError, Reason, SettingError, VectorIndexError
+from workers.comparing import count_missing, keep_deleted, side
 from workers.job import index_archive
 from workers.ledger import NAME as LEDGER
-from workers.ledger import Ledger
+from workers.preparing import BUILDING, REPLACED
 from workers.report import JobReport
 from workers.settings import JobObserver, JobSettings
-
-BUILDING, REPLACED = ".reembedding", ".replaced"
-"""Suffixes of the folders beside the index in which the new one is built, and from which the old one is removed."""
 
 
 def reembed(settings: JobSettings, observer: JobObserver | None = None) -> JobReport:
     """Index the archives into a new folder beside the index, then replace the index by it.
 
-    Until then the old index answers as before. It is replaced only by an index that has every file that it has (but,
-    with ``prune``, files that are gone). An interrupted call is continued by the same call.
+    Until then the old index answers as before. It is replaced only by an index that has every file that it has (with
+    ``prune``, after asking, by one that lacks some, but not by an empty one). What was deleted from it stays out,
+    unless ``retry_left_out`` asks it back. An interrupted call is continued by the same call.
 
     Raises:
-        SettingError: there is no index, it is a server's, or only a part is asked for.
+        SettingError: there is no index, it is a server's, only a part is asked for, or what was deleted would be back.
         IndexLockedError: another process holds the old index when it is to be replaced; the new one is kept.
         JobError: the new index lacks files that the old one has; both are kept.
         CheckpointError, VectorIndexError, JobInterrupted: as :func:`workers.job.index_archive`.
     """
-    if not isinstance(parse_address(settings.index), Path):
-        raise SettingError("--reembed works on folders: index into a new collection, then drop the old one")
-    if settings.limit is not None:
-        raise SettingError("--reembed and --limit exclude each other: the old index would be replaced by a part of it")
+    check_reembed(settings)
     folder = home(settings.index)
     new, old = building(folder), folder.with_name(folder.name + REPLACED)
     if not folder.exists() and old.exists() and new.exists():
@@ -46,13 +41,30 @@ def reembed(settings: JobSettings, observer: JobObserver | None = None) -> JobRe
         return index_archive(settings, observer)
     if not ((folder / DESCRIPTION).exists() or (folder / LEDGER).exists()):
         raise SettingError(f"{folder} is no index: leave --reembed out to make one")
+    if not settings.retry_left_out:
+        _refuse_forgotten(folder)
     try:
         report = index_archive(replace(settings, index=new), observer)
     except ModelMismatchError as error:
         raise SettingError(f"{new} is left from another --reembed: delete it and try again ({error})") from error
-    _refuse_loss(folder, new, pruned=settings.prune)
+    if (folder / LEDGER).exists():
+        if not settings.retry_left_out:
+            keep_deleted(folder, new)
+        _refuse_loss(folder, new, (observer or JobObserver()).may_prune if settings.prune else None)
     _exchange(folder, new, old)
     return report
+
+
+def check_reembed(settings: JobSettings) -> None:
+    """Refuse what cannot be made anew.
+
+    Raises:
+        SettingError: the index is a server's, or only a part is asked for.
+    """
+    if not isinstance(parse_address(settings.index), Path):
+        raise SettingError("--reembed works on folders: index into a new collection, then drop the old one")
+    if settings.limit is not None:
+        raise SettingError("--reembed and --limit exclude each other: the old index would be replaced by a part of it")
 
 
 def building(folder: Path) -> Path:
@@ -75,26 +87,27 @@ def _exchange(folder: Path, new: Path, old: Path) -> None:
         raise VectorIndexError(f"{new} is whole, but cannot replace {folder}: {error.strerror or error}") from error
 
 
-def _refuse_loss(folder: Path, new: Path, *, pruned: bool) -> None:
-    """Paths may be hashed, with another key in each index: then files are only counted."""
+def _refuse_loss(folder: Path, new_folder: Path, may_prune: Callable[[int], bool] | None) -> None:
+    with side(folder) as old, side(new_folder) as new:
+        missing, total = count_missing(old, new), new.ledger.counts().get("indexed", 0)
+        labels_lost = old.ledger.labelled() and not new.ledger.labelled()
+    if missing and not (total and may_prune and may_prune(missing)):
+        raise JobError(
+            f"the new index has {total:,} files, and lacks {missing:,} of the old one: is every archive named and "
+            f"mounted? Both are kept, the new one in {new_folder}; --prune says, and is asked, that they are gone"
+        )
+    if labels_lost:
+        raise JobError(f"the old index has labels and the new one none: give --labels, after deleting {new_folder}")
+
+
+def _refuse_forgotten(folder: Path) -> None:
+    """Hashed paths have another key in the new index: which files were deleted could not be told there."""
     if not (folder / LEDGER).exists():
         return
-    with _ledger(folder) as old_ledger, _ledger(new) as new_ledger:
-        before, after = (ledger.counts().get("indexed", 0) for ledger in (old_ledger, new_ledger))
-        labelled_before, labelled_after = old_ledger.labelled(), new_ledger.labelled()
-    if after < before and not pruned:
-        raise JobError(
-            f"the new index has {after:,} files, the old one {before:,}: is every archive named and mounted? Both are "
-            f"kept, the new one in {new}; --prune says that the others are gone"
-        )
-    if labelled_before and not labelled_after:
-        raise JobError(f"the old index has labels and the new one none: give --labels, after deleting {new}")
-
-
-@contextmanager
-def _ledger(folder: Path) -> Iterator[Ledger]:
-    ledger = Ledger(folder, read_only=True)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
+    with side(folder) as old:
+        deleted = sum(1 for _ in old.ledger.keys("left out", Reason.DELETED.value))
+        if deleted and old.description.path_privacy == "hash":
+            raise SettingError(
+                f"{deleted:,} files were deleted from {folder}, whose paths are hashed, so that a new index cannot "
+                "keep them out: --retry-left-out says that they may come back"
+            )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -19,7 +20,11 @@ _DELETE_POINTS = 1024
 
 
 def forget_files(index: Index, ledger: Ledger, gone: Collection[FileKey]) -> None:
-    """Remove the points of files that are gone, and the files from the ledger."""
+    """Remove the points of files that are gone, and the files from the ledger.
+
+    If it is cut off, a file that is there again by the next job is done again.
+    """
+    ledger.reopen(gone)
     for key, points in ledger.points(gone).items():
         drop_points(index, ledger, key, points)
     index.flush()
@@ -60,10 +65,16 @@ def delete_points(
             points.append(point)
             for location in payload.locations:
                 files[_key(location)].add(point)
-        for start in range(0, len(points), _DELETE_POINTS):
-            index.delete(points[start : start + _DELETE_POINTS])
-        index.flush()
-        _note(home(address), files)  # after the points: what is cut off here is found again by the same call
+        index.flush()  # a disk too full for it refuses here, before anything is deleted
+        with _ledger(home(address)) as ledger:
+            # Before the points: what is cut off here is found again by the same call.
+            if ledger:
+                ledger.leave_out(files, Reason.DELETED.value, "by 'cbmir delete'")
+            for start in range(0, len(points), _DELETE_POINTS):
+                index.delete(points[start : start + _DELETE_POINTS])
+            index.flush()
+            if ledger:
+                ledger.drop_points(files)
     return len(points)
 
 
@@ -72,11 +83,14 @@ def _key(location: Location) -> FileKey:
     return FileKey(location.root, directory, name)
 
 
-def _note(folder: Path, files: Mapping[FileKey, Collection[UUID]]) -> None:
+@contextmanager
+def _ledger(folder: Path) -> Iterator[Ledger | None]:
+    """The ledger, if there is one: a server's index may have been made elsewhere."""
     if not (folder / NAME).exists():
+        yield None
         return
     ledger = Ledger(folder)
     try:
-        ledger.drop_points(files, Reason.DELETED.value, "by 'cbmir delete'")
+        yield ledger
     finally:
         ledger.close()

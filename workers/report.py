@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,10 +98,11 @@ class JobReport:
 
     def to_json(self, *, files: bool = True) -> str:
         """The report as JSON; ``files=False`` leaves the list of single files out."""
-        values: dict[str, Any] = asdict(self)
+        values: dict[str, Any] = asdict(self if files else replace(self, left_out=[]))
         if not files:
             del values["left_out"]
-        return json.dumps(values, indent=1, ensure_ascii=False)
+        text = json.dumps(values, indent=1, ensure_ascii=False)
+        return text.encode(errors="backslashreplace").decode()  # a folder's name may not be UTF-8
 
     def write(self, path: Path) -> None:
         """Write the report as JSON.
@@ -111,6 +112,6 @@ class JobReport:
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self.to_json() + "\n")
+            path.write_text(self.to_json() + "\n", encoding="utf-8")
         except OSError as error:
             raise VectorIndexError(f"the report {path} cannot be written: {error.strerror or error}") from error

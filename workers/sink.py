@@ -83,7 +83,7 @@ class Sink:
     ) -> None:
         self._index, self._ledger, self._window = index, ledger, window
         self._left_out, self._counts = left_out, counts
-        self._rows: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+        self._rows: defaultdict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
         self._ready: list[_Complete] = []
         self._uncommitted: list[_Complete] = []
         self._committed_at = time.monotonic()
@@ -97,9 +97,9 @@ class Sink:
             if number in self.accounted:
                 continue  # another frame has left this file out already
             rows = self._rows[number]
-            rows.append(row)
+            rows[row["frame"]] = row  # a task that was lost and run again may bring a frame twice
             if row["reason"] or len(rows) >= row["of"]:
-                self._complete(number, rows)
+                self._complete(number, list(rows.values()))
         if sum(len(complete.points) or 1 for complete in self._ready) >= UPSERT_POINTS:
             self._store()
         if time.monotonic() - self._committed_at > COMMIT_SECONDS:
@@ -127,7 +127,6 @@ class Sink:
             self._ready.append(_Complete(file, (), failed["reason"], failed["detail"]))
         else:
             points = tuple(self._point(file, row) for row in sorted(rows, key=lambda row: int(row["frame"])))
-            self._counts.files += 1
             self._ready.append(_Complete(file, points))
 
     def _point(self, file: PendingFile, row: dict[str, Any]) -> Point:
@@ -159,10 +158,12 @@ class Sink:
             stored.append(replace(complete, former=tuple(set(before) - set(record.points))))
         self._ledger.put(intents)
         doomed = {point for complete in stored for point in complete.former}
-        points = self._merge([point for complete in stored for point in complete.points], doomed)
+        arrived = [point for complete in stored for point in complete.points]
+        points = self._merge(arrived, doomed)
         for start in range(0, len(points), UPSERT_POINTS):
             self._index.upsert(points[start : start + UPSERT_POINTS])
-        self._counts.points += len(points)
+        self._counts.points += len(arrived)
+        self._counts.files += sum(not complete.reason for complete in stored)
         self._uncommitted += stored
         self._ready = []  # not before: what an interruption cuts off here is done again by the commit that follows it
 
@@ -184,14 +185,15 @@ class Sink:
 
     def _note_repeated_uids(self, points: list[Point], doomed: set[UUID]) -> None:
         uids = {uid for point in points if (uid := point.payload.header.sop_instance_uid)}
+        uids -= self._counts.repeated_uids  # asked for again, a UID of a whole archive would bring all of its points
         if not uids:
             return
         seen: dict[tuple[str | None, int], UUID] = {}
         stored = self._index.scroll(Where(must={"sop_instance_uid": uids}, exclude_ids=doomed))
         for point, payload in [*stored, *((point.id, point.payload) for point in points)]:
             uid = payload.header.sop_instance_uid
-            if uid and seen.setdefault((uid, payload.frame), point) != point:
-                self._counts.repeated_uids.add(uid)
+            if uid in uids and seen.setdefault((uid, payload.frame), point) != point:
+                self._counts.repeated_uids.add(str(uid))
 
 
 def drop_points(index: Index, ledger: Ledger, key: FileKey, points: Sequence[UUID]) -> None:
@@ -206,10 +208,12 @@ def drop_points(index: Index, ledger: Ledger, key: FileKey, points: Sequence[UUI
             orphans.append(point)
         elif remaining[0] == payload.locations[0]:
             index.set_payload(point, replace(payload, locations=remaining))
-        else:  # the payload spoke for this file; now it speaks for the next
+        else:  # the payload spoke for this file; now it speaks for the next, whose header the next job reads
             directory, _, name = remaining[0].path.rpartition("/")
-            label = ledger.directory(remaining[0].root, directory).get(name, (0, 0, "indexed", None))[3]
+            heir = FileKey(remaining[0].root, directory, name)
+            label = ledger.directory(heir.root, directory).get(name, (0, 0, "indexed", None))[3]
             index.set_payload(point, replace(payload, label=label, locations=remaining))
+            ledger.reopen([heir])
     if orphans:
         index.delete(orphans)
 

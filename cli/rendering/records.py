@@ -12,6 +12,25 @@ from cli.rendering.tables import is_wrong, stored_address
 from index.interface import Hit
 from index.search import Answer
 
+_HIT = (
+    "rank",
+    "distance",
+    "organ",
+    "best_guess",
+    "organ_probability",
+    "label",
+    "wrong_class",
+    "modality",
+    "body_part_examined",
+    "frame",
+    "path",
+    "copies",
+    "sop_instance_uid",
+    "series_instance_uid",
+    "study_instance_uid",
+    "id",
+)
+
 
 def answers_json(answers: Sequence[Answer], roots: tuple[str, ...]) -> str:
     """A list with one object a query: its prediction, and its hits."""
@@ -34,7 +53,8 @@ def answers_json(answers: Sequence[Answer], roots: tuple[str, ...]) -> str:
 def answers_csv(answers: Sequence[Answer], roots: tuple[str, ...]) -> str:
     """A row a hit, the query in its first column."""
     text = io.StringIO()
-    writer: csv.DictWriter[str] | None = None
+    writer = csv.DictWriter(text, ("query", "query_organ", "query_best_guess", *_HIT))
+    writer.writeheader()
     for answer in answers:
         for rank, hit in enumerate(answer.hits, 1):
             row = {
@@ -44,9 +64,6 @@ def answers_csv(answers: Sequence[Answer], roots: tuple[str, ...]) -> str:
                 **_hit(answer, rank, hit, roots),
             }
             row["copies"] = ";".join(row["copies"])
-            if writer is None:
-                writer = csv.DictWriter(text, row)
-                writer.writeheader()
             writer.writerow(row)
     return text.getvalue()
 

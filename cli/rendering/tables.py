@@ -74,7 +74,7 @@ def answer_table(answer: Answer, roots: tuple[str, ...]) -> Table:
             f"{hit.distance:.3f}",
             escape(organ_text(payload)),
             f"{payload.organ_probability:.1%}",
-            payload.header.modality or "–",
+            escape(payload.header.modality or "–"),
             *([escape(payload.label or "–")] if labelled else []),
             escape(f"{path}{frame}{copies}"),
             style="red" if is_wrong(answer, hit) else None,

@@ -77,3 +77,26 @@ def test_completion_knows_organs_and_layers(program: Path, tmp_path: Path) -> No
     assert complete("search", "--organ", "") == ["brain", "chest", "knee", "unknown"]
     assert complete("search", "--layer", "f") == ["fcl1", "fcl2", "fcl3"]
     assert complete("search", "--format", "") == ["table", "json", "csv"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("model",), ("dataset",)])
+def test_no_command_shows_the_help_and_no_error(
+    cbmir: Callable[..., int], arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cbmir(*arguments) == 2
+    shown = capsys.readouterr()
+    assert "Usage" in shown.out
+    assert "Error" not in shown.err
+
+
+def test_a_place_without_permission_is_named(
+    cbmir: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    assert cbmir("status", "--index", tmp_path / "closed") == 1
+    text = capsys.readouterr().err
+    assert "closed may not be read or written" in " ".join(text.split())
+    assert "fault of this program" not in text

@@ -46,3 +46,13 @@ def test_inspect_says_why_a_file_is_left_out(
     (tmp_path / "notes.dcm").write_text("no image")
     assert cbmir("inspect", tmp_path / "notes.dcm") == 1
     assert "not an image" in capsys.readouterr().err
+
+
+def test_a_cluster_without_processors_is_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from workers.diagnosis import check_ray
+
+    monkeypatch.setattr(ray, "cluster_resources", dict)
+    [check] = check_ray(None)
+    assert (check.state, check.detail) == ("lacking", "the cluster has no processors")

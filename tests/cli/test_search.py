@@ -218,3 +218,16 @@ def test_another_model_is_refused(
     query = archive / "eye" / "eye-000.dcm"
     assert cbmir("search", query, "--index", index, "--model", other_model_path) == 1
     assert "did not make" in capsys.readouterr().err
+
+
+def test_no_hits_are_a_table_without_rows_and_no_answer_is_no_sheet(
+    cbmir: Cbmir, archive: Path, index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query, sheet = archive / "knee" / "knee-001.dcm", tmp_path / "sheet.png"
+    nothing = ("search", query, "--index", index, "--where", "modality=XX", "--format", "csv")
+    assert cbmir(*nothing) == 0
+    assert capsys.readouterr().out.startswith("query,query_organ,query_best_guess,rank,distance,")
+    sheet.write_text("an older answer")
+    assert cbmir("search", tmp_path / "absent.dcm", "--index", index, "--sheet", sheet) == 1
+    assert "fault of this program" not in capsys.readouterr().err
+    assert sheet.read_text() == "an older answer"

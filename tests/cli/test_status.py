@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from index.address import home
 from index.opening import create_index, open_index
 from tests.index.conftest import describe, make_points
+from tests.index.wire import StandIn
 from workers.ledger import FileKey, FileRecord, Ledger
 
 
@@ -52,3 +54,20 @@ def test_status_of_what_is_no_index(
 ) -> None:
     assert cbmir("status", "--index", tmp_path) == 1
     assert "is not an index" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_job_on_a_server_is_not_called_killed(
+    cbmir: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "state"))
+    server = StandIn()
+    try:
+        address = f"http://127.0.0.1:1/scans?grpc_port={server.port}"
+        create_index(address, describe(), purpose="test").close()
+        ledger = Ledger(home(address))
+        ledger.start_job("2026-01-01T00:00:00+00:00")
+        ledger.close()
+        assert cbmir("status", "--index", address, "--format", "json") == 0
+    finally:
+        server.stop()
+    assert json.loads(capsys.readouterr().out)["last job"]["outcome"] == "running"

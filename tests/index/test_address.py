@@ -48,3 +48,9 @@ def test_where_the_ledger_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("CBMIR_STATE")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "x"))
     assert home("http://[::1]/scans") == tmp_path / "x/cbmir/--1_6333_scans"
+
+
+def test_a_folder_has_one_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    assert parse_address("../index") == tmp_path / "index"

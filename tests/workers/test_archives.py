@@ -213,3 +213,12 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(address: str) -> N
     with pytest.raises(JobError, match="cannot hold a password") as refused:
         resolve_archive(address)
     assert "secret" not in str(refused.value)
+
+
+def test_an_archive_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xfcro"))
+    folder.mkdir()
+    (folder / "a.dcm").touch()
+    for named in (folder, folder / "a.dcm", str(folder / "*.dcm")):
+        with pytest.raises(JobError, match=r"udcfcro.* is not UTF-8"):
+            resolve_archive(named)

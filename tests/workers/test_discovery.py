@@ -73,3 +73,12 @@ def test_members_that_are_gone_or_misnamed_are_named(tmp_path: Path) -> None:
         ("", [], {"M\\udcfcller": "its name is not UTF-8"}),
         ("sub", ["1"], {}),
     ]
+
+
+def test_the_files_of_a_list_come_directory_by_directory(tmp_path: Path) -> None:
+    for name in ("a/1", "a/x/3", "b"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    root = Root(0, str(tmp_path), members=("a/1", "a/2", "a/x/3", "b"))
+    found = [(one.path, [file.name for file in one.files], set(one.unreadable)) for one in discover(root)]
+    assert found == [("a", ["1"], {"2"}), ("a/x", ["3"], set()), ("", ["b"], set())]

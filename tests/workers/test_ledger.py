@@ -21,7 +21,9 @@ def test_files_come_back(tmp_path: Path) -> None:
     assert ledger.directories(0) == {"a/b", ""}
     assert ledger.counts() == {"indexed": 1, "left out": 1}
     assert ledger.counts(7) == {}
-    assert list(ledger.left_out(0)) == [("bad", "corrupt", "half")]
+    assert list(ledger.keys("left out", "corrupt")) == [FileKey(0, "", "bad")]
+    assert list(ledger.keys("left out", "deleted")) == []
+    assert list(ledger.keys("indexed")) == [KEY]
     ledger.close()
     again = Ledger(tmp_path, read_only=True)
     assert again.points([KEY]) == {KEY: points}
@@ -55,3 +57,19 @@ def test_a_damaged_ledger_is_named(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"no database" * 1000)
     with pytest.raises(VectorIndexError, match=NAME):
         Ledger(tmp_path)
+
+
+def test_a_deletion_is_noted_before_and_after(tmp_path: Path) -> None:
+    one, two = uuid4(), uuid4()
+    whole, part = KEY, FileKey(0, "a/b", "frames.dcm")
+    ledger = Ledger(tmp_path)
+    ledger.put([FileRecord(whole, 1, 1, "indexed", None, (one,)), FileRecord(part, 1, 1, "indexed", None, (one, two))])
+    doomed = {whole: [one], part: [one]}
+    ledger.leave_out(doomed, "deleted", "by hand")
+    assert ledger.counts() == {"indexed": 1, "left out": 1}
+    assert ledger.points(doomed) == {whole: (one,), part: (one, two)}
+    ledger.drop_points(doomed)
+    assert ledger.points(doomed) == {whole: (), part: (two,)}
+    ledger.reopen([part])
+    assert ledger.counts() == {"writing": 1, "left out": 1}
+    ledger.close()

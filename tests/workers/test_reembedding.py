@@ -12,6 +12,8 @@ from model.metadata import read_metadata
 from tests.conftest import small_job
 from workers.job import index_archive
 from workers.reembedding import building, reembed
+from workers.removal import delete_points
+from workers.settings import JobObserver
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -81,3 +83,65 @@ def test_a_part_of_an_index_does_not_replace_it(archive: Path, model_path: Path,
         reembed(small_job((archive,), model_path, tmp_path, limit=3))
     with pytest.raises(SettingError, match="works on folders"):
         reembed(small_job((archive,), model_path, "http://host/scans"))
+
+
+def test_every_file_of_the_old_index_is_looked_for(
+    archive: Path, model_path: Path, other_model_path: Path, tmp_path: Path
+) -> None:
+    index, grown = tmp_path / "index", tmp_path / "grown"
+    shutil.copytree(archive / "eye", grown)
+    index_archive(small_job((grown, archive / "chest"), model_path, index))
+    for number in range(6):
+        shutil.copy(archive / "knee" / f"knee-00{number % 4}.dcm", grown / f"{number}.dcm")
+    fewer = small_job((grown,), other_model_path, index)  # more files, but none of the chest
+    with pytest.raises(JobError, match="lacks 4 of the old one: is every archive named and mounted"):
+        reembed(fewer)
+
+    class Asked(JobObserver):
+        files, answer = 0, False
+
+        def may_prune(self, files: int, /) -> bool:
+            self.files = files
+            return self.answer
+
+    asked = Asked()
+    with pytest.raises(JobError, match="lacks 4"):
+        reembed(replace(fewer, prune=True), asked)
+    assert asked.files == 4
+    with open_index(index, purpose="test") as old:
+        assert old.count() == 8
+    asked.answer = True
+    reembed(replace(fewer, prune=True), asked)
+    with open_index(index, purpose="test") as new:
+        assert new.count() == 8  # four eyes, four knees, two of them twice
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(JobError, match="has 0 files"):
+        reembed(replace(fewer, archives=(empty,), model=model_path, prune=True), asked)
+
+
+def test_a_root_above_the_old_ones_holds_their_files(
+    archive: Path, model_path: Path, other_model_path: Path, tmp_path: Path
+) -> None:
+    index = tmp_path / "index"
+    index_archive(small_job((archive / "eye", archive / "knee" / "knee-000.dcm"), model_path, index))
+    assert reembed(small_job((archive,), other_model_path, index)).outcome == "complete"
+
+
+def test_what_was_deleted_stays_out(archive: Path, model_path: Path, other_model_path: Path, tmp_path: Path) -> None:
+    index, hidden = tmp_path / "index", tmp_path / "hidden"
+    settings = small_job((archive / "eye", archive / "knee"), model_path, index)
+    index_archive(settings)
+    assert delete_points(index, {"modality": ["OP"]}) == 4
+    reembed(replace(settings, model=other_model_path))
+    with open_index(index, purpose="test") as new:
+        assert (new.count(), new.facet("modality").get("OP")) == (4, None)
+    assert index_archive(replace(settings, model=other_model_path)).left_out_before == 5  # one is broken
+    reembed(replace(settings, retry_left_out=True))
+    with open_index(index, purpose="test") as new:
+        assert new.count() == 8
+    settings = replace(settings, index=hidden, path_privacy="hash")
+    index_archive(settings)
+    delete_points(hidden, {"modality": ["OP"]})
+    with pytest.raises(SettingError, match=r"4 files were deleted .* whose paths are hashed"):
+        reembed(replace(settings, model=other_model_path))

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 
+from index.edge import EdgeIndex
 from index.interface import Where
 from index.opening import open_index
 from model.errors import SettingError
 from tests.conftest import small_job
 from workers.job import index_archive
+from workers.ledger import Ledger
 from workers.removal import delete_points
 from workers.settings import JobObserver, JobSettings
 
@@ -69,3 +72,62 @@ def test_nothing_is_pruned_against_an_objection(settings: JobSettings, copied: P
     report = index_archive(pruning, observer)
     assert (observer.asked, report.files_gone, report.files_pruned) == (1, 1, 0)
     assert index_archive(pruning).files_pruned == 1
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_deletion_that_is_cut_off_is_finished_by_the_same_call(
+    settings: JobSettings, ray_here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index_archive(settings)
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(EdgeIndex, "delete", die)
+        with pytest.raises(Killed):
+            delete_points(settings.index, {"modality": ["OP"]})
+    assert delete_points(settings.index, {"modality": ["OP"]}) == 4
+    assert index_archive(settings).left_out_before == 6
+    assert index_archive(replace(settings, retry_left_out=True)).files_indexed == 5
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "drop_points", die)
+        with pytest.raises(Killed):
+            delete_points(settings.index, {"modality": ["OP"]})
+    assert count(settings, modality="OP") == 0
+    assert index_archive(replace(settings, retry_left_out=True)).files_indexed == 5
+    assert count(settings) == 8
+
+
+def test_a_prune_that_is_cut_off_leaves_nothing_called_done(
+    settings: JobSettings, copied: Path, tmp_path: Path, ray_here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index_archive(settings)
+    (copied / "knee").rename(tmp_path / "unmounted")
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "forget", die)
+        with pytest.raises(Killed):
+            index_archive(replace(settings, prune=True))
+    assert count(settings) == 4
+    (tmp_path / "unmounted").rename(copied / "knee")
+    again = index_archive(settings)
+    assert (again.files_changed, count(settings)) == (6, 8)  # the broken one, too
+
+
+def test_a_copy_that_is_left_alone_speaks_for_itself(settings: JobSettings, copied: Path, ray_here: Any) -> None:
+    ds = dcmread(copied / "knee" / "copy.dcm")
+    ds.StudyInstanceUID = "1.2.3"
+    ds.save_as(copied / "knee" / "copy.dcm")
+    index_archive(settings)
+    assert count(settings, study_instance_uid="1.2.3") == 0
+    (copied / "eye" / "eye-000.dcm").unlink()
+    index_archive(replace(settings, prune=True))
+    index_archive(settings)
+    assert count(settings, study_instance_uid="1.2.3") == 1

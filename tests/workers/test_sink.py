@@ -231,3 +231,22 @@ def test_an_interrupted_drop_is_made_up_for(store: Store, monkeypatch: pytest.Mo
             changed.commit()
     changed.commit()
     assert store.locations() == {str(point_id("new")): ["d/a"]}
+
+
+def test_a_frame_that_comes_twice_does_not_stand_for_another(store: Store) -> None:
+    sink = store.sink("a")
+    first, second = row(0, "one", of=2), row(0, "two", frame=2, of=2)
+    sink.take(table(first))
+    sink.take(table(first))
+    assert sink.accounted == set()
+    sink.take(table(second))
+    sink.commit()
+    assert store.index.count() == 2
+
+
+def test_the_counts_do_not_depend_on_the_batches(store: Store) -> None:
+    sink = store.sink("a", "b")
+    sink.take(table(row(0, "same"), row(1, "same")))
+    assert (store.counts.files, store.counts.points) == (0, 0)
+    sink.commit()
+    assert (store.counts.files, store.counts.points, store.counts.copies) == (2, 2, 1)

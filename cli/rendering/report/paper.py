@@ -9,9 +9,6 @@ AVERAGE_PRECISION: Final = 0.9976
 AVERAGE_RECALL: Final = 0.9977
 F1: Final = 0.9976
 
-CLASS_ACCURACY: Final = {"stomach": 0.989, "liver": 0.977, "bladder": 0.989}
-"""The classes that are not at 100 %."""
-
 MEAN_AVERAGE_PRECISION: Final = {False: 0.53, True: 0.69}
 """Without and with class prediction, of FCL1, its best layer; by a definition that it does not give."""
 

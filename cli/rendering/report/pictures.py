@@ -74,7 +74,10 @@ def _sheet(
     label, predicted = (classes[part[number]] for part in (predictions.labels, predictions.predicted))
     query = _thumbnail(evaluation.queries, number, f"query: {label}", "query")
     rows = []
-    for name, result in (("whole database", without), (f"predicted class {predicted}", within)):
+    # What is unknown is searched for in the whole database in both.
+    known = predictions.known is None or predictions.known[number]
+    second = f"predicted class {predicted}" if known else f"unknown, best guess {predicted}: whole database"
+    for name, result in (("whole database", without), (second, within)):
         ranking = result.rankings[number]
         hits = [
             _hit(evaluation, int(hit), rank, predictions.labels[number])

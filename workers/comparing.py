@@ -1,0 +1,98 @@
+"""What an index that was made anew lacks of the old one, and what must not come back in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from index.description_file import read_description
+from index.opening import open_index
+from index.schema import Description
+from model.errors import Reason
+from model.sources import join
+from workers.ledger import FileKey, Known, Ledger
+from workers.planning import below
+from workers.sink import drop_points
+
+
+class Side:
+    """One of the two indexes: its description and its ledger."""
+
+    def __init__(self, folder: Path, *, read_only: bool = True) -> None:
+        self.description: Description = read_description(folder, any_version=True)
+        self.ledger = Ledger(folder, read_only=read_only)
+        self._at: tuple[int, str] | None = None
+        self._known: dict[str, Known] = {}
+
+    def key(self, address: str) -> FileKey | None:
+        """The file at an address, by the deepest root that holds it; ``None`` if none does."""
+        holders = [
+            (len(root), number, path)
+            for number, root in enumerate(self.description.roots)
+            if (path := below(address, root)) is not None
+        ]
+        if not holders:
+            return None
+        _, number, path = max(holders)
+        directory, _, name = path.rpartition("/")
+        return FileKey(number, directory, name)
+
+    def known(self, key: FileKey) -> Known | None:
+        """What the ledger says of a file; files of one directory are best asked for one after the other."""
+        if self._at != (key.root, key.directory):
+            self._at, self._known = (key.root, key.directory), self.ledger.directory(key.root, key.directory)
+        return self._known.get(key.name)
+
+    def addresses(self, state: str, reason: str | None = None) -> Iterator[tuple[str, FileKey]]:
+        """The files of a state, with their addresses."""
+        for key in self.ledger.keys(state, reason):
+            yield join(self.description.roots[key.root], key.path), key
+
+
+@contextmanager
+def side(folder: Path, *, read_only: bool = True) -> Iterator[Side]:
+    """One of the two, its ledger open."""
+    opened = Side(folder, read_only=read_only)
+    try:
+        yield opened
+    finally:
+        opened.ledger.close()
+
+
+def count_missing(old: Side, new: Side) -> int:
+    """Number of files that the old index has and the new one has not.
+
+    Where paths are hashed, each index with a key of its own, files cannot be told: then those of each root are counted.
+    """
+    if "hash" in {old.description.path_privacy, new.description.path_privacy}:
+        numbers = {root: number for number, root in enumerate(new.description.roots)}
+        missing = 0
+        for number, root in enumerate(old.description.roots):
+            there = new.ledger.counts(numbers[root]).get("indexed", 0) if root in numbers else 0
+            missing += max(0, old.ledger.counts(number).get("indexed", 0) - there)
+        return missing
+    return sum(
+        (key := new.key(address)) is None or (known := new.known(key)) is None or known[2] != "indexed"
+        for address, _ in old.addresses("indexed")
+    )
+
+
+def keep_deleted(old_folder: Path, new_folder: Path) -> None:
+    """Take out of a new index what a user deleted from the old one, unless the file has changed since."""
+    with side(old_folder) as old, side(new_folder, read_only=False) as new:
+        doomed = []
+        for address, old_key in old.addresses("left out", Reason.DELETED.value):
+            key, before = new.key(address), old.known(old_key)
+            known = new.known(key) if key else None
+            if key and known and before and known[2] == "indexed" and known[:2] == before[:2]:
+                doomed.append(key)
+        if not doomed:
+            return
+        with open_index(new_folder, purpose="cbmir index --reembed") as index:
+            points = new.ledger.points(doomed)
+            new.ledger.leave_out(points, Reason.DELETED.value, "by 'cbmir delete'")
+            for key, ids in points.items():
+                drop_points(index, new.ledger, key, ids)
+            index.flush()
+            new.ledger.drop_points(points)
