@@ -14,7 +14,7 @@ import typer
 
 from cli.console import EXIT_LEFT_OUT, errors, messages, output
 from cli.options import IndexOption, RuntimeOption, YesOption, chosen, complete_layer, one_of, option, parse_range
-from model.errors import NotAnIndexError, SettingError
+from model.errors import NotAnIndexError, Reason, SettingError
 
 if TYPE_CHECKING:
     from workers.planning import Plan
@@ -255,7 +255,10 @@ def _print_report(report: JobReport, settings: JobSettings) -> None:
     if report.repeated_uids:
         messages.print(f"{len(report.repeated_uids):,} SOP Instance UIDs belong to different pictures; each is kept")
     if report.files_gone and not report.files_pruned:
-        messages.print(f"{report.files_gone:,} indexed files are gone from the archive: --prune removes them")
+        messages.print(f"{report.files_gone:,} known files are gone from the archive: --prune forgets them")
+    by_chance = sum(report.left_out_by_reason.get(reason.value, 0) for reason in (Reason.UNREADABLE, Reason.CRASHED))
+    if by_chance:
+        messages.print(f"{by_chance:,} of the files left out may be readable at another time: --retry-left-out tries")
     if report.bottleneck:
         busy = f"busy {report.stage_busy[report.bottleneck]:.0%} of the time"
         messages.print(f"slowest stage: {report.bottleneck}, {busy}", soft_wrap=True)

@@ -58,7 +58,7 @@ class _Pruning(JobObserver):
 
     def may_prune(self, files: int, /) -> bool:
         try:
-            return self._ask(f"Remove the points of {files:,} files that are gone?")
+            return self._ask(f"Remove what the index has of {files:,} files that are gone?")
         except typer.Abort:
             raise KeyboardInterrupt from None
 
