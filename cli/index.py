@@ -8,25 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from cli.console import EXIT_LEFT_OUT, errors, messages, output
+from cli.console import EXIT_LEFT_OUT, errors, output
 from cli.options import IndexOption, RuntimeOption, YesOption, chosen, complete_layer, one_of, option, parse_range
-from model.errors import NotAnIndexError, Reason, SettingError
-
-if TYPE_CHECKING:
-    from workers.planning import Plan
-    from workers.report import JobReport
-    from workers.settings import JobSettings
-
-MAX_LISTED = 10
-"""Files left out that are listed on the terminal; the report lists all."""
-
-BYTES_A_VECTOR = {"none": 8_192, "int8": 8_192 + 4_096, "turbo4": 8_192 + 2_048}
-BYTES_A_POINT = 2_300
-"""Payload, ids, log and graph of one point: 12,500 in all with one layer, measured on 28,800 points."""
+from model.errors import NotAnIndexError, SettingError
 
 
 def index(
@@ -114,6 +102,7 @@ def index(
     """
     errors.as_json = log_json
     from cli.indexing_progress import run_job
+    from cli.rendering.job_report import print_plan, print_report, summary
     from cli.rendering.json_log import json_logger
     from index.address import home
     from index.layout import Layout
@@ -157,7 +146,7 @@ def index(
         check_reembed(settings)
     if dry_run:
         planned = replace(settings, index=building(home(index))) if reembed else settings
-        _print_plan(plan_job(planned), settings)
+        print_plan(plan_job(planned), settings)
         return
     result = run_job(
         reembed_index if reembed else index_archive,
@@ -169,8 +158,8 @@ def index(
     if log_json:
         json_logger().info("report", extra=json.loads(result.to_json(files=False)))
     else:
-        _print_report(result, settings)
-    output.print(_summary(result), soft_wrap=True)
+        print_report(result, settings)
+    output.print(summary(result), soft_wrap=True)
     if result.anything_left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
 
@@ -225,58 +214,3 @@ def _path_privacy(name: str | None, stored: Any) -> Any:
     if name is None:
         return stored.path_privacy if stored else "plain"
     return chosen("path privacy", name, ("plain", "hash"))
-
-
-def _print_plan(plan: Plan, settings: JobSettings) -> None:
-    from cli.rendering.tables import fields_table
-
-    size = plan.pending * (len(settings.layers) * BYTES_A_VECTOR[settings.quantization] + BYTES_A_POINT)
-    output.print(
-        fields_table(
-            {
-                "new files": f"{plan.new:,}",
-                "changed files": f"{plan.changed:,}",
-                "unchanged files": f"{plan.unchanged:,}"
-                + (f" ({plan.left_out_before:,} of them left out before)" if plan.left_out_before else ""),
-                "gone files": f"{len(plan.gone):,}",
-                "not readable": f"{len(plan.unreadable):,}",
-                "to read": f"{plan.bytes_pending / 2**20:,.0f} MB",
-                "to store": f"about {size / 2**20:,.0f} MB, at one frame a file",
-            }
-        )
-    )
-
-
-def _print_report(report: JobReport, settings: JobSettings) -> None:
-    for file in report.left_out[:MAX_LISTED]:
-        messages.print(f"[yellow]left out:[/] {_escape(f'{file.path}: {file.reason}: {file.detail}')}", soft_wrap=True)
-    if len(report.left_out) > MAX_LISTED:
-        messages.print(f"… and {len(report.left_out) - MAX_LISTED:,} more, all named in the report")
-    if report.repeated_uids:
-        messages.print(f"{len(report.repeated_uids):,} SOP Instance UIDs belong to different pictures; each is kept")
-    if report.files_gone and not report.files_pruned:
-        messages.print(f"{report.files_gone:,} known files are gone from the archive: --prune forgets them")
-    by_chance = sum(report.left_out_by_reason.get(reason.value, 0) for reason in (Reason.UNREADABLE, Reason.CRASHED))
-    if by_chance:
-        messages.print(f"{by_chance:,} of the files left out may be readable at another time: --retry-left-out tries")
-    if report.bottleneck:
-        busy = f"busy {report.stage_busy[report.bottleneck]:.0%} of the time"
-        messages.print(f"slowest stage: {report.bottleneck}, {busy}", soft_wrap=True)
-    if settings.report:
-        messages.print(f"report: {settings.report}", soft_wrap=True, markup=False)
-
-
-def _summary(report: JobReport) -> str:
-    line = (
-        f"{report.files_indexed:,} files indexed as {report.points:,} points, {report.files_unchanged:,} unchanged, "
-        f"{report.files_left_out + report.left_out_before:,} left out"
-    )
-    if report.points:
-        line += f"; {report.images_per_second:.1f} images/s, {report.seconds_total:.0f} s in all"
-    return line
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(" ".join(text.split()))

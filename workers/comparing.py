@@ -12,7 +12,7 @@ from index.schema import Description
 from model.errors import Reason
 from model.sources import join
 from workers.ledger import FileKey, Known, Ledger
-from workers.planning import below
+from workers.roots import below
 from workers.sink import drop_points
 
 

@@ -7,10 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from model.sources import is_local, join
-from workers.archives import Archive
+from model.sources import join
 from workers.discovery import FoundFile, Root, discover
 from workers.ledger import FileKey, Known, Ledger
 
@@ -22,67 +20,6 @@ WINDOW_SECONDS = 10.0
 
 Labels = Callable[[str, str], str | None]
 """Address of an archive and path below it → the known true class, or ``None``."""
-
-
-def number_roots(known: Sequence[str], archives: Sequence[Archive]) -> tuple[tuple[str, ...], list[Root]]:
-    """All roots of an index, old ones under their old numbers, and what to walk for these archives.
-
-    Everything belongs to the deepest root that holds it, so that no file is indexed under two: what lies inside a known
-    root is a part of it, and a walk around known roots leaves those out, and they are walked beside it.
-    """
-    names = list(known)
-    whole: dict[tuple[int, str], Root] = {}
-    members: dict[int, set[str]] = {}
-
-    def place(address: str, root: str) -> tuple[int, str]:
-        """Number of the deepest root that holds an address, and the path below it; ``root`` is made if none does."""
-        holders = [name for name in names if below(address, name) is not None]
-        if not holders:
-            names.append(root)
-            holders = [root]
-        deepest = max(holders, key=len)
-        return names.index(deepest), below(address, deepest) or ""
-
-    def add_whole(address: str, root: str) -> None:
-        number, path = place(address, root)
-        inner = [name for name in names if name != names[number] and below(name, address)]
-        whole[number, path] = Root(number, names[number], path, None, frozenset(inner))
-        for name in inner:
-            add_whole(name, name)
-
-    for archive in archives:
-        if archive.members is None:
-            add_whole(archive.address, archive.address)
-    for archive in archives:
-        for member in archive.members or ():
-            address = join(archive.address, member)
-            if is_local(address) and Path(address).is_dir():
-                add_whole(address, archive.address)
-            else:
-                number, path = place(address, archive.address)
-                members.setdefault(number, set()).add(path)
-    roots = [root for (number, path), root in whole.items() if not any((number, up) in whole for up in _above(path))]
-    for number, paths in members.items():
-        outside = [path for path in paths if not any((number, up) in whole for up in (path, *_above(path)))]
-        if outside:
-            roots.append(Root(number, names[number], "", tuple(sorted(outside))))
-    return tuple(names), roots
-
-
-def _above(path: str) -> Iterator[str]:
-    """The folders that hold a path below a root, the root itself (empty) among them."""
-    while path:
-        path = path.rpartition("/")[0]
-        yield path
-
-
-def below(address: str, root: str) -> str | None:
-    """The path of an address below a root, empty for the root itself; ``None`` if it is not below it."""
-    if address == root:
-        return ""
-    prefix = root if root.endswith("/") else f"{root}/"
-    inside = address.startswith(prefix) and (is_local(root) or "::" not in root)
-    return address.removeprefix(prefix) if inside else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from workers.discovery import Root
 from workers.labels import label_reader
 from workers.ledger import NAME as LEDGER
 from workers.ledger import Ledger
-from workers.planning import PendingFile, Plan, number_roots, plan_files
+from workers.planning import PendingFile, Plan, plan_files
+from workers.roots import number_roots
 from workers.settings import JobSettings
 
 BUILDING, REPLACED = ".reembedding", ".replaced"

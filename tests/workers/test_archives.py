@@ -16,7 +16,8 @@ from model.reading import read_frames
 from tests import phantoms
 from workers.archives import Archive, resolve_archive, resolve_archives
 from workers.discovery import discover
-from workers.planning import Plan, number_roots, plan_files
+from workers.planning import Plan, plan_files
+from workers.roots import number_roots
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from workers.archives import Archive
 from workers.discovery import Root
 from workers.labels import label_reader
 from workers.ledger import FileRecord, Ledger, State
-from workers.planning import PendingFile, Plan, number_roots, plan_files, windows
+from workers.planning import PendingFile, Plan, plan_files, windows
+from workers.roots import number_roots
 
 
 @pytest.fixture

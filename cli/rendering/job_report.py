@@ -1,0 +1,74 @@
+"""An indexing job on the terminal: its plan, and how it ended."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+
+from cli.console import messages, output
+from model.errors import Reason
+from workers.planning import Plan
+from workers.report import JobReport
+from workers.settings import JobSettings
+
+MAX_LISTED = 10
+"""Files left out that are listed on the terminal; the report lists all."""
+
+BYTES_A_VECTOR = {"none": 8_192, "int8": 8_192 + 4_096, "turbo4": 8_192 + 2_048}
+BYTES_A_POINT = 2_300
+"""Payload, ids, log and graph of one point: 12,500 in all with one layer, measured on 28,800 points."""
+
+
+def print_plan(plan: Plan, settings: JobSettings) -> None:
+    """What a job would do, and how much disk it takes."""
+    from cli.rendering.tables import fields_table  # not for the sake of a job with nothing to do
+
+    size = plan.pending * (len(settings.layers) * BYTES_A_VECTOR[settings.quantization] + BYTES_A_POINT)
+    output.print(
+        fields_table(
+            {
+                "new files": f"{plan.new:,}",
+                "changed files": f"{plan.changed:,}",
+                "unchanged files": f"{plan.unchanged:,}"
+                + (f" ({plan.left_out_before:,} of them left out before)" if plan.left_out_before else ""),
+                "gone files": f"{len(plan.gone):,}",
+                "not readable": f"{len(plan.unreadable):,}",
+                "to read": f"{plan.bytes_pending / 2**20:,.0f} MB",
+                "to store": f"about {size / 2**20:,.0f} MB, at one frame a file",
+            }
+        )
+    )
+
+
+def print_report(report: JobReport, settings: JobSettings) -> None:
+    """What is worth knowing of a job beside its counts."""
+    for file in report.left_out[:MAX_LISTED]:
+        messages.print(f"[yellow]left out:[/] {_escape(f'{file.path}: {file.reason}: {file.detail}')}", soft_wrap=True)
+    if len(report.left_out) > MAX_LISTED:
+        messages.print(f"… and {len(report.left_out) - MAX_LISTED:,} more, all named in the report")
+    if report.repeated_uids:
+        messages.print(f"{len(report.repeated_uids):,} SOP Instance UIDs belong to different pictures; each is kept")
+    if report.files_gone and not report.files_pruned:
+        messages.print(f"{report.files_gone:,} known files are gone from the archive: --prune forgets them")
+    by_chance = sum(report.left_out_by_reason.get(reason.value, 0) for reason in (Reason.UNREADABLE, Reason.CRASHED))
+    if by_chance:
+        messages.print(f"{by_chance:,} of the files left out may be readable at another time: --retry-left-out tries")
+    if report.bottleneck:
+        busy = f"busy {report.stage_busy[report.bottleneck]:.0%} of the time"
+        messages.print(f"slowest stage: {report.bottleneck}, {busy}", soft_wrap=True)
+    if settings.report:
+        messages.print(f"report: {settings.report}", soft_wrap=True, markup=False)
+
+
+def summary(report: JobReport) -> str:
+    """A job in one line."""
+    line = (
+        f"{report.files_indexed:,} files indexed as {report.points:,} points, {report.files_unchanged:,} unchanged, "
+        f"{report.files_left_out + report.left_out_before:,} left out"
+    )
+    if report.points:
+        line += f"; {report.images_per_second:.1f} images/s, {report.seconds_total:.0f} s in all"
+    return line
+
+
+def _escape(text: str) -> str:
+    return escape(" ".join(text.split()))
