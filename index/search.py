@@ -76,9 +76,8 @@ def check_options(description: Description, options: Options) -> None:
     if unknown := [name for name in options.where if name not in KEYWORDS]:
         raise SettingError(f"there is no field {unknown[0]!r} to filter by: choose among {', '.join(KEYWORDS)}")
     if "patient" in (options.exclude_same, options.group_by) and not description.patient_groups:
-        raise SettingError(
-            "the index knows no patient groups: make it anew with 'cbmir index --reembed --keep-patient-group'"
-        )
+        anew = "'cbmir index --reembed --keep-patient-group'"
+        raise SettingError(f"the index knows no patient groups: make it anew with {anew}")
     if options.top < 1:
         raise SettingError(f"--top {options.top} asks for nothing: give at least 1")
 

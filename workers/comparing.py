@@ -79,18 +79,21 @@ def count_missing(old: Side, new: Side) -> int:
 
 
 def keep_deleted(old_folder: Path, new_folder: Path) -> None:
-    """Take out of a new index what a user deleted from the old one, unless the file has changed since."""
+    """Take out of a new index what a user deleted from the old one, unless the file has changed since.
+
+    A call that was cut off is finished by the next: until a file's points are out of the index, the ledger has them.
+    """
     with side(old_folder) as old, side(new_folder, read_only=False) as new:
-        doomed = []
+        unchanged = []
         for address, old_key in old.addresses("left out", Reason.DELETED.value):
             key, before = new.key(address), old.known(old_key)
             known = new.known(key) if key else None
-            if key and known and before and known[2] == "indexed" and known[:2] == before[:2]:
-                doomed.append(key)
-        if not doomed:
+            if key and known and before and known[:2] == before[:2]:
+                unchanged.append(key)
+        points = {key: ids for key, ids in new.ledger.points(unchanged).items() if ids}
+        if not points:
             return
         with open_index(new_folder, purpose="cbmir index --reembed") as index:
-            points = new.ledger.points(doomed)
             new.ledger.leave_out(points, Reason.DELETED.value, "by 'cbmir delete'")
             for key, ids in points.items():
                 drop_points(index, new.ledger, key, ids)

@@ -10,6 +10,7 @@ from index.opening import open_index
 from model.errors import IndexLockedError, JobError, ModelMismatchError, SettingError
 from model.metadata import read_metadata
 from tests.conftest import small_job
+from workers import comparing
 from workers.job import index_archive
 from workers.reembedding import building, reembed
 from workers.removal import delete_points
@@ -128,11 +129,25 @@ def test_a_root_above_the_old_ones_holds_their_files(
     assert reembed(small_job((archive,), other_model_path, index)).outcome == "complete"
 
 
-def test_what_was_deleted_stays_out(archive: Path, model_path: Path, other_model_path: Path, tmp_path: Path) -> None:
+class Killed(BaseException):
+    pass
+
+
+def die(*_: object) -> None:
+    raise Killed
+
+
+def test_what_was_deleted_stays_out(
+    archive: Path, model_path: Path, other_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     index, hidden = tmp_path / "index", tmp_path / "hidden"
     settings = small_job((archive / "eye", archive / "knee"), model_path, index)
     index_archive(settings)
     assert delete_points(index, {"modality": ["OP"]}) == 4
+    with monkeypatch.context() as patched:
+        patched.setattr(comparing, "drop_points", die)
+        with pytest.raises(Killed):
+            reembed(replace(settings, model=other_model_path))
     reembed(replace(settings, model=other_model_path))
     with open_index(index, purpose="test") as new:
         assert (new.count(), new.facet("modality").get("OP")) == (4, None)

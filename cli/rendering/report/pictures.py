@@ -75,8 +75,8 @@ def _sheet(
     query = _thumbnail(evaluation.queries, number, f"query: {label}", "query")
     rows = []
     # What is unknown is searched for in the whole database in both.
-    known = predictions.known is None or predictions.known[number]
-    second = f"predicted class {predicted}" if known else f"unknown, best guess {predicted}: whole database"
+    unknown = f"unknown, best guess {predicted}: whole database"
+    second = f"predicted class {predicted}" if predictions.known[number] else unknown
     for name, result in (("whole database", without), (second, within)):
         ranking = result.rankings[number]
         hits = [
