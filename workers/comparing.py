@@ -13,7 +13,6 @@ from model.errors import Reason
 from model.sources import join
 from workers.ledger import FileKey, Known, Ledger
 from workers.roots import below
-from workers.sink import drop_points
 
 
 class Side:
@@ -93,6 +92,8 @@ def keep_deleted(old_folder: Path, new_folder: Path) -> None:
         points = {key: ids for key, ids in new.ledger.points(unchanged).items() if ids}
         if not points:
             return
+        from workers.sink import drop_points  # numpy and pyarrow, which a job with nothing to do can spare
+
         with open_index(new_folder, purpose="cbmir index --reembed") as index:
             new.ledger.leave_out(points, Reason.DELETED.value, "by 'cbmir delete'")
             for key, ids in points.items():

@@ -10,7 +10,7 @@ from index.opening import open_index
 from model.errors import IndexLockedError, JobError, ModelMismatchError, SettingError
 from model.metadata import read_metadata
 from tests.conftest import small_job
-from workers import comparing
+from workers import sink
 from workers.job import index_archive
 from workers.reembedding import building, reembed
 from workers.removal import delete_points
@@ -145,7 +145,7 @@ def test_what_was_deleted_stays_out(
     index_archive(settings)
     assert delete_points(index, {"modality": ["OP"]}) == 4
     with monkeypatch.context() as patched:
-        patched.setattr(comparing, "drop_points", die)
+        patched.setattr(sink, "drop_points", die)
         with pytest.raises(Killed):
             reembed(replace(settings, model=other_model_path))
     reembed(replace(settings, model=other_model_path))
