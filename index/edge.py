@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -247,7 +247,21 @@ def _to_array(values: Sequence[float]) -> Vector:
 
 def _lists(vectors: Mapping[str, Vector]) -> dict[str, list[float]]:
     """Vectors as lists, of which the engine makes points a third faster than of arrays."""
-    return {layer: vector.tolist() for layer, vector in vectors.items()}
+    return {layer: _list(vector) for layer, vector in vectors.items()}
+
+
+def _list(vector: Vector) -> list[float]:
+    if vector.dtype != "float16":
+        return list(vector.tolist())
+    return list(_float16_numbers()[vector.view("uint16")].tolist())
+
+
+@cache
+def _float16_numbers() -> Any:
+    """Every float16 as a Python number, by its bits: looking it up is three times as fast as making it anew."""
+    import numpy as np
+
+    return np.arange(2**16, dtype=np.uint16).view(np.float16).astype(object)
 
 
 def _filter(where: Where) -> qdrant.Filter | None:

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from index.edge import _lists
 from index.interface import Index
 from index.opening import create_index, open_index
 from model.errors import DiskFullError
@@ -37,6 +39,14 @@ def test_the_graph_holds_every_vector(tmp_path: Path) -> None:
         assert (after.indexed_vectors, after.complete) == (2700, True)
         assert after.bytes_on_disk
         assert after.bytes_on_disk > 2700 * 8192
+
+
+def test_the_engine_is_given_every_number_as_it_is() -> None:
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    every = every[np.isfinite(every)]
+    for vector in (every, every[::-3], every.astype(np.float32)):
+        (values,) = _lists({"fcl1": vector}).values()
+        assert [value.hex() for value in values] == [value.hex() for value in vector.tolist()]  # -0.0 is not 0.0
 
 
 def test_a_killed_writer_loses_nothing_that_it_flushed(tmp_path: Path) -> None:
