@@ -15,22 +15,34 @@ from model.errors import SettingError
 def delete(
     index: IndexOption,
     where: Annotated[
-        list[str], option("--where", help="FIELD=VALUE, as series_instance_uid=1.2.3; repeatable, all must agree.")
-    ],
+        list[str] | None,
+        option("--where", help="FIELD=VALUE, as series_instance_uid=1.2.3; repeatable, all must agree."),
+    ] = None,
+    archive: Annotated[
+        str | None,
+        option("--archive", help="An indexed folder or file, or a part of it, there or not.", metavar="PATH"),
+    ] = None,
     yes: YesOption = False,
 ) -> None:
-    """Delete the points that match from the index; the files in the archive stay.
+    """Delete points from the index, by --where or by --archive; the files in the archive stay.
 
-    A file without any point left counts as left out: 'cbmir index' does not take it up again unless it changes, or with
-    --retry-left-out.
+    By --where a file without any point left counts as left out: 'cbmir index' does not take it up again unless it
+    changes, or with --retry-left-out. By --archive the index forgets the files: it is for an archive that has gone or
+    moved, and 'cbmir index' takes up what it finds there again.
     """
-    from workers.removal import delete_points
+    from workers.removal import delete_points, forget_archive
 
     if not yes and not sys.stdin.isatty():
         raise SettingError("nobody can be asked here whether to delete: add --yes")
 
-    def may(points: int) -> bool:
-        return yes or typer.confirm(f"Delete {points:,} points from {index}?", err=True)
+    if bool(where) == bool(archive):
+        raise SettingError("name what to delete, either by --where or by --archive")
+    kind = "files" if archive else "points"
 
-    deleted = delete_points(index, parse_where(where), may=may)
-    output.print(f"{deleted:,} points deleted from {index}", soft_wrap=True, markup=False)
+    def may(count: int) -> bool:
+        return yes or typer.confirm(f"Delete {count:,} {kind} from {index}?", err=True)
+
+    deleted = (
+        forget_archive(index, archive, may=may) if archive else delete_points(index, parse_where(where or []), may=may)
+    )
+    output.print(f"{deleted:,} {kind} deleted from {index}", soft_wrap=True, markup=False)

@@ -46,6 +46,19 @@ def privacy_key(folder: Path, *, create: bool = False) -> bytes | None:
     return key
 
 
+def require_privacy_key(folder: Path) -> bytes:
+    """The key of an index that has hashed with it.
+
+    Raises:
+        VectorIndexError: it is lost, and without it every file would look new.
+    """
+    if key := privacy_key(folder):
+        return key
+    raise VectorIndexError(
+        f"{folder} has not the {KEY_NAME} of the index: put it there from where the index was made, or index anew"
+    )
+
+
 def path_hider(key: bytes) -> Callable[[str], str]:
     """A function that replaces every name of a ``/``-separated path by its keyed hash; equal names stay equal."""
 

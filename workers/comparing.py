@@ -96,7 +96,6 @@ def keep_deleted(old_folder: Path, new_folder: Path) -> None:
 
         with open_index(new_folder, purpose="cbmir index --reembed") as index:
             new.ledger.leave_out(points, Reason.DELETED.value, "by 'cbmir delete'")
-            for key, ids in points.items():
-                drop_points(index, new.ledger, key, ids)
+            drop_points(index, new.ledger, points)
             index.flush()
             new.ledger.drop_points(points)

@@ -159,7 +159,7 @@ class _Job:
         if self.plan.empty:
             raise JobError(
                 f"{self.plan.empty[0]} holds no file now, though {len(self.plan.gone):,} are indexed: is it mounted? "
-                "Nothing was removed"
+                "Nothing was removed; if it is gone for good: cbmir delete --archive"
             )
         if self.observer.may_prune(len(self.plan.gone)):
             from workers.removal import forget_files

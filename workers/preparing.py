@@ -10,7 +10,7 @@ from pathlib import Path
 from index.address import home, parse_address
 from index.interface import Index
 from index.opening import check_same, describe_index
-from index.privacy import KEY_NAME, path_hider, privacy_key
+from index.privacy import path_hider, privacy_key, require_privacy_key
 from index.schema import Description
 from index.unfinished import refuse_unfinished_copy
 from model.errors import NotAnIndexError, VectorIndexError
@@ -104,12 +104,8 @@ def settle_key(settings: JobSettings, ledger: Ledger, index: Index) -> bytes | N
     folder = home(settings.index)
     key = privacy_key(folder)
     if key is None and not ledger.counts() and not index.count():
-        key = privacy_key(folder, create=True)
-    if key is None:
-        raise VectorIndexError(
-            f"{folder} has not the {KEY_NAME} of the index: put it there from where the index was made, or index anew"
-        )
-    return key
+        return privacy_key(folder, create=True)
+    return require_privacy_key(folder)
 
 
 def _hider(settings: JobSettings) -> Callable[[str], str]:

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 from index.address import home
 from index.interface import Index, Where
 from index.opening import open_index
+from index.privacy import path_hider, require_privacy_key
 from index.schema import KEYWORDS, Location
 from model.errors import Reason, SettingError
+from workers.discovery import Root
 from workers.ledger import NAME, FileKey, Ledger
+from workers.roots import parts_of
 from workers.sink import drop_points
 
 _DELETE_POINTS = 1024
+_FORGET_FILES = 1024
 
 
 def forget_files(index: Index, ledger: Ledger, gone: Collection[FileKey]) -> None:
@@ -25,8 +30,9 @@ def forget_files(index: Index, ledger: Ledger, gone: Collection[FileKey]) -> Non
     If it is cut off, a file that is there again by the next job is done again.
     """
     ledger.reopen(gone)
-    for key, points in ledger.points(gone).items():
-        drop_points(index, ledger, key, points)
+    files = list(gone)
+    for start in range(0, len(files), _FORGET_FILES):
+        drop_points(index, ledger, ledger.points(files[start : start + _FORGET_FILES]))
     index.flush()
     ledger.forget(gone)
 
@@ -76,6 +82,50 @@ def delete_points(
             if ledger:
                 ledger.drop_points(files)
     return len(points)
+
+
+def forget_archive(address: str | Path, archive: str, *, may: Callable[[int], bool] = lambda _: True) -> int:
+    """Delete what an index has of a folder, a file or an archive file, which need not exist any more.
+
+    Unlike :func:`delete_points` it keeps nothing out: a later job that finds the files takes them up as new ones.
+
+    Args:
+        address: folder of the index, or a server's collection.
+        archive: as it was indexed, or a part of it; roots that lie below it are meant as well.
+        may: asked with the number of files before any is deleted.
+
+    Returns:
+        Number of files forgotten.
+
+    Raises:
+        SettingError: it was never indexed, or by another machine.
+        VectorIndexError: the index cannot be opened or written.
+    """
+    folder = home(address)
+    with open_index(address, purpose="cbmir delete") as index, _ledger(folder) as ledger:
+        if ledger is None:
+            raise SettingError(f"{address} was made by another machine, which knows its files: delete by --where")
+        description = index.description
+        parts = parts_of(description.roots, archive)
+        if not parts:
+            raise SettingError(f"{archive} was never indexed; what was: {', '.join(description.roots) or 'nothing'}")
+        hide = path_hider(require_privacy_key(folder)) if description.path_privacy == "hash" else str
+        files = [key for part in parts for key in _known_files(replace(part, below=hide(part.below)), ledger)]
+        if not files or not may(len(files)):
+            return 0
+        index.flush()  # a disk too full for it refuses here, before anything is deleted
+        forget_files(index, ledger, files)
+    return len(files)
+
+
+def _known_files(part: Root, ledger: Ledger) -> Iterator[FileKey]:
+    """The files of a part of a root, which may be one file."""
+    for directory in ledger.directories(part.number):
+        if part.covers(directory):
+            yield from (FileKey(part.number, directory, name) for name in ledger.directory(part.number, directory))
+    directory, _, name = part.below.rpartition("/")
+    if name and name in ledger.directory(part.number, directory):
+        yield FileKey(part.number, directory, name)
 
 
 def _key(location: Location) -> FileKey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -53,6 +54,21 @@ def number_roots(known: Sequence[str], archives: Sequence[Archive]) -> tuple[tup
         if outside:
             roots.append(Root(number, names[number], "", tuple(sorted(outside))))
     return tuple(names), roots
+
+
+def parts_of(roots: Sequence[str], named: str) -> list[Root]:
+    """What of an index's roots is a named folder, file or address, or lies below it, whether or not it is there now.
+
+    An archive file's members lie below the archive file.
+    """
+    address = os.path.abspath(named) if is_local(named) else named.rstrip("/")  # noqa: PTH100 (as resolve_archive)
+    parts = []
+    for number, root in enumerate(roots):
+        if any(below(holder, address) is not None for holder in (root, root.rpartition("::")[2])):
+            parts.append(Root(number, root))
+        elif path := below(address, root):
+            parts.append(Root(number, root, path))
+    return parts
 
 
 def _above(path: str) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,9 @@ from workers.rows import FEATURE
 
 UPSERT_POINTS = 256
 """Points sent to the index at once: 2 MB a layer."""
+
+DROP_POINTS = 1024
+"""Points looked up and taken out of the index at once."""
 
 COMMIT_SECONDS = 5.0
 """Time between flushes of the index, after each of which the ledger calls its files done."""
@@ -110,8 +113,7 @@ class Sink:
         """Store what is ready, drop what is no longer any file's, flush the index, and call the files done."""
         self._store()
         if self._uncommitted:
-            for complete in self._uncommitted:
-                drop_points(self._index, self._ledger, complete.file.key, complete.former)
+            drop_points(self._index, self._ledger, {one.file.key: one.former for one in self._uncommitted})
             self._index.flush()
             self._ledger.put([complete.record() for complete in self._uncommitted])
             self._uncommitted = []
@@ -196,26 +198,31 @@ class Sink:
                 self._counts.repeated_uids.add(str(uid))
 
 
-def drop_points(index: Index, ledger: Ledger, key: FileKey, points: Sequence[UUID]) -> None:
-    """Take a file's points out of the index; those that other files share stay, without this file's location."""
-    if not points:
-        return
-    location = Location(key.root, key.path)
-    orphans = []
-    for point, payload in index.retrieve(points).items():
-        remaining = tuple(other for other in payload.locations if other != location)
-        if not remaining:
-            orphans.append(point)
-        elif remaining[0] == payload.locations[0]:
-            index.set_payload(point, replace(payload, locations=remaining))
-        else:  # the payload spoke for this file; now it speaks for the next, whose header the next job reads
-            directory, _, name = remaining[0].path.rpartition("/")
-            heir = FileKey(remaining[0].root, directory, name)
-            label = ledger.directory(heir.root, directory).get(name, (0, 0, "indexed", None))[3]
-            index.set_payload(point, replace(payload, label=label, locations=remaining))
-            ledger.reopen([heir])
-    if orphans:
-        index.delete(orphans)
+def drop_points(index: Index, ledger: Ledger, points: Mapping[FileKey, Collection[UUID]]) -> None:
+    """Take files' points out of the index; those that other files share stay, without these files' locations."""
+    doomed: defaultdict[UUID, set[Location]] = defaultdict(set)
+    for key, ids in points.items():
+        for point in ids:
+            doomed[point].add(Location(key.root, key.path))
+    every = list(doomed)
+    for start in range(0, len(every), DROP_POINTS):
+        orphans, heirs, changed = [], [], {}
+        for point, payload in index.retrieve(every[start : start + DROP_POINTS]).items():
+            remaining = tuple(location for location in payload.locations if location not in doomed[point])
+            if not remaining:
+                orphans.append(point)
+                continue
+            changed[point] = replace(payload, locations=remaining)
+            if remaining[0] != payload.locations[0]:  # now it speaks for the next file, whose header the next job reads
+                directory, _, name = remaining[0].path.rpartition("/")
+                heirs.append(heir := FileKey(remaining[0].root, directory, name))
+                label = ledger.directory(heir.root, directory).get(name, (0, 0, "indexed", None))[3]
+                changed[point] = replace(changed[point], label=label)
+        ledger.reopen(heirs)
+        for point, payload in changed.items():
+            index.set_payload(point, payload)
+        if orphans:
+            index.delete(orphans)
 
 
 def _merge_payloads(one: Payload, other: Payload) -> Payload:

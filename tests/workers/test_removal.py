@@ -11,11 +11,13 @@ from pydicom import dcmread
 from index.edge import EdgeIndex
 from index.interface import Where
 from index.opening import open_index
-from model.errors import SettingError
+from index.privacy import KEY_NAME
+from index.schema import PathPrivacy
+from model.errors import SettingError, VectorIndexError
 from tests.conftest import small_job
 from workers.job import index_archive
 from workers.ledger import Ledger
-from workers.removal import delete_points
+from workers.removal import delete_points, forget_archive
 from workers.settings import JobObserver, JobSettings
 
 
@@ -131,3 +133,46 @@ def test_a_copy_that_is_left_alone_speaks_for_itself(settings: JobSettings, copi
     index_archive(replace(settings, prune=True))
     index_archive(settings)
     assert count(settings, study_instance_uid="1.2.3") == 1
+
+
+@pytest.mark.parametrize("privacy", ["plain", "hash"])
+def test_what_is_gone_for_good_is_forgotten(
+    settings: JobSettings, copied: Path, tmp_path: Path, ray_here: Any, privacy: PathPrivacy
+) -> None:
+    packed, single = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", copied, "eye")), tmp_path / "single.dcm"
+    shutil.copy(copied / "knee" / "knee-000.dcm", single)
+    settings = replace(settings, archives=(copied, packed, single), path_privacy=privacy)
+    index_archive(settings)
+    assert count(settings) == 8
+    packed.unlink()
+    single.unlink()
+    index = settings.index
+    assert forget_archive(index, str(single), may=lambda files: files != 1) == 0
+    assert forget_archive(index, str(single)) == 1
+    assert forget_archive(index, str(single)) == 0
+    assert forget_archive(index, str(packed)) == 4
+    with open_index(index, purpose="test") as opened:
+        locations = [str(location) for _, payload in opened.scroll() for location in payload.locations]
+    assert len(locations) == 9
+    assert all(location.startswith("0:") for location in locations)
+    assert forget_archive(index, str(copied / "eye")) == 4
+    assert count(settings) == 5  # an eye has its copy among the knees
+    assert forget_archive(index, str(copied / "knee" / "copy.dcm")) == 1
+    assert count(settings) == 4
+    assert index_archive(replace(settings, archives=(copied,))).files_indexed == 5
+    assert forget_archive(index, str(tmp_path)) == 10  # everything, a broken file among it
+    assert count(settings) == 0
+
+
+def test_what_cannot_be_forgotten_is_said(settings: JobSettings, copied: Path, tmp_path: Path, ray_here: Any) -> None:
+    index_archive(settings)
+    with pytest.raises(SettingError, match=f"elsewhere was never indexed; what was: {copied}"):
+        forget_archive(settings.index, str(tmp_path / "elsewhere"))
+    hidden = replace(settings, index=tmp_path / "hidden", path_privacy="hash")
+    index_archive(hidden)
+    (hidden.index / KEY_NAME).unlink()
+    with pytest.raises(VectorIndexError, match=f"has not the {KEY_NAME}"):
+        forget_archive(hidden.index, str(copied / "eye"))
+    (settings.index / "ledger.sqlite").unlink()
+    with pytest.raises(SettingError, match="made by another machine"):
+        forget_archive(settings.index, str(copied))

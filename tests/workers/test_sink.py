@@ -189,7 +189,7 @@ def test_dropping_a_file_twice_is_dropping_it_once(store: Store) -> None:
     sink.take(table(row(0, "one")))
     sink.commit()
     for _ in range(2):
-        drop_points(store.index, store.ledger, FileKey(0, "d", "a"), [point_id("one")])
+        drop_points(store.index, store.ledger, {FileKey(0, "d", "a"): [point_id("one")]})
         assert store.index.count() == 0
 
 
@@ -214,7 +214,7 @@ def test_a_moved_files_label_moves_with_it(store: Store) -> None:
     moved = store.sink("skin", labels={"skin": "skin"})
     moved.take(table(row(0, "same")))
     moved.commit()
-    drop_points(store.index, store.ledger, FileKey(0, "d", "lung"), [point_id("same")])
+    drop_points(store.index, store.ledger, {FileKey(0, "d", "lung"): [point_id("same")]})
     [(_, payload)] = store.index.scroll()
     assert ([location.path for location in payload.locations], payload.label) == (["d/skin"], "skin")
 
