@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -103,7 +102,6 @@ def index(
     errors.as_json = log_json
     from cli.indexing_progress import run_job
     from cli.rendering.job_report import print_plan, print_report, summary
-    from cli.rendering.json_log import json_logger
     from index.address import home
     from index.layout import Layout
     from index.opening import resolve_model
@@ -155,9 +153,7 @@ def index(
         log_json=log_json,
         metrics=(metrics_host, metrics_port) if metrics_port else None,
     )
-    if log_json:
-        json_logger().info("report", extra=json.loads(result.to_json(files=False)))
-    else:
+    if not log_json:
         print_report(result, settings)
     output.print(summary(result), soft_wrap=True)
     if result.anything_left_out:

@@ -11,7 +11,7 @@ from index.layout import Layout
 from index.schema import PathPrivacy, Quantization
 from workers.archives import Archive
 from workers.planning import Plan
-from workers.report import FileLeftOut
+from workers.report import FileLeftOut, JobReport
 
 if TYPE_CHECKING:
     from workers.counters import StageCounts
@@ -93,6 +93,9 @@ class JobObserver:
     def left_out(self, file: FileLeftOut) -> None:
         """A file was left out."""
 
+    def ended(self, report: JobReport) -> None:
+        """The job is over, whatever its outcome."""
+
     def may_prune(self, _files: int, /) -> bool:
         """Whether the points of so many files that are gone may be removed."""
         return True
@@ -113,6 +116,11 @@ class Observers(JobObserver):
         """Tell all."""
         for observer in self._observers:
             observer.left_out(file)
+
+    def ended(self, report: JobReport) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.ended(report)
 
     def may_prune(self, files: int, /) -> bool:
         """Ask all, until one objects."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -9,7 +10,7 @@ from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
-from workers.report import FileLeftOut
+from workers.report import FileLeftOut, JobReport
 from workers.settings import JobObserver, Progress
 
 PROGRESS_SECONDS = 10.0
@@ -44,7 +45,7 @@ def json_logger() -> logging.Logger:
 
 
 class JsonLog(JobObserver):
-    """Logs each stage's begin, progress every ten seconds, and every file left out."""
+    """Logs each stage's begin, progress every ten seconds, every file left out, and the report without these files."""
 
     def __init__(self) -> None:
         self._logger = json_logger()
@@ -68,3 +69,7 @@ class JsonLog(JobObserver):
     def left_out(self, file: FileLeftOut) -> None:
         """Log the file and its reason."""
         self._logger.warning("left out", extra={"path": file.path, "reason": file.reason, "detail": file.detail})
+
+    def ended(self, report: JobReport) -> None:
+        """Log the report."""
+        self._logger.info("report", extra=json.loads(report.to_json(files=False)))

@@ -147,14 +147,20 @@ def test_removal_asks_somebody_and_says_what_it_did(
 def test_a_log_for_machines(
     cbmir: Cbmir, archive: Path, model_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    index = tmp_path / "index"
-    assert cbmir("index", archive / "knee", "--index", index, "--model", model_path, "--log-json") == 3
+    index, folder = tmp_path / "index", Path(shutil.copytree(archive / "knee", tmp_path / "knee"))
+    assert cbmir("index", folder, "--index", index, "--model", model_path, "--log-json") == 3
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     events = {line["event"]: line for line in lines}
     assert {"starting", "optimizing", "done", "left out", "report"} <= events.keys()
     assert events["left out"]["level"] == "WARNING"
     assert events["left out"]["path"].endswith("knee-broken.dcm")
     assert (events["report"]["files_indexed"], events["report"]["bottleneck"] is None) == (4, False)
-    assert cbmir("index", archive / "knee", "--index", index, "--layers", "fcl2", "--log-json") == 1
+    shutil.rmtree(folder)
+    folder.mkdir()
+    assert cbmir("index", folder, "--index", index, "--prune", "--yes", "--log-json") == 1
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    [report] = [line for line in lines if line["event"] == "report"]
+    assert (report["outcome"], "is it mounted" in report["error"], lines[-1]["level"]) == ("failed", True, "ERROR")
+    assert cbmir("index", folder, "--index", index, "--layers", "fcl2", "--log-json") == 1
     (line,) = capfd.readouterr().err.splitlines()
     assert json.loads(line)["level"] == "ERROR"

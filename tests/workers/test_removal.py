@@ -170,9 +170,9 @@ def test_what_cannot_be_forgotten_is_said(settings: JobSettings, copied: Path, t
         forget_archive(settings.index, str(tmp_path / "elsewhere"))
     hidden = replace(settings, index=tmp_path / "hidden", path_privacy="hash")
     index_archive(hidden)
-    (hidden.index / KEY_NAME).unlink()
+    Path(hidden.index, KEY_NAME).unlink()
     with pytest.raises(VectorIndexError, match=f"has not the {KEY_NAME}"):
         forget_archive(hidden.index, str(copied / "eye"))
-    (settings.index / "ledger.sqlite").unlink()
+    Path(settings.index, "ledger.sqlite").unlink()
     with pytest.raises(SettingError, match="made by another machine"):
         forget_archive(settings.index, str(copied))
