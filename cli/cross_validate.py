@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import messages, output
+from cli.console import EXIT_LEFT_OUT, messages, output
 from cli.options import DeviceOption, PrecisionOption, one_of, option
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def cross_validate(
     if not files:
         raise RepositoryError(f"{repository} has no training part: there is nothing to cross-validate")
 
+    from rich.markup import escape
+
     from cli.rendering.environment import environment
     from cli.rendering.progress import StageProgress
     from cli.rendering.report.cross_validation import write_cross_validation
@@ -84,4 +86,9 @@ def cross_validate(
             raise TrainingInterrupted(message) from error
     write_cross_validation(done, report, repository=str(repository), recipe=chosen, environment=environment())
     output.print(folds_table(done))
+    left_out = cross_validation.all_left_out(done)
+    for text in left_out:
+        messages.print(f"[yellow]left out:[/] {escape(text)}", soft_wrap=True)
     output.print(f"report: {report / 'index.html'}", soft_wrap=True, markup=False)
+    if left_out:
+        raise typer.Exit(EXIT_LEFT_OUT)

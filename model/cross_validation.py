@@ -19,10 +19,11 @@ from model.training import Observer, train
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One fold: trained on the others, measured on this one."""
+    """One fold: trained on the others, measured on this one; ``left_out`` says of each unreadable file why."""
 
     number: int
     measures: ClassificationMeasures
+    left_out: tuple[str, ...] = ()
 
 
 def cross_validate(
@@ -75,9 +76,15 @@ def cross_validate(
             )
             if result.measures is None:
                 raise RepositoryError(f"no image of fold {number} could be read")
-            _write(done, json.dumps(result.measures.to_json()))
+            values = result.measures.to_json() | {"left_out": list(map(str, result.left_out))}
+            _write(done, json.dumps(values))
             model.unlink()
-        yield Fold(number, _read(done))
+        yield _read(number, done)
+
+
+def all_left_out(folds: Sequence[Fold]) -> list[str]:
+    """What no fold could read, once each."""
+    return sorted({text for fold in folds for text in fold.left_out})
 
 
 def summary(folds: Sequence[Fold]) -> dict[str, tuple[float, float]]:
@@ -117,11 +124,12 @@ def _write(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _read(path: Path) -> ClassificationMeasures:
+def _read(number: int, path: Path) -> Fold:
     try:
         values = json.loads(path.read_text())
+        left_out = tuple(values.pop("left_out", ()))
         classes = tuple(ClassMeasures(**one) for one in values.pop("classes"))
         confusion = tuple(map(tuple, values.pop("confusion")))
-        return ClassificationMeasures(**values, classes=classes, confusion=confusion)
+        return Fold(number, ClassificationMeasures(**values, classes=classes, confusion=confusion), left_out)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged: delete it, and the fold is trained again ({error})") from error

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cli.rendering.report.templates import render
-from model.cross_validation import Fold, pooled_confusion, summary
+from model.cross_validation import Fold, all_left_out, pooled_confusion, summary
 from model.errors import CbmirError
 from model.recipes import Recipe
 
@@ -29,6 +29,7 @@ def write_cross_validation(
         "classes": [one.name for one in folds[0].measures.classes],
         "confusion": confusion,
         "most": max(max(row) for row in confusion) or 1,
+        "left_out": all_left_out(folds),
         "repository": repository,
         "recipe": recipe,
         "environment": environment,
@@ -40,6 +41,7 @@ def write_cross_validation(
         "summary": {name: {"mean": mean, "standard_deviation": spread} for name, (mean, spread) in means.items()},
         "folds": [fold.measures.to_json() for fold in folds],
         "confusion": confusion,
+        "left_out": all_left_out(folds),
     }
     try:
         (folder / "index.html").write_text(render("cross-validation.html.j2", **values), encoding="utf-8")
