@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -51,6 +52,11 @@ class _Errors:
 errors = _Errors()
 
 
+def _like(stream: TextIO, descriptor: int) -> TextIO:
+    """A stream to a file descriptor that writes text as another does: what cannot be encoded is escaped, or fails."""
+    return os.fdopen(descriptor, "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
+
+
 @contextmanager
 def noise_aside(library: str) -> Iterator[None]:
     """Keep off the terminal what a library prints, and what its C++ writes to standard error.
@@ -65,7 +71,7 @@ def noise_aside(library: str) -> Iterator[None]:
     with tempfile.NamedTemporaryFile("w", prefix="cbmir-", suffix=".log", buffering=1, delete=False) as log:
         os.dup2(log.fileno(), 2)
         try:
-            with os.fdopen(os.dup(terminal), "w", buffering=1) as stream, redirect_stdout(log):
+            with _like(python_errors, os.dup(terminal)) as stream, redirect_stdout(log):
                 sys.stderr = stream
                 yield
         except Exception:

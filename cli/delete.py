@@ -1,8 +1,9 @@
-"""``cbmir delete``: points out of an index, by what is known of them."""
+"""``cbmir delete``: points out of an index, by what is known of them or by where their files lay."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -19,8 +20,12 @@ def delete(
         option("--where", help="FIELD=VALUE, as series_instance_uid=1.2.3; repeatable, all must agree."),
     ] = None,
     archive: Annotated[
-        str | None,
-        option("--archive", help="An indexed folder or file, or a part of it, there or not.", metavar="PATH"),
+        list[str] | None,
+        option(
+            "--archive",
+            help="An indexed folder or file, or a part of a folder, there or not; repeatable.",
+            metavar="PATH",
+        ),
     ] = None,
     yes: YesOption = False,
 ) -> None:
@@ -28,21 +33,27 @@ def delete(
 
     By --where a file without any point left counts as left out: 'cbmir index' does not take it up again unless it
     changes, or with --retry-left-out. By --archive the index forgets the files: it is for an archive that has gone or
-    moved, and 'cbmir index' takes up what it finds there again.
+    moved, and 'cbmir index' takes up what it finds there again. Forget the old place before the new one is indexed,
+    else the pictures that lie in both are done again.
     """
-    from workers.removal import delete_points, forget_archive
-
-    if not yes and not sys.stdin.isatty():
-        raise SettingError("nobody can be asked here whether to delete: add --yes")
-
     if bool(where) == bool(archive):
         raise SettingError("name what to delete, either by --where or by --archive")
-    kind = "files" if archive else "points"
+    if not yes and not sys.stdin.isatty():
+        raise SettingError("nobody can be asked here whether to delete: add --yes")
+    from workers.removal import delete_points, forget_archives
 
-    def may(count: int) -> bool:
-        return yes or typer.confirm(f"Delete {count:,} {kind} from {index}?", err=True)
+    if archive:
 
-    deleted = (
-        forget_archive(index, archive, may=may) if archive else delete_points(index, parse_where(where or []), may=may)
-    )
-    output.print(f"{deleted:,} {kind} deleted from {index}", soft_wrap=True, markup=False)
+        def may_forget(files: Mapping[str, int]) -> bool:
+            listed = ", ".join(f"{name}: {count:,}" for name, count in files.items())
+            return yes or typer.confirm(f"Delete what {index} has of these files? {listed}", err=True)
+
+        forgotten = forget_archives(index, archive, may=may_forget)
+        output.print(f"{index} has forgotten {forgotten:,} files", soft_wrap=True, markup=False)
+        return
+
+    def may(points: int) -> bool:
+        return yes or typer.confirm(f"Delete {points:,} points from {index}?", err=True)
+
+    deleted = delete_points(index, parse_where(where or []), may=may)
+    output.print(f"{deleted:,} points deleted from {index}", soft_wrap=True, markup=False)

@@ -83,7 +83,7 @@ def cross_validate(
 
 
 def all_left_out(folds: Sequence[Fold]) -> list[str]:
-    """What no fold could read, once each."""
+    """What any fold could not read, once each."""
     return sorted({text for fold in folds for text in fold.left_out})
 
 

@@ -55,7 +55,7 @@ def resolve_archive(named: str | Path) -> Archive:
         JobError: it does not exist, or cannot be reached.
     """
     text = str(named)
-    _refuse_no_text(text)
+    refuse_no_text(text)
     if not is_local(text):
         return _reachable(text)
     path = Path(os.path.abspath(text))  # noqa: PTH100 (absolute() keeps "..", which would make a second root)
@@ -70,7 +70,7 @@ def resolve_archive(named: str | Path) -> Archive:
     raise JobError(f"{path} does not exist: give a folder or a file to index")
 
 
-def _refuse_no_text(address: str) -> None:
+def refuse_no_text(address: str) -> None:
     """An archive's address is kept in the index; files below it may have any name, and are left out by it."""
     try:
         address.encode()
@@ -113,5 +113,5 @@ def _listed(paths: Iterable[str], name: str) -> Archive:
     if not absolute:
         raise JobError(f"{name} names no file: give at least one")
     parent = os.path.commonpath([os.path.dirname(path) for path in absolute])  # noqa: PTH120
-    _refuse_no_text(parent)
+    refuse_no_text(parent)
     return Archive(parent, tuple(sorted(os.path.relpath(path, parent) for path in absolute)))

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from index.description_file import read_description
 from index.opening import open_index
 from index.schema import Description
 from model.errors import Reason
 from model.sources import join
-from workers.ledger import FileKey, Known, Ledger
+from workers.ledger import FileKey, Known, Ledger, State
 from workers.roots import below
+
+HAD: Final[tuple[State, ...]] = ("indexed", "writing")
+"""States of files that an index has, the second to be done again: half written, or heirs of a copy's points."""
 
 
 class Side:
@@ -69,11 +73,13 @@ def count_missing(old: Side, new: Side) -> int:
         missing = 0
         for number, root in enumerate(old.description.roots):
             there = new.ledger.counts(numbers[root]).get("indexed", 0) if root in numbers else 0
-            missing += max(0, old.ledger.counts(number).get("indexed", 0) - there)
+            counts = old.ledger.counts(number)
+            missing += max(0, sum(counts.get(state, 0) for state in HAD) - there)
         return missing
     return sum(
         (key := new.key(address)) is None or (known := new.known(key)) is None or known[2] != "indexed"
-        for address, _ in old.addresses("indexed")
+        for state in HAD
+        for address, _ in old.addresses(state)
     )
 
 

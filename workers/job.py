@@ -103,11 +103,13 @@ class _Job:
         finally:
             self._note_unreadable()
             self._fill_report(time.perf_counter() - started)
-            self.observer.ended(self.report)  # before it is written, for which the disk may be too full
-            self.ledger.end_job(number, self.report.ended, self.report.outcome, self.report.to_json(files=False))
-            self.report.write(home(self.settings.index) / "reports" / f"job-{number:06d}.json")
-            if self.settings.report:
-                self.report.write(self.settings.report)
+            try:
+                self.ledger.end_job(number, self.report.ended, self.report.outcome, self.report.to_json(files=False))
+                self.report.write(home(self.settings.index) / "reports" / f"job-{number:06d}.json")
+                if self.settings.report:
+                    self.report.write(self.settings.report)
+            finally:  # also if the disk is full
+                self.observer.ended(self.report)
             self._notify("done")
         return self.report
 

@@ -112,6 +112,13 @@ class Ledger:
                     found[key] = _unpack(row[0])
         return found
 
+    def label(self, key: FileKey) -> str | None:
+        """The label of a file, ``None`` also if it is not known."""
+        query = "SELECT label FROM files WHERE root = ? AND directory = ? AND name = ?"
+        with self._errors():
+            row = self._connection.execute(query, (key.root, key.directory, key.name)).fetchone()
+        return row[0] if row else None
+
     def put(self, records: Sequence[FileRecord]) -> None:
         """Insert or replace files, all or none of them."""
         rows = (

@@ -5,12 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from model.sources import join
 from workers.discovery import FoundFile, Root, discover
 from workers.ledger import FileKey, Known, Ledger
+from workers.roots import below
 
 WINDOW_FILES = 200_000
 """Most files in one window: about 100 MB of paths and bookkeeping."""
@@ -86,6 +87,8 @@ def plan_files(
     A file is unchanged if its size and time are those of the ledger and its label is not another one. Without a ledger
     everything is new. Ledger, plan and keys know paths only as ``hide`` gives them (see :mod:`index.privacy`).
     """
+    files: dict[str, int] = {}
+    empty: dict[str, str] = {}
     for part in roots:
         number, start, whole_directories = part.number, part.start, part.is_whole
         found, gone_before = 0, len(plan.gone)
@@ -127,8 +130,16 @@ def plan_files(
             vanished = list(_vanished(replace(part, below=hide(part.below)), ledger, seen, blind))
             plan.gone.extend(vanished)
             if not found and len(plan.gone) > gone_before:
-                plan.empty.append(join(part.address, hide(part.below)))
+                empty[start] = join(part.address, hide(part.below))
+        files[start] = found
+    plan.empty = _without_any(empty, files)
     plan.finished = True
+
+
+def _without_any(empty: Mapping[str, str], files: Mapping[str, int]) -> list[str]:
+    """Of starts of walks that found no file (start → how it is shown), those below which no other walk found any."""
+    full = [start for start, count in files.items() if count]
+    return [shown for start, shown in empty.items() if all(below(one, start) is None for one in full)]
 
 
 def _vanished(part: Root, ledger: Ledger, seen: set[str], blind: Sequence[Root]) -> Iterator[FileKey]:

@@ -16,6 +16,7 @@ from index.unfinished import refuse_unfinished_copy
 from model.errors import NotAnIndexError, VectorIndexError
 from model.metadata import Metadata, read_metadata
 from model.runtimes import require_runtime
+from model.sources import is_local
 from workers.archives import Archive, resolve_archives
 from workers.discovery import Root
 from workers.labels import label_reader
@@ -83,7 +84,7 @@ def pending_files(
     name = str(folder).removesuffix(BUILDING)
     own = frozenset(one + suffix for one in {name, os.path.realpath(name)} for suffix in ("", BUILDING, REPLACED))
     return plan_files(
-        [replace(root, skip=root.skip | own) for root in roots],
+        [replace(root, skip=root.skip | own) for root in roots if not _is_forgotten(root, ledger)],
         ledger,
         plan,
         labels=label_reader(settings.labels),
@@ -91,6 +92,16 @@ def pending_files(
         retry_left_out=settings.retry_left_out,
         hide=_hider(settings),
     )
+
+
+def _is_forgotten(root: Root, ledger: Ledger | None) -> bool:
+    """Whether a root is only a name any more: nothing of it is known, and it is not there.
+
+    Of what a user has named something is there, so that this is a root inside it.
+    """
+    holder = root.address if is_local(root.address) else root.address.rpartition("::")[2]
+    there = not is_local(holder) or os.path.lexists(holder)
+    return not there and not (ledger and ledger.counts(root.number))
 
 
 def settle_key(settings: JobSettings, ledger: Ledger, index: Index) -> bytes | None:

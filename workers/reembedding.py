@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from index.address import home, parse_address
 from index.description_file import NAME as DESCRIPTION
 from index.lock import IndexLock
-from model.errors import JobError, ModelMismatchError, Reason, SettingError, VectorIndexError
+from model.errors import CbmirError, JobError, ModelMismatchError, Reason, SettingError, VectorIndexError
 from workers.comparing import count_missing, keep_deleted, side
 from workers.job import index_archive
 from workers.ledger import NAME as LEDGER
 from workers.preparing import BUILDING, REPLACED
 from workers.report import JobReport
-from workers.settings import JobObserver, JobSettings
+from workers.settings import JobObserver, JobSettings, Observers
 
 
 def reembed(settings: JobSettings, observer: JobObserver | None = None) -> JobReport:
@@ -43,16 +44,42 @@ def reembed(settings: JobSettings, observer: JobObserver | None = None) -> JobRe
         raise SettingError(f"{folder} is no index: leave --reembed out to make one")
     if not settings.retry_left_out:
         _refuse_forgotten(folder)
-    try:
-        report = index_archive(replace(settings, index=new), observer)
-    except ModelMismatchError as error:
-        raise SettingError(f"{new} is left from another --reembed: delete it and try again ({error})") from error
-    if (folder / LEDGER).exists():
-        if not settings.retry_left_out:
-            keep_deleted(folder, new)
-        _refuse_loss(folder, new, (observer or JobObserver()).may_prune if settings.prune else None)
-    _exchange(folder, new, old)
+    with _until_the_exchange(settings, observer or JobObserver()) as inner:
+        try:
+            report = index_archive(replace(settings, index=new), inner)
+        except ModelMismatchError as error:
+            raise SettingError(f"{new} is left from another --reembed: delete it and try again ({error})") from error
+        if (folder / LEDGER).exists():
+            if not settings.retry_left_out:
+                keep_deleted(folder, new)
+            _refuse_loss(folder, new, inner.may_prune if settings.prune else None)
+        _exchange(folder, new, old)
     return report
+
+
+class _Inner(Observers):
+    """Withholds the end of the job that makes the new index, which is not the end of the whole."""
+
+    report: JobReport | None = None
+
+    def ended(self, report: JobReport) -> None:
+        self.report = report
+
+
+@contextmanager
+def _until_the_exchange(settings: JobSettings, observer: JobObserver) -> Iterator[_Inner]:
+    inner = _Inner([observer])
+    try:
+        yield inner
+    except (CbmirError, KeyboardInterrupt) as error:
+        if inner.report and inner.report.outcome == "complete":
+            inner.report.outcome, inner.report.error = "failed", str(error)
+            if settings.report:
+                inner.report.write(settings.report)
+        raise
+    finally:
+        if inner.report:
+            observer.ended(inner.report)
 
 
 def check_reembed(settings: JobSettings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +13,12 @@ from index.address import home
 from index.interface import Index, Where
 from index.opening import open_index
 from index.privacy import path_hider, require_privacy_key
-from index.schema import KEYWORDS, Location
+from index.schema import KEYWORDS, Description, Location
 from model.errors import Reason, SettingError
+from workers.archives import refuse_no_text
 from workers.discovery import Root
 from workers.ledger import NAME, FileKey, Ledger
+from workers.preparing import BUILDING
 from workers.roots import parts_of
 from workers.sink import drop_points
 
@@ -84,38 +86,59 @@ def delete_points(
     return len(points)
 
 
-def forget_archive(address: str | Path, archive: str, *, may: Callable[[int], bool] = lambda _: True) -> int:
-    """Delete what an index has of a folder, a file or an archive file, which need not exist any more.
+def forget_archives(
+    address: str | Path, archives: Sequence[str], *, may: Callable[[Mapping[str, int]], bool] = lambda _: True
+) -> int:
+    """Delete what an index has of folders, files or archive files, which need not exist any more.
 
-    Unlike :func:`delete_points` it keeps nothing out: a later job that finds the files takes them up as new ones.
+    Unlike :func:`delete_points` it keeps nothing out: a later job that finds the files takes them up as new ones. Of a
+    server's index it knows the files that this machine has indexed.
 
     Args:
         address: folder of the index, or a server's collection.
-        archive: as it was indexed, or a part of it; roots that lie below it are meant as well.
-        may: asked with the number of files before any is deleted.
+        archives: folders and files as they were indexed, or below what was; of a zip or tar file only the whole. Roots
+            that lie below one of them are meant as well.
+        may: asked with the number of files by root, or by part of it, before any is deleted.
 
     Returns:
         Number of files forgotten.
 
     Raises:
-        SettingError: it was never indexed, or by another machine.
+        SettingError: nothing of one of them is indexed, or the ledger is not here, or ``--reembed`` is unfinished.
         VectorIndexError: the index cannot be opened or written.
     """
     folder = home(address)
+    if (unfinished := folder.with_name(folder.name + BUILDING)).exists():
+        raise SettingError(f"{unfinished} is left from an unfinished --reembed: finish it first, or delete it")
     with open_index(address, purpose="cbmir delete") as index, _ledger(folder) as ledger:
         if ledger is None:
-            raise SettingError(f"{address} was made by another machine, which knows its files: delete by --where")
-        description = index.description
-        parts = parts_of(description.roots, archive)
-        if not parts:
-            raise SettingError(f"{archive} was never indexed; what was: {', '.join(description.roots) or 'nothing'}")
-        hide = path_hider(require_privacy_key(folder)) if description.path_privacy == "hash" else str
-        files = [key for part in parts for key in _known_files(replace(part, below=hide(part.below)), ledger)]
-        if not files or not may(len(files)):
+            raise SettingError(f"the ledger of {address} is not on this machine: delete by --where")
+        found: dict[str, list[FileKey]] = {}
+        for archive in archives:
+            refuse_no_text(archive)
+            files = _files_of(archive, index.description, folder, ledger)
+            if not files:
+                roots = ", ".join(index.description.roots) or "none"
+                raise SettingError(f"this machine has indexed nothing of {archive}; roots of the index: {roots}")
+            found |= files
+        if not may({name: len(keys) for name, keys in found.items()}):
             return 0
+        gone = {key for keys in found.values() for key in keys}
         index.flush()  # a disk too full for it refuses here, before anything is deleted
-        forget_files(index, ledger, files)
-    return len(files)
+        forget_files(index, ledger, gone)
+    return len(gone)
+
+
+def _files_of(archive: str, description: Description, folder: Path, ledger: Ledger) -> dict[str, list[FileKey]]:
+    """The known files of what is named, by root or by part of it."""
+    found = {}
+    for part in parts_of(description.roots, archive):
+        below = part.below
+        if below and description.path_privacy == "hash":
+            below = path_hider(require_privacy_key(folder))(below)
+        if keys := list(_known_files(replace(part, below=below), ledger)):
+            found[part.start] = keys
+    return found
 
 
 def _known_files(part: Root, ledger: Ledger) -> Iterator[FileKey]:

@@ -64,7 +64,8 @@ def parts_of(roots: Sequence[str], named: str) -> list[Root]:
     address = os.path.abspath(named) if is_local(named) else named.rstrip("/")  # noqa: PTH100 (as resolve_archive)
     parts = []
     for number, root in enumerate(roots):
-        if any(below(holder, address) is not None for holder in (root, root.rpartition("::")[2])):
+        holder = root if is_local(root) else root.rpartition("::")[2]
+        if any(below(one, address) is not None for one in (root, holder)):
             parts.append(Root(number, root))
         elif path := below(address, root):
             parts.append(Root(number, root, path))

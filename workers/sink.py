@@ -113,9 +113,11 @@ class Sink:
         """Store what is ready, drop what is no longer any file's, flush the index, and call the files done."""
         self._store()
         if self._uncommitted:
-            drop_points(self._index, self._ledger, {one.file.key: one.former for one in self._uncommitted})
+            former = {one.file.key: one.former for one in self._uncommitted}
+            heirs = drop_points(self._index, self._ledger, former)
             self._index.flush()
-            self._ledger.put([complete.record() for complete in self._uncommitted])
+            records = [complete.record() for complete in self._uncommitted]
+            self._ledger.put([replace(one, state="writing") if one.key in heirs else one for one in records])
             self._uncommitted = []
         self._committed_at = time.monotonic()
 
@@ -198,8 +200,13 @@ class Sink:
                 self._counts.repeated_uids.add(str(uid))
 
 
-def drop_points(index: Index, ledger: Ledger, points: Mapping[FileKey, Collection[UUID]]) -> None:
-    """Take files' points out of the index; those that other files share stay, without these files' locations."""
+def drop_points(index: Index, ledger: Ledger, points: Mapping[FileKey, Collection[UUID]]) -> set[FileKey]:
+    """Take files' points out of the index; those that other files share stay, without these files' locations.
+
+    Returns:
+        Files for which such a point speaks from now on, and whose header it lacks: the ledger has them done again.
+    """
+    every_heir: set[FileKey] = set()
     doomed: defaultdict[UUID, set[Location]] = defaultdict(set)
     for key, ids in points.items():
         for point in ids:
@@ -216,13 +223,14 @@ def drop_points(index: Index, ledger: Ledger, points: Mapping[FileKey, Collectio
             if remaining[0] != payload.locations[0]:  # now it speaks for the next file, whose header the next job reads
                 directory, _, name = remaining[0].path.rpartition("/")
                 heirs.append(heir := FileKey(remaining[0].root, directory, name))
-                label = ledger.directory(heir.root, directory).get(name, (0, 0, "indexed", None))[3]
-                changed[point] = replace(changed[point], label=label)
+                changed[point] = replace(changed[point], label=ledger.label(heir))
         ledger.reopen(heirs)
+        every_heir.update(heirs)
         for point, payload in changed.items():
             index.set_payload(point, payload)
         if orphans:
             index.delete(orphans)
+    return every_heir
 
 
 def _merge_payloads(one: Payload, other: Payload) -> Payload:

@@ -26,9 +26,10 @@ from model.reading import read_frames
 from tests import phantoms
 from tests.conftest import small_job
 from workers.job import index_archive
-from workers.ledger import NAME
+from workers.ledger import NAME, Ledger
 from workers.preparing import plan_job
-from workers.settings import JobSettings
+from workers.report import JobReport
+from workers.settings import JobObserver, JobSettings
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -138,6 +139,25 @@ def test_prune_and_a_lost_shard_are_refused_where_they_would_lose_everything(
     shutil.rmtree(index / "shard")
     with pytest.raises(VectorIndexError, match="has lost its points, though 4 files are indexed"):
         index_archive(settings(copy, index, model_path))
+
+
+def test_an_observer_that_fails_costs_neither_the_ledger_nor_the_report(
+    archive: Path, model_path: Path, tmp_path: Path
+) -> None:
+    class Gone(JobObserver):
+        def ended(self, report: JobReport) -> None:
+            raise BrokenPipeError
+
+    empty, index = tmp_path / "empty", tmp_path / "index"
+    empty.mkdir()
+    with pytest.raises(BrokenPipeError):
+        index_archive(settings(empty, index, model_path), Gone())
+    ledger = Ledger(index, read_only=True)
+    last = ledger.last_job()
+    ledger.close()
+    assert last
+    assert last.outcome == "complete"
+    assert len(list((index / "reports").iterdir())) == 1
 
 
 def test_the_index_may_lie_inside_its_archive(archive: Path, model_path: Path, tmp_path: Path) -> None:

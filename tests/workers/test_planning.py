@@ -219,6 +219,16 @@ def test_three_levels_of_roots_are_walked_once_each(folder: Path, ledger: Ledger
     assert sorted(files) == [(0, "1"), (0, "2"), (1, "brain/1"), (1, "top")]
 
 
+def test_an_archive_is_not_empty_while_a_root_inside_it_has_files(folder: Path, ledger: Ledger) -> None:
+    names, roots = number_roots((), [Archive(f"{folder}/liver"), Archive(str(folder))])
+    enter(ledger, list(plan_files(roots, ledger, Plan())))
+    (folder / "top").unlink()
+    (folder / "brain" / "1").unlink()
+    plan = Plan()
+    assert list(plan_files(number_roots(names, [Archive(str(folder))])[1], ledger, plan)) == []
+    assert (len(plan.gone), plan.empty) == (2, [])
+
+
 def test_a_flat_archive_that_is_not_mounted_is_noticed(tmp_path: Path, ledger: Ledger) -> None:
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "1").write_text("x")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -12,8 +14,10 @@ from model.metadata import read_metadata
 from tests.conftest import small_job
 from workers import sink
 from workers.job import index_archive
+from workers.ledger import FileKey, Ledger
 from workers.reembedding import building, reembed
 from workers.removal import delete_points
+from workers.report import JobReport
 from workers.settings import JobObserver
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -94,12 +98,18 @@ def test_every_file_of_the_old_index_is_looked_for(
     index_archive(small_job((grown, archive / "chest"), model_path, index))
     for number in range(6):
         shutil.copy(archive / "knee" / f"knee-00{number % 4}.dcm", grown / f"{number}.dcm")
+    with closing(Ledger(index)) as ledger:
+        ledger.reopen([FileKey(1, "", "chest-000.dcm")])  # as one that a copy has left its pictures to
     fewer = small_job((grown,), other_model_path, index)  # more files, but none of the chest
     with pytest.raises(JobError, match="lacks 4 of the old one: is every archive named and mounted"):
         reembed(fewer)
 
     class Asked(JobObserver):
         files, answer = 0, False
+        outcomes: ClassVar[list[str]] = []
+
+        def ended(self, report: JobReport) -> None:
+            self.outcomes.append(report.outcome)
 
         def may_prune(self, files: int, /) -> bool:
             self.files = files
@@ -108,11 +118,12 @@ def test_every_file_of_the_old_index_is_looked_for(
     asked = Asked()
     with pytest.raises(JobError, match="lacks 4"):
         reembed(replace(fewer, prune=True), asked)
-    assert asked.files == 4
+    assert (asked.files, asked.outcomes) == (4, ["failed"])
     with open_index(index, purpose="test") as old:
         assert old.count() == 8
     asked.answer = True
     reembed(replace(fewer, prune=True), asked)
+    assert asked.outcomes == ["failed", "complete"]
     with open_index(index, purpose="test") as new:
         assert new.count() == 8  # four eyes, four knees, two of them twice
     empty = tmp_path / "empty"

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import re
 import shutil
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +17,12 @@ from index.interface import Where
 from index.opening import open_index
 from index.privacy import KEY_NAME
 from index.schema import PathPrivacy
-from model.errors import SettingError, VectorIndexError
+from model.errors import JobError, SettingError, VectorIndexError
 from tests.conftest import small_job
 from workers.job import index_archive
-from workers.ledger import Ledger
-from workers.removal import delete_points, forget_archive
+from workers.ledger import FileKey, Ledger
+from workers.reembedding import building
+from workers.removal import delete_points, forget_archives
 from workers.settings import JobObserver, JobSettings
 
 
@@ -137,8 +142,15 @@ def test_a_copy_that_is_left_alone_speaks_for_itself(settings: JobSettings, copi
 
 @pytest.mark.parametrize("privacy", ["plain", "hash"])
 def test_what_is_gone_for_good_is_forgotten(
-    settings: JobSettings, copied: Path, tmp_path: Path, ray_here: Any, privacy: PathPrivacy
+    settings: JobSettings,
+    copied: Path,
+    tmp_path: Path,
+    ray_here: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    privacy: PathPrivacy,
 ) -> None:
+    monkeypatch.setattr("workers.removal._FORGET_FILES", 3)
+    monkeypatch.setattr("workers.sink.DROP_POINTS", 2)
     packed, single = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", copied, "eye")), tmp_path / "single.dcm"
     shutil.copy(copied / "knee" / "knee-000.dcm", single)
     settings = replace(settings, archives=(copied, packed, single), path_privacy=privacy)
@@ -147,32 +159,69 @@ def test_what_is_gone_for_good_is_forgotten(
     packed.unlink()
     single.unlink()
     index = settings.index
-    assert forget_archive(index, str(single), may=lambda files: files != 1) == 0
-    assert forget_archive(index, str(single)) == 1
-    assert forget_archive(index, str(single)) == 0
-    assert forget_archive(index, str(packed)) == 4
+    seen: list[Mapping[str, int]] = []
+
+    def object_to(files: Mapping[str, int]) -> bool:
+        seen.append(files)
+        return False
+
+    assert forget_archives(index, [str(single), str(packed)], may=object_to) == 0
+    assert seen == [{str(single): 1, f"zip://::{packed}": 4}]
+    assert forget_archives(index, [str(single), str(packed)]) == 5
     with open_index(index, purpose="test") as opened:
         locations = [str(location) for _, payload in opened.scroll() for location in payload.locations]
     assert len(locations) == 9
     assert all(location.startswith("0:") for location in locations)
-    assert forget_archive(index, str(copied / "eye")) == 4
+    assert forget_archives(index, [str(copied / "eye")]) == 4
     assert count(settings) == 5  # an eye has its copy among the knees
-    assert forget_archive(index, str(copied / "knee" / "copy.dcm")) == 1
+    assert forget_archives(index, [str(copied / "knee" / "copy.dcm")]) == 1
     assert count(settings) == 4
-    assert index_archive(replace(settings, archives=(copied,))).files_indexed == 5
-    assert forget_archive(index, str(tmp_path)) == 10  # everything, a broken file among it
+    whole = index_archive(replace(settings, archives=(tmp_path,), limit=5))
+    assert (whole.files_indexed, [file.path for file in whole.left_out]) == (5, [])  # the forgotten file is not missed
+    assert forget_archives(index, [str(tmp_path)]) == 10  # everything, a broken file among it
     assert count(settings) == 0
+
+
+def test_forgetting_that_is_cut_off_is_finished_by_the_same_call(
+    settings: JobSettings, copied: Path, ray_here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index_archive(settings)
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    for victim, method in ((EdgeIndex, "set_payload"), (EdgeIndex, "delete"), (Ledger, "forget")):
+        with monkeypatch.context() as patched:
+            patched.setattr(victim, method, die)
+            with pytest.raises(Killed):
+                forget_archives(settings.index, [str(copied / "eye")])
+        with closing(Ledger(Path(settings.index), read_only=True)) as ledger:
+            assert FileKey(0, "knee", "copy.dcm") in set(ledger.keys("writing"))  # it speaks for the picture now
+    assert forget_archives(settings.index, [str(copied / "eye")]) == 4
+    assert count(settings) == 5
+    assert index_archive(settings).files_indexed == 5
 
 
 def test_what_cannot_be_forgotten_is_said(settings: JobSettings, copied: Path, tmp_path: Path, ray_here: Any) -> None:
     index_archive(settings)
-    with pytest.raises(SettingError, match=f"elsewhere was never indexed; what was: {copied}"):
-        forget_archive(settings.index, str(tmp_path / "elsewhere"))
+    for named in (tmp_path / "elsewhere", copied / "knee" / "*.dcm"):
+        message = f"has indexed nothing of {named}; roots of the index: {copied}"
+        with pytest.raises(SettingError, match=re.escape(message)):
+            forget_archives(settings.index, [str(copied / "eye"), str(named)])
+    assert count(settings) == 8
     hidden = replace(settings, index=tmp_path / "hidden", path_privacy="hash")
     index_archive(hidden)
     Path(hidden.index, KEY_NAME).unlink()
     with pytest.raises(VectorIndexError, match=f"has not the {KEY_NAME}"):
-        forget_archive(hidden.index, str(copied / "eye"))
+        forget_archives(hidden.index, [str(copied / "eye")])
+    assert forget_archives(hidden.index, [str(copied)]) == 10
+    with pytest.raises(JobError, match=r"is not UTF-8"):
+        forget_archives(settings.index, [os.fsdecode(b"/a\xff")])
+    unfinished = building(Path(settings.index))
+    unfinished.mkdir()
+    with pytest.raises(SettingError, match="unfinished --reembed"):
+        forget_archives(settings.index, [str(copied)])
+    unfinished.rmdir()
     Path(settings.index, "ledger.sqlite").unlink()
-    with pytest.raises(SettingError, match="made by another machine"):
-        forget_archive(settings.index, str(copied))
+    with pytest.raises(SettingError, match="is not on this machine"):
+        forget_archives(settings.index, [str(copied)])

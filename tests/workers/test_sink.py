@@ -219,6 +219,22 @@ def test_a_moved_files_label_moves_with_it(store: Store) -> None:
     assert ([location.path for location in payload.locations], payload.label) == (["d/skin"], "skin")
 
 
+def test_a_copy_that_comes_again_with_its_picture_is_done_once_more(store: Store) -> None:
+    both = store.sink("a", "b")
+    both.take(table(row(0, "same", uid="a"), row(1, "same", uid="b")))
+    both.commit()
+    again = store.sink("a", "b")
+    again.take(table(row(0, "other", uid="a"), row(1, "same", uid="b")))
+    again.commit()
+    assert store.ledger.counts() == {"indexed": 1, "writing": 1}  # the picture has still the header of the first
+    last = store.sink("b")
+    last.take(table(row(0, "same", uid="b")))
+    last.commit()
+    assert store.ledger.counts() == {"indexed": 2}
+    payloads = dict(store.index.scroll())
+    assert payloads[point_id("same")].header.sop_instance_uid == "b"
+
+
 def test_an_interrupted_drop_is_made_up_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = store.sink("a")
     sink.take(table(row(0, "old")))
