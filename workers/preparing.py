@@ -97,8 +97,10 @@ def pending_files(
 def _is_forgotten(root: Root, ledger: Ledger | None) -> bool:
     """Whether a root is only a name any more: nothing of it is known, and it is not there.
 
-    Of what a user has named something is there, so that this is a root inside it.
+    A folder that a user has named is there, so that this is a root inside it; files of a list need not be.
     """
+    if root.members is not None:
+        return False
     holder = root.address if is_local(root.address) else root.address.rpartition("::")[2]
     there = not is_local(holder) or os.path.lexists(holder)
     return not there and not (ledger and ledger.counts(root.number))

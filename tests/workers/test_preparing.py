@@ -8,10 +8,13 @@ import pytest
 
 from index.interface import Index
 from index.opening import create_index, open_index
+from tests.conftest import small_job
 from tests.index.conftest import describe
 from tests.index.wire import StandIn
 from workers.archives import Archive
-from workers.preparing import register_roots
+from workers.discovery import Root
+from workers.planning import Plan
+from workers.preparing import pending_files, register_roots
 
 
 def test_jobs_that_add_archives_to_a_server_at_the_same_moment_get_numbers_of_their_own(
@@ -36,3 +39,11 @@ def test_jobs_that_add_archives_to_a_server_at_the_same_moment_get_numbers_of_th
     for index in indexes:
         index.close()
     server.stop()
+
+
+def test_only_a_list_may_name_what_is_not_there(tmp_path: Path) -> None:
+    gone, plan = tmp_path / "gone", Plan()
+    settings = small_job((gone,), tmp_path / "model", tmp_path / "index")
+    roots = [Root(0, str(gone)), Root(1, f"zip://::{gone}.zip"), Root(2, str(gone), members=("1", "2"))]
+    assert list(pending_files(settings, roots, None, plan)) == []
+    assert plan.unreadable == {str(gone / name): "No such file or directory" for name in ("1", "2")}
