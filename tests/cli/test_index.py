@@ -140,7 +140,6 @@ def test_removal_asks_somebody_and_says_what_it_did(
     assert cbmir("delete", "--index", index, "--yes") == 1
     assert cbmir("delete", "--index", index, "--where", "modality=OP", "--archive", archive, "--yes") == 1
     assert flat(capsys.readouterr().err).count("either by --where or by --archive") == 2
-    assert cbmir("index", archive / "eye", "--index", index, "--retry-left-out") == 0
     assert cbmir("delete", "--index", index, "--archive", archive, "--yes") == 0
     assert "has forgotten 4 files" in flat(capsys.readouterr().out)
 

@@ -16,7 +16,6 @@ from index.edge import EdgeIndex
 from index.interface import Where
 from index.opening import open_index
 from index.privacy import KEY_NAME
-from index.schema import PathPrivacy
 from model.errors import JobError, SettingError, VectorIndexError
 from tests.conftest import small_job
 from workers.job import index_archive
@@ -140,20 +139,14 @@ def test_a_copy_that_is_left_alone_speaks_for_itself(settings: JobSettings, copi
     assert count(settings, study_instance_uid="1.2.3") == 1
 
 
-@pytest.mark.parametrize("privacy", ["plain", "hash"])
 def test_what_is_gone_for_good_is_forgotten(
-    settings: JobSettings,
-    copied: Path,
-    tmp_path: Path,
-    ray_here: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    privacy: PathPrivacy,
+    settings: JobSettings, copied: Path, tmp_path: Path, ray_here: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.removal._FORGET_FILES", 3)
     monkeypatch.setattr("workers.sink.DROP_POINTS", 2)
     packed, single = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", copied, "eye")), tmp_path / "single.dcm"
     shutil.copy(copied / "knee" / "knee-000.dcm", single)
-    settings = replace(settings, archives=(copied, packed, single), path_privacy=privacy)
+    settings = replace(settings, archives=(copied, packed, single), path_privacy="hash")
     index_archive(settings)
     assert count(settings) == 8
     packed.unlink()
