@@ -58,7 +58,7 @@ def resolve_archive(named: str | Path) -> Archive:
     refuse_no_text(text)
     if not is_local(text):
         return _reachable(text)
-    path = Path(os.path.abspath(text))  # noqa: PTH100 (absolute() keeps "..", which would make a second root)
+    path = Path(absolute(text))
     if path.is_dir():
         return Archive(str(path))
     if path.is_file():
@@ -68,6 +68,11 @@ def resolve_archive(named: str | Path) -> Archive:
     if glob.has_magic(text):
         return _listed(glob.iglob(text, recursive=True, include_hidden=True), text)  # noqa: PTH207 (any pattern)
     raise JobError(f"{path} does not exist: give a folder or a file to index")
+
+
+def absolute(path: str) -> str:
+    """A local path from the root, without ``..``, which would make a second root of the same folder."""
+    return os.path.abspath(path)  # noqa: PTH100 (Path.absolute keeps "..", Path.resolve follows links)
 
 
 def refuse_no_text(address: str) -> None:
@@ -109,9 +114,9 @@ def _reachable(address: str) -> Archive:
 
 def _listed(paths: Iterable[str], name: str) -> Archive:
     """Files and folders of a list, below the deepest folder that holds them all."""
-    absolute = {os.path.abspath(line) for path in paths if (line := path.rstrip("\r\n"))}  # noqa: PTH100
-    if not absolute:
+    files = {absolute(line) for path in paths if (line := path.rstrip("\r\n"))}
+    if not files:
         raise JobError(f"{name} names no file: give at least one")
-    parent = os.path.commonpath([os.path.dirname(path) for path in absolute])  # noqa: PTH120
+    parent = os.path.commonpath([os.path.dirname(path) for path in files])  # noqa: PTH120
     refuse_no_text(parent)
-    return Archive(parent, tuple(sorted(os.path.relpath(path, parent) for path in absolute)))
+    return Archive(parent, tuple(sorted(os.path.relpath(path, parent) for path in files)))

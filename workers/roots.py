@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from model.sources import is_local, join
-from workers.archives import Archive
+from workers.archives import Archive, absolute
 from workers.discovery import Root
 
 
@@ -61,7 +60,7 @@ def parts_of(roots: Sequence[str], named: str) -> list[Root]:
 
     An archive file's members lie below the archive file.
     """
-    address = os.path.abspath(named) if is_local(named) else named.rstrip("/")  # noqa: PTH100 (as resolve_archive)
+    address = absolute(named) if is_local(named) else named.rstrip("/")
     parts = []
     for number, root in enumerate(roots):
         holder = root if is_local(root) else root.rpartition("::")[2]
