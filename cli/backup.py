@@ -54,7 +54,10 @@ def restore(
     index: IndexOption,
 ) -> None:
     """Unpack a backup into a new index folder, and see that it holds what it says."""
+    from cli.rendering.progress import StageProgress
     from workers.backup import restore as restore_index
 
-    found = restore_index(file, index)
+    with StageProgress() as progress:
+        progress.wait("unpacking and comparing")
+        found = restore_index(file, index)
     output.print(f"{index} holds the {found.points:,} points of {file}", soft_wrap=True, markup=False)

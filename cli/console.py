@@ -2,26 +2,105 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.measure import Measurement
+from rich.segment import Segment
+from rich.table import Table
 
-output = Console(highlight=False)
-"""Results; nothing else is printed here, so that it can be piped."""
-
-messages = Console(stderr=True, highlight=False)
-"""Progress, warnings and notes."""
-
-
+EXIT_ERROR = 1
+EXIT_COMMAND_LINE = 2
 EXIT_LEFT_OUT = 3
 """All done, but some files or queries were left out."""
+
+
+_TURNS_WRITING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that turn the direction of writing: what follows would be read from its end."""
+
+
+def printable(text: str) -> str:
+    r"""The text with escapes (``\x1b``) in place of what a terminal would obey instead of showing it.
+
+    Those are control characters, line ends among them, what turns the direction of writing, and the surrogates that
+    stand for the bytes of a name that is not UTF-8.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one.encode("unicode_escape").decode() if _is_obeyed(one) else one for one in text)
+
+
+def _is_obeyed(character: str) -> bool:
+    return unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or character in _TURNS_WRITING
+
+
+class Terminal(Console):
+    """A console whose width is that of the terminal it writes to, and on which no stored name can move the cursor."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """The terminal's size; standard input may be another terminal, or none."""
+        try:
+            width, height = os.get_terminal_size(self.file.fileno())
+        except (OSError, ValueError):  # no terminal, or no file
+            width = height = 0
+        usual = super().size
+        if self._width or os.environ.get("COLUMNS") or not width:
+            return usual
+        return ConsoleDimensions(width, height or usual.height)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render, with control characters of texts as escapes; those of pictures and of the cursor stay."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            if control or text == "\n" or text.isprintable():
+                yield segment
+            else:
+                yield Segment("\n".join(map(printable, text.split("\n"))), style)
+
+    def on_broken_pipe(self) -> None:
+        """Let the program end as one whose reader has gone; the library would end it with exit code 1."""
+        raise BrokenPipeError
+
+    def show_table(self, table: Table) -> None:
+        """Print a table; through a pipe as wide as it is, so that no cell is cut."""
+        if self.is_terminal:
+            self.print(table)
+        else:
+            wide = self.options.update(width=100_000)
+            self.print(table, width=Measurement.get(self, wide, table).maximum, soft_wrap=True)
+
+    @property
+    def draws(self) -> bool:
+        """Whether lines can be drawn over: it is a terminal, and no dumb one."""
+        return self.is_terminal and not self.is_dumb_terminal and not self.quiet
+
+    @property
+    def speaks_unicode(self) -> bool:
+        """Whether block characters and arrows reach whoever reads."""
+        return self.encoding.lower().startswith("utf")
+
+
+output = Terminal(highlight=False)
+"""Results; nothing else is printed here, so that it can be piped."""
+
+messages = Terminal(stderr=True, highlight=False)
+"""Progress, warnings and notes; silent with ``--quiet``."""
+
+_errors = Terminal(stderr=True, highlight=False)
 
 
 class _Errors:
@@ -37,7 +116,7 @@ class _Errors:
 
             json_logger().error(sentence)
             return
-        messages.print(f"[bold red]Error:[/] {escape(sentence)}", soft_wrap=True)
+        _errors.print(f"[bold red]Error:[/] {escape(printable(sentence))}", soft_wrap=True)
 
     def note(self, sentence: str) -> None:
         """Print what goes with an error."""
@@ -46,10 +125,62 @@ class _Errors:
 
             json_logger().info(sentence)
             return
-        messages.print(sentence, soft_wrap=True, markup=False)
+        _errors.print(sentence, soft_wrap=True, markup=False)
 
 
 errors = _Errors()
+
+_PLAIN = {
+    "…": "...", "–": "-", "—": "-", "−": "-", "·": "-", "→": "->", "×": "x", "±": "+-", "≥": ">=", "≤": "<=",
+    "“": '"', "”": '"', "‘": "'", "’": "'", "•": "*",
+}  # fmt: skip
+"""Our own typographic characters, for a terminal whose encoding lacks them."""
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    """An error handler of codecs: our own characters by plain ones, any other by an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    first, last = error.start, error.end
+    pieces = (_PLAIN.get(one, one.encode("ascii", "backslashreplace").decode()) for one in error.object[first:last])
+    return "".join(pieces), last
+
+
+codecs.register_error("cbmir", _replace)
+
+
+def open_standard_streams() -> None:
+    """See that standard input, output and error are there, and can write every text.
+
+    One that was closed (``2>&-``) becomes the null device, or the next file that is opened, the index perhaps, would
+    take its number and what libraries write to it. Characters that an encoding lacks are replaced instead of refused.
+    """
+    while True:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+        if descriptor > 2:
+            os.close(descriptor)
+            break
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure:
+            reconfigure(errors="cbmir")
+
+
+def print_record(text: str) -> None:
+    """Print what programs read (JSON, CSV): UTF-8 in every locale, and escaped only for a terminal."""
+    if output.is_terminal:
+        output.print(text, soft_wrap=True, markup=False, end="")
+        return
+    sys.stdout.flush()
+    binary = getattr(sys.stdout, "buffer", None)
+    if binary is None:
+        sys.stdout.write(text)
+        return
+    binary.write(text.encode("utf-8", "backslashreplace"))
+    binary.flush()
 
 
 def _like(stream: TextIO, descriptor: int) -> TextIO:
@@ -59,19 +190,22 @@ def _like(stream: TextIO, descriptor: int) -> TextIO:
 
 @contextmanager
 def noise_aside(library: str) -> Iterator[None]:
-    """Keep off the terminal what a library prints, and what its C++ writes to standard error.
+    """Keep off the terminal what a library prints, also in C++, and what the processes that it starts print.
 
-    Ray's core writes lines between the progress lines, and on standard output, that are of no use to a user; our own
-    messages go where they always go. If an error is raised, what was written is kept in a file that is named.
+    Ray writes lines between the progress lines, and on standard output, that are of no use to a user; our own messages
+    go where they always go. If an error is raised, what was written is kept in a file that is named. Python's own
+    ``sys.stdout`` stays in place, as a library may keep it, and look at it when the program ends.
     """
+    sys.stdout.flush()
     sys.stderr.flush()
     python_errors = sys.stderr
-    terminal = os.dup(2)
+    before = (os.dup(1), os.dup(2))
     kept = False
     with tempfile.NamedTemporaryFile("w", prefix="cbmir-", suffix=".log", buffering=1, delete=False) as log:
+        os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         try:
-            with _like(python_errors, os.dup(terminal)) as stream, redirect_stdout(log):
+            with _like(python_errors, os.dup(before[1])) as stream:
                 sys.stderr = stream
                 yield
         except Exception:
@@ -79,8 +213,10 @@ def noise_aside(library: str) -> Iterator[None]:
             raise
         finally:
             sys.stderr = python_errors
-            os.dup2(terminal, 2)
-            os.close(terminal)
+            sys.stdout.flush()
+            for number, descriptor in enumerate(before, 1):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
             if kept:
                 errors.note(f"{library} wrote to {log.name}")
             else:

@@ -28,6 +28,7 @@ def copy(
     from workers.copying import copy_index
 
     with StageProgress() as progress:
+        progress.wait("opening both indexes")
         result = copy_index(
             source, target, layout=Layout(shards, replicas, write_consistency), progress=progress.update
         )

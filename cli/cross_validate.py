@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cli.console import EXIT_LEFT_OUT, messages, output
-from cli.options import DeviceOption, PrecisionOption, one_of, option
+from cli.options import (
+    DeviceOption,
+    ForceOption,
+    OpenOption,
+    PrecisionOption,
+    ReportFolderOption,
+    option,
+    refuse_existing,
+)
+from cli.pages import open_page
 
 if TYPE_CHECKING:
     from model.training import Observer
@@ -19,13 +28,11 @@ def cross_validate(
         Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
     ],
     folds: Annotated[int, option("--folds", help="How many.", min=2)] = 10,
-    report: Annotated[Path, option("--report", help="Folder of the report to write.", metavar="FOLDER")] = Path(
-        "cross-validation"
-    ),
-    recipe: Annotated[
-        str, option("--recipe", help="fast, thorough, or paper.", autocompletion=one_of("fast", "thorough", "paper"))
-    ] = "fast",
-    epochs: Annotated[int | None, option("--epochs", help="Instead of the recipe's own number.")] = None,
+    report: ReportFolderOption = Path("cross-validation"),
+    force: ForceOption = False,
+    open_: OpenOption = False,
+    recipe: Annotated[Literal["fast", "thorough", "paper"], option("--recipe", help="As of 'cbmir train'.")] = "fast",
+    epochs: Annotated[int | None, option("--epochs", help="Instead of the recipe's own number.", min=1)] = None,
     seed: Annotated[int, option("--seed", help="Of the folds and the trainings.")] = 0,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
@@ -43,6 +50,7 @@ def cross_validate(
     from model.recipes import recipe as find_recipe
     from model.repository import read_repository, split_test
 
+    refuse_existing(report / "index.html", "--report", force=force)
     chosen = find_recipe(recipe, epochs=epochs)
     files = [file for file in split_test(read_repository(repository), seed=seed) if file.split != "test"]
     if not files:
@@ -86,10 +94,12 @@ def cross_validate(
             )
             raise TrainingInterrupted(message) from error
     write_cross_validation(done, report, repository=str(repository), recipe=chosen, environment=environment())
-    output.print(folds_table(done))
+    output.show_table(folds_table(done))
     left_out = cross_validation.all_left_out(done)
     for text in left_out:
         messages.print(f"[yellow]left out:[/] {escape(text)}", soft_wrap=True)
     output.print(f"report: {report / 'index.html'}", soft_wrap=True, markup=False)
+    if open_:
+        open_page(report / "index.html")
     if left_out:
         raise typer.Exit(EXIT_LEFT_OUT)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import EXIT_LEFT_OUT, messages, output
-from cli.options import option
+from cli.options import ForceOption, option, refuse_existing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,6 +48,7 @@ def plan(
         typer.Argument(help="paper24, organs-ct-mr, or a YAML file like theirs.", autocompletion=_complete_queries),
     ],
     plan_file: Annotated[Path, option("--output", "-o", help="Plan to write.", metavar="CSV")] = Path("plan.csv"),
+    force: ForceOption = False,
     per_class: Annotated[int, option("--per-class", help="Slices of each class.", min=1)] = 300,
     seed: Annotated[int, option("--seed", help="Of the choice.", min=0, max=2**32 - 1)] = 0,
     allow_nc: Annotated[
@@ -62,10 +63,11 @@ def plan(
     from model.dataset.queries import read_queries
     from model.dataset.tables import write_table
 
+    refuse_existing(plan_file, "--output", force=force)
     found = plan_dataset(read_queries(classes), per_class=per_class, seed=seed, non_commercial=allow_nc)
     write_table(found, plan_file)
     summary = summarise(found, per_class)
-    output.print(_summary_table(summary))
+    output.show_table(_summary_table(summary))
     slices, size = sum(one.slices for one in summary), _say_bytes(1e6 * sum(one.megabytes for one in summary))
     output.print(f"{plan_file}: {slices:,} slices of {len(found):,} series, about {size}", soft_wrap=True, markup=False)
 
@@ -183,6 +185,7 @@ def cite(
             show_default=False,
         ),
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Write the attribution that the licences ask for: citation, DOI and licence of every source."""
     from model.dataset.citing import ATTRIBUTION, attribution, write_attribution
@@ -195,6 +198,7 @@ def cite(
         absent = f"{source} does not exist: give a dataset, a plan or a lock file"
         table = read_table(source, ("doi", "licence"), absent=absent, origin="cbmir dataset plan")
     target = target or (source if source.is_dir() else source.parent) / ATTRIBUTION
+    refuse_existing(target, "--output", force=force)
     text = attribution(table)
     write_attribution(text, target)
     output.print(f"{target}: {text.count(chr(10) + '- '):,} sources", soft_wrap=True, markup=False)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import output
+from cli.console import messages, output, printable
 from cli.options import IndexOption, YesOption, option, parse_where
 from model.errors import SettingError
 
@@ -17,7 +17,11 @@ def delete(
     index: IndexOption,
     where: Annotated[
         list[str] | None,
-        option("--where", help="FIELD=VALUE, as series_instance_uid=1.2.3; repeatable, all must agree."),
+        option(
+            "--where",
+            help="As modality=CT or series_instance_uid=1.2.3; repeatable, all must agree.",
+            metavar="FIELD=VALUE",
+        ),
     ] = None,
     archive: Annotated[
         list[str] | None,
@@ -45,15 +49,18 @@ def delete(
     if archive:
 
         def may_forget(files: Mapping[str, int]) -> bool:
-            listed = ", ".join(f"{name}: {count:,}" for name, count in files.items())
+            listed = ", ".join(f"{printable(name)}: {count:,}" for name, count in files.items())
             return yes or typer.confirm(f"Delete what {index} has of these files? {listed}", err=True)
 
         forgotten = forget_archives(index, archive, may=may_forget)
         output.print(f"{index} has forgotten {forgotten:,} files", soft_wrap=True, markup=False)
         return
 
+    def tell(note: str) -> None:
+        messages.print(note, soft_wrap=True, markup=False)
+
     def may(points: int) -> bool:
         return yes or typer.confirm(f"Delete {points:,} points from {index}?", err=True)
 
-    deleted = delete_points(index, parse_where(where or []), may=may)
+    deleted = delete_points(index, parse_where(where or []), may=may, tell=tell)
     output.print(f"{deleted:,} points deleted from {index}", soft_wrap=True, markup=False)

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cli.console import EXIT_LEFT_OUT, messages, output
-from cli.options import ModelOption, RuntimeOption, chosen, complete_layer, one_of, option
+from cli.options import (
+    ForceOption,
+    ModelOption,
+    OpenOption,
+    ReportFolderOption,
+    RuntimeOption,
+    complete_layer,
+    option,
+    parse_layers,
+    refuse_existing,
+)
+from cli.pages import open_page
 
 if TYPE_CHECKING:
     from cli.rendering.progress import StageProgress
     from index.model_evaluation import EvaluationObserver
 
-_PROTOCOLS = ("both", "training-images", "leave-group-out")
-_SEARCHES = ("both", "exact", "approximate")
+Protocol = Literal["both", "training-images", "leave-group-out"]
+Search = Literal["both", "exact", "approximate"]
 
 
 def evaluate(
@@ -23,23 +34,17 @@ def evaluate(
         Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
     ],
     model: ModelOption = None,
-    report: Annotated[Path, option("--report", help="Folder of the report to write.", metavar="FOLDER")] = Path(
-        "report"
-    ),
+    report: ReportFolderOption = Path("report"),
+    force: ForceOption = False,
+    open_: OpenOption = False,
     layers: Annotated[
-        str, option("--layers", help="Whose features to compare.", autocompletion=complete_layer)
+        str,
+        option("--layers", help="Whose features to compare.", metavar="fcl1,fcl2,fcl3", autocompletion=complete_layer),
     ] = "fcl1,fcl2,fcl3",
     protocol: Annotated[
-        str,
-        option(
-            "--protocol",
-            help="Search among the training images; or among all but the query's group; or both.",
-            autocompletion=one_of(*_PROTOCOLS),
-        ),
+        Protocol, option("--protocol", help="Search among the training images; or among all but the query's group.")
     ] = "both",
-    search: Annotated[
-        str, option("--search", help="exact, approximate or both.", autocompletion=one_of(*_SEARCHES))
-    ] = "both",
+    search: Annotated[Search, option("--search", help="With every vector compared, or through the graph.")] = "both",
     seed: Annotated[
         int | None, option("--seed", help="Of the split, where the repository names none [the model's].")
     ] = None,
@@ -60,9 +65,8 @@ def evaluate(
     from model.metadata import read_metadata
     from model.repository import read_repository, split_test
 
-    chosen("--protocol", protocol, _PROTOCOLS)
-    chosen("--search", search, _SEARCHES)
-    names = tuple(chosen("layer", layer.strip(), ("fcl1", "fcl2", "fcl3")) for layer in layers.split(","))
+    names = parse_layers(layers)
+    refuse_existing(report / "index.html", "--report", force=force)
     path = find_model(model)
     metadata = read_metadata(path)
     files = split_test(read_repository(repository), seed=metadata.seed if seed is None else seed)
@@ -86,17 +90,19 @@ def evaluate(
             Embedder.load(path, device=device, runtime=runtime), files, settings, _observer(progress)
         )
     write_report(found, report, repository=str(repository), environment=environment())
-    output.print(measures_table(found.classification.measures))
+    output.show_table(measures_table(found.classification.measures))
     accuracy, interval = found.classification.measures.accuracy, found.classification.intervals["accuracy"]
     span = f" (95 % interval {interval.low:.2%} – {interval.high:.2%})" if interval else ""
     output.print(f"accuracy {accuracy:.2%}{span} on {len(found.predictions):,} test images")
     for table in retrieval_tables(found.retrieval):
-        output.print(table)
+        output.show_table(table)
     for note in found.notes:
         messages.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
     for error in found.left_out:
         messages.print(f"[yellow]left out:[/] {escape(str(error))}", soft_wrap=True)
     output.print(f"report: {report / 'index.html'}", soft_wrap=True, markup=False)
+    if open_:
+        open_page(report / "index.html")
     if found.left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,8 +11,25 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import EXIT_LEFT_OUT, errors, output
-from cli.options import IndexOption, RuntimeOption, YesOption, chosen, complete_layer, one_of, option, parse_range
+from cli.options import (
+    IndexOption,
+    PathPrivacyName,
+    QuantizationName,
+    RuntimeName,
+    complete_layer,
+    option,
+    parse_layers,
+    parse_range,
+    refuse_existing,
+)
 from model.errors import NotAnIndexError, SettingError
+
+_WHICH = "Which files"
+_STORED = "What is stored"
+_REMOVAL = "What is removed, moved or made anew"
+_REPORTS = "Reports and logs"
+_MACHINE = "This machine, or a Ray cluster"
+_SERVER = "A new collection of a Qdrant server"
 
 
 def index(
@@ -34,65 +50,150 @@ def index(
             show_default=False,
         ),
     ] = None,
-    runtime: RuntimeOption = "torch",
-    layers: Annotated[
-        str | None,
-        option("--layers", help="Layers to store, as fcl1,fcl2,fcl3 [fcl1].", autocompletion=complete_layer),
-    ] = None,
-    quantization: Annotated[
-        str | None,
-        option(
-            "--quantization",
-            help="Of the copy searched first: turbo4, int8 or none [turbo4].",
-            autocompletion=one_of("turbo4", "int8", "none"),
-        ),
-    ] = None,
+    dry_run: Annotated[bool, option("--dry-run", help="Say what would be done and how much disk it takes.")] = False,
     labels: Annotated[
         str | None,
-        option("--labels", help="True classes: 'folder' (first folder below ARCHIVE) or a manifest with path,label."),
+        option(
+            "--labels",
+            help="True classes: 'folder' (first folder below ARCHIVE) or a manifest with path,label.",
+            metavar="folder|CSV|PARQUET",
+            rich_help_panel=_WHICH,
+        ),
     ] = None,
-    limit: Annotated[int | None, option("--limit", help="Index only the first N new files.", min=1)] = None,
-    dry_run: Annotated[bool, option("--dry-run", help="Say what would be done and how much disk it takes.")] = False,
-    path_privacy: Annotated[
+    limit: Annotated[
+        int | None, option("--limit", help="Index only the first N new files.", min=1, rich_help_panel=_WHICH)
+    ] = None,
+    retry_left_out: Annotated[
+        bool, option("--retry-left-out", help="Try again what was left out before.", rich_help_panel=_WHICH)
+    ] = False,
+    skip_burned_in: Annotated[
+        bool,
+        option(
+            "--skip-burned-in",
+            help="Leave out images whose header says that text is burned in.",
+            rich_help_panel=_WHICH,
+        ),
+    ] = False,
+    layers: Annotated[
         str | None,
         option(
-            "--path-privacy", help="Store paths plain or as a hash [plain].", autocompletion=one_of("plain", "hash")
+            "--layers",
+            help="Layers to store, as fcl1,fcl2,fcl3 [fcl1].",
+            metavar="fcl1,fcl2,fcl3",
+            autocompletion=complete_layer,
+            rich_help_panel=_STORED,
         ),
+    ] = None,
+    quantization: Annotated[
+        QuantizationName | None,
+        option("--quantization", help="Of the copy searched first [turbo4].", rich_help_panel=_STORED),
+    ] = None,
+    path_privacy: Annotated[
+        PathPrivacyName | None,
+        option("--path-privacy", help="Store paths as they are, or as keyed hashes [plain].", rich_help_panel=_STORED),
     ] = None,
     keep_patient_group: Annotated[
         bool | None,
-        option("--keep-patient-group", help="Store a keyed hash of the Patient ID, to group and leave out by."),
+        option(
+            "--keep-patient-group",
+            help="Store a keyed hash of the Patient ID, to group and leave out by.",
+            rich_help_panel=_STORED,
+        ),
     ] = None,
-    skip_burned_in: Annotated[
-        bool, option("--skip-burned-in", help="Leave out images whose header says that text is burned in.")
+    prune: Annotated[
+        bool, option("--prune", help="Remove from the index the files that are gone.", rich_help_panel=_REMOVAL)
     ] = False,
-    retry_left_out: Annotated[bool, option("--retry-left-out", help="Try again what was left out before.")] = False,
+    yes: Annotated[bool, option("--yes", "-y", help="Remove without asking.", rich_help_panel=_REMOVAL)] = False,
+    moved_from: Annotated[
+        str | None,
+        option(
+            "--moved-from",
+            help="ARCHIVE is this indexed one, which was moved or mounted elsewhere: no picture is read again.",
+            metavar="OLD ARCHIVE",
+            rich_help_panel=_REMOVAL,
+        ),
+    ] = None,
     reembed: Annotated[
-        bool, option("--reembed", help="Make the index anew, as with another model; it is replaced when that is whole.")
+        bool,
+        option(
+            "--reembed",
+            help="Make the index anew, as with another model; it is replaced when that is whole.",
+            rich_help_panel=_REMOVAL,
+        ),
     ] = False,
-    prune: Annotated[bool, option("--prune", help="Remove from the index the files that are gone.")] = False,
-    yes: YesOption = False,
-    report: Annotated[Path | None, option("--report", help="Write the JSON report here, too.")] = None,
-    actors: Annotated[
-        str | None, option("--actors", help="Embedding actors: N, or MIN:MAX to let the pool grow.")
+    report: Annotated[
+        Path | None,
+        option("--report", help="Write the JSON report here, too.", metavar="FILE", rich_help_panel=_REPORTS),
     ] = None,
-    gpus: Annotated[float | None, option("--gpus", help="GPUs of each actor; may be a fraction.", min=0)] = None,
-    batch_size: Annotated[int | None, option("--batch-size", help="Frames embedded at once.", min=1)] = None,
-    shards: Annotated[int | None, option("--shards", help="Shards of a server's new collection.", min=1)] = None,
-    replicas: Annotated[int | None, option("--replicas", help="Copies of each of its shards.", min=1)] = None,
-    write_consistency: Annotated[
-        int | None, option("--write-consistency", help="Copies that must confirm a write.", min=1)
-    ] = None,
-    cpus: Annotated[int | None, option("--cpus", help="Cores that a Ray started here may use.", min=1)] = None,
-    ray_address: Annotated[str | None, option("--ray-address", help="Join this Ray cluster.")] = None,
-    file_seconds: Annotated[float, option("--file-seconds", help="Give up a decoder after so long.", min=1)] = 120,
+    force: Annotated[
+        bool, option("--force", help="Replace a report that is there already.", rich_help_panel=_REPORTS)
+    ] = False,
     metrics_port: Annotated[
-        int | None, option("--metrics-port", help="Answer Prometheus here while the job runs.", min=1, max=65535)
+        int | None,
+        option(
+            "--metrics-port",
+            help="Answer Prometheus here while the job runs.",
+            min=1,
+            max=65535,
+            rich_help_panel=_REPORTS,
+        ),
     ] = None,
     metrics_host: Annotated[
-        str, option("--metrics-host", help="Address to answer it at; 0.0.0.0 is every one.")
+        str,
+        option("--metrics-host", help="Address to answer it at; 0.0.0.0 is every one.", rich_help_panel=_REPORTS),
     ] = "127.0.0.1",
-    log_json: Annotated[bool, option("--log-json", help="Log as JSON lines on standard error.")] = False,
+    log_json: Annotated[
+        bool, option("--log-json", help="Log as JSON lines on standard error.", rich_help_panel=_REPORTS)
+    ] = False,
+    runtime: Annotated[
+        RuntimeName,
+        option(
+            "--runtime",
+            help="What computes the network; openvino is faster on processors, needs cbmir[openvino].",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = "torch",
+    actors: Annotated[
+        str | None,
+        option(
+            "--actors",
+            help="Embedding actors: N, or MIN:MAX to let the pool grow.",
+            metavar="N|MIN:MAX",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        option("--gpus", help="GPUs of each actor; may be a fraction.", min=0, rich_help_panel=_MACHINE),
+    ] = None,
+    batch_size: Annotated[
+        int | None, option("--batch-size", help="Frames embedded at once.", min=1, rich_help_panel=_MACHINE)
+    ] = None,
+    cpus: Annotated[
+        int | None, option("--cpus", help="Cores that a Ray started here may use.", min=1, rich_help_panel=_MACHINE)
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        option(
+            "--ray-address",
+            help="Join this Ray cluster instead of starting Ray here.",
+            metavar="HOST:PORT|auto",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
+    file_seconds: Annotated[
+        float, option("--file-seconds", help="Give up a decoder after so long.", min=1, rich_help_panel=_MACHINE)
+    ] = 120,
+    shards: Annotated[
+        int | None, option("--shards", help="Shards of the collection.", min=1, rich_help_panel=_SERVER)
+    ] = None,
+    replicas: Annotated[
+        int | None, option("--replicas", help="Copies of each shard.", min=1, rich_help_panel=_SERVER)
+    ] = None,
+    write_consistency: Annotated[
+        int | None,
+        option("--write-consistency", help="Copies that must confirm a write.", min=1, rich_help_panel=_SERVER),
+    ] = None,
 ) -> None:
     """Index archives of DICOM, TIFF, PNG and JPEG files: what is new or changed, and nothing twice.
 
@@ -101,18 +202,19 @@ def index(
     """
     errors.as_json = log_json
     from cli.indexing_progress import run_job
-    from cli.rendering.job_report import print_plan, print_report, summary
-    from index.address import home
+    from cli.rendering.job_report import print_next, print_plan, print_report, summary
     from index.layout import Layout
     from index.opening import resolve_model
     from model.bundled import find_model
     from workers.archives import resolve_archives
     from workers.job import index_archive
     from workers.preparing import plan_job
-    from workers.reembedding import building, check_reembed
+    from workers.reembedding import plan_reembedding
     from workers.reembedding import reembed as reembed_index
     from workers.settings import JobSettings
 
+    if report:
+        _check_report(report, force=force)
     stored = _stored(index, anew=reembed)
     if reembed and not (stored or model):
         raise SettingError(f"{index} does not say which model made it: name the model with --model")
@@ -121,8 +223,8 @@ def index(
         model=find_model(model) if model or not stored else resolve_model(index, stored, None),
         index=index,
         runtime=runtime,
-        layers=_layers(layers, stored),
-        quantization=_quantization(quantization, stored),
+        layers=parse_layers(layers) if layers is not None else tuple(stored.layers) if stored else ("fcl1",),
+        quantization=quantization or (stored.quantization if stored else "turbo4"),
         labels=labels,
         limit=limit,
         actors=parse_range("--actors", actors),
@@ -131,20 +233,18 @@ def index(
         ray_address=ray_address,
         cpus=cpus,
         file_seconds=file_seconds,
-        path_privacy=_path_privacy(path_privacy, stored),
+        path_privacy=path_privacy or (stored.path_privacy if stored else "plain"),
         keep_patient_group=bool(stored and stored.patient_groups) if keep_patient_group is None else keep_patient_group,
         skip_burned_in=skip_burned_in,
         retry_left_out=retry_left_out,
         prune=prune,
+        moved_from=moved_from,
         report=report,
         debug=errors.debug,
         layout=Layout(shards, replicas, write_consistency),
     )
-    if reembed:
-        check_reembed(settings)
     if dry_run:
-        planned = replace(settings, index=building(home(index))) if reembed else settings
-        print_plan(plan_job(planned), settings)
+        print_plan((plan_reembedding if reembed else plan_job)(settings), settings)
         return
     result = run_job(
         reembed_index if reembed else index_archive,
@@ -156,8 +256,17 @@ def index(
     if not log_json:
         print_report(result, settings)
     output.print(summary(result), soft_wrap=True)
+    if not stored and not log_json:
+        print_next(settings)
     if result.anything_left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
+
+
+def _check_report(path: Path, *, force: bool) -> None:
+    """What stands against a report is said before the job, not after a night of it."""
+    if path.is_dir():
+        raise SettingError(f"--report {path} is a folder: name the file to write, such as {path / 'job.json'}")
+    refuse_existing(path, "--report", force=force)
 
 
 def _lines() -> Iterator[str]:
@@ -189,24 +298,3 @@ def _stored(address: str, *, anew: bool) -> Any:
         )
     except NotAnIndexError:
         return None
-
-
-def _layers(text: str | None, stored: Any) -> tuple[str, ...]:
-    if text is None:
-        return tuple(stored.layers) if stored else ("fcl1",)
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names:
-        raise SettingError("--layers is empty: name at least one of fcl1, fcl2, fcl3")
-    return tuple(chosen("layer", name, ("fcl1", "fcl2", "fcl3")) for name in names)
-
-
-def _quantization(name: str | None, stored: Any) -> Any:
-    if name is None:
-        return stored.quantization if stored else "turbo4"
-    return chosen("quantization", name, ("turbo4", "int8", "none"))
-
-
-def _path_privacy(name: str | None, stored: Any) -> Any:
-    if name is None:
-        return stored.path_privacy if stored else "plain"
-    return chosen("path privacy", name, ("plain", "hash"))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import ClassVar
 
 import typer
 
 from cli.console import noise_aside
+from cli.interruption import on_interruption
 from cli.rendering.json_log import JsonLog
 from cli.rendering.progress import StageProgress
 from model.errors import SettingError
@@ -43,7 +43,7 @@ def run_job(
             observers.append(_Pruning(lambda question: yes or typer.confirm(question, err=True)))
         else:
             lines = stack.enter_context(StageProgress())
-            observers.append(_Lines(lines))
+            observers.append(IndexingLines(lines))
             observers.append(_Pruning(lambda question: yes or lines.ask(question)))
         if metrics:
             from workers.metrics import serve_metrics
@@ -68,7 +68,7 @@ class _Interruption(JobObserver):
 
     asked = False
 
-    def interrupt(self, _signal: int, _frame: Any) -> None:
+    def interrupt(self) -> None:
         self.asked = True
         raise KeyboardInterrupt
 
@@ -80,29 +80,36 @@ class _Interruption(JobObserver):
 @contextmanager
 def _interruptible() -> Iterator[_Interruption]:
     interruption = _Interruption()
-    numbers = (signal.SIGINT, signal.SIGTERM)  # the latter as a cluster ends a job
-    previous = {number: signal.signal(number, interruption.interrupt) for number in numbers}
-    try:
+    with on_interruption(interruption.interrupt):
         yield interruption
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
-class _Lines(JobObserver):
+class IndexingLines(JobObserver):
+    """A job's progress, as lines."""
+
+    _WAITED_FOR: ClassVar = {
+        "starting": "starting Ray",
+        "loading": "Ray's workers load the network",
+        "optimizing": "building the vector index",
+    }
+
     def __init__(self, lines: StageProgress) -> None:
         self._lines = lines
 
     def progress(self, progress: Progress) -> None:
-        plan, total = progress.plan, progress.plan.pending if progress.plan.finished else None
-        if progress.stage == "starting":
-            self._lines.note("starting Ray")
-        elif progress.stage == "optimizing":
-            self._lines.note("building the vector index")
-        elif progress.stages and progress.sink:
-            failed = f"{progress.left_out:,} left out" if progress.left_out else ""
-            stored = progress.sink.files + progress.left_out
-            self._lines.update("discover", plan.pending + plan.unchanged, None, "" if total is None else "all found")
-            self._lines.update("decode", progress.stages.decoded_frames, None, failed)
-            self._lines.update("embed", progress.stages.embedded_frames)
-            self._lines.update("store", stored, total, f"{progress.sink.points:,} points")
+        """Say what is waited for, or how far each stage is; no file is counted twice."""
+        plan, stages, sink = progress.plan, progress.stages, progress.sink
+        if (
+            stages
+            and sink
+            and (stages.decoded_frames or stages.left_out_files or progress.stage in {"optimizing", "done"})
+        ):
+            left_out = f"{progress.left_out:,} left out" if progress.left_out else ""
+            stored = sink.files + progress.pending_left_out
+            found = "" if plan.total is None else "all found" if plan.finished else "as many as asked for"
+            self._lines.update("discover", plan.pending + plan.unchanged, None, found)
+            self._lines.update("decode", stages.decoded_frames, None, left_out)
+            self._lines.update("embed", stages.embedded_frames)
+            self._lines.update("store", stored, plan.total, f"{sink.points:,} points")
+        if what := self._WAITED_FOR.get(progress.stage):
+            self._lines.wait(what)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import output
-from cli.options import ModelOption, option
+from cli.console import messages, output
+from cli.options import ForceOption, ModelOption, option, refuse_existing
 
 if TYPE_CHECKING:
     from model.inspection import Inspection
@@ -25,19 +25,22 @@ def inspect(
     save: Annotated[
         Path | None, option("--save", help="Write the frame as displayed into this picture.", metavar="PNG")
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Show what the reader sees in FILE: encoding, decoder, frames, window, header in short, and the picture.
 
     Patient data is not shown. A file that would be left out of an index is refused with the reason.
     """
-    from cli.rendering.tables import fields_table
+    from cli.rendering.columns import print_fields
     from model.inspection import inspect_file
 
+    if save:
+        refuse_existing(save, "--save", force=force)
     inspection = inspect_file(file, frame)
-    facts = _facts(file, inspection)
+    facts: dict[str, str | list[str]] = {**_facts(file, inspection), "file": [file]}
     if not no_prediction:
         facts["predicted"] = _predicted(file, frame, model)
-    output.print(fields_table(facts))
+    print_fields(output, facts)
     _show(inspection, save, terminal=not no_picture)
 
 
@@ -76,7 +79,9 @@ def _show(inspection: Inspection, save: Path | None, *, terminal: bool) -> None:
             picture.save(save)
         except (OSError, ValueError) as error:
             raise CbmirError(f"the picture {save} cannot be written: {error}") from error
-    if terminal:
+    if terminal and not output.speaks_unicode:
+        messages.print("this terminal's encoding has no characters to draw the picture with: use --save")
+    elif terminal:
         from cli.rendering.thumbnails import terminal_picture
 
         output.print(terminal_picture(picture, min(60, output.width)))

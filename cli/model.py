@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import EXIT_LEFT_OUT, messages, output
-from cli.options import option
+from cli.options import ForceOption, option, refuse_existing
 
 model_app = typer.Typer(no_args_is_help=True, help="Bundled models; what a model file says of itself; compression.")
 
@@ -16,19 +16,23 @@ model_app = typer.Typer(no_args_is_help=True, help="Bundled models; what a model
 @model_app.command("list")
 def list_models() -> None:
     """List the models that come with the program."""
-    from rich.table import Table
-
+    from cli.rendering.columns import Column, Row, print_paths
     from model.bundled import DEFAULT, bundled_models
     from model.metadata import read_metadata
 
-    table = Table("name", "classes", "accuracy", "MB", "fingerprint", "path", box=None, pad_edge=False)
+    columns = [
+        Column("name"),
+        *(Column(name, right=True) for name in ("classes", "accuracy", "MB")),
+        Column("fingerprint"),
+    ]
+    rows = []
     for name, path in bundled_models().items():
         metadata = read_metadata(path)
         accuracy = f"{metadata.measures['accuracy']:.2%}" if metadata.measures else "not measured"
         size = f"{path.stat().st_size / 1e6:.1f}"
         shown = f"{name} (default)" if name == DEFAULT else name
-        table.add_row(shown, str(len(metadata.classes)), accuracy, size, metadata.fingerprint[:8], str(path))
-    output.print(table)
+        rows.append(Row([shown, str(len(metadata.classes)), accuracy, size, metadata.fingerprint[:8]], str(path)))
+    print_paths(output, columns, rows)
 
 
 @model_app.command("show")
@@ -41,8 +45,9 @@ def show(
     from dataclasses import asdict
 
     from rich.markdown import Markdown
+    from rich.text import Text
 
-    from cli.rendering.tables import fields_table
+    from cli.rendering.columns import print_fields
     from model.bundled import bundled_models, find_model
     from model.metadata import read_metadata
 
@@ -60,17 +65,22 @@ def show(
         "calibration": _pairs(asdict(metadata.calibration)) if metadata.calibration else "none, so nothing is unknown",
         "measures": _pairs(metadata.measures or {}) or "none",
     }
-    output.print(fields_table(facts))
+    print_fields(output, {**facts, "model": [str(path)]})
     card = path.with_suffix(".md")
     if path in bundled_models().values() and card.exists():
-        output.print(Markdown(card.read_text(encoding="utf-8")))
+        text = card.read_text(encoding="utf-8")
+        output.print(Markdown(text) if output.is_terminal else Text(text), soft_wrap=not output.is_terminal)
 
 
 @model_app.command("compress")
 def compress(
     model: Annotated[Path, typer.Argument(help="Model file.")],
     repository: Annotated[Path, typer.Argument(help="The labelled repository that it was trained on.")],
-    small: Annotated[Path, option("--output", "-o", help="Model file to write.")] = Path("small.safetensors"),
+    small: Annotated[
+        Path | None,
+        option("--output", "-o", help="Model file to write [the model's name with -small].", show_default=False),
+    ] = None,
+    force: ForceOption = False,
     rank: Annotated[int, option("--rank", help="Of the factors of FCL1-3.", min=1, max=4096)] = 512,
     calibration: Annotated[
         Path | None,
@@ -96,6 +106,8 @@ def compress(
     from model.metadata import read_metadata
     from model.repository import read_repository, split_test
 
+    small = small or model.with_name(f"{model.stem}-small.safetensors")
+    refuse_existing(small, "--output", force=force)
     metadata = read_metadata(model)
     twin = read_metadata(calibration) if calibration else metadata
     if calibration and twin.calibration is None:
@@ -116,7 +128,7 @@ def compress(
     for error in result.left_out:
         messages.print(f"left out: {error}", soft_wrap=True, markup=False)
     if result.measures:
-        output.print(measures_table(result.measures))
+        output.show_table(measures_table(result.measures))
         output.print(f"accuracy {result.measures.accuracy:.2%}")
     size, name = small.stat().st_size / 1e6, result.metadata.fingerprint[:8]
     output.print(f"{small}: {size:.1f} MB, fingerprint {name}", soft_wrap=True, markup=False)

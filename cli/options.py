@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from model.errors import CbmirError, SettingError
+from model.suggestions import unknown_name
+
+RuntimeName = Literal["torch", "openvino", "openvino-int8"]
+PrecisionName = Literal["float32", "bfloat16"]
+QuantizationName = Literal["turbo4", "int8", "none"]
+PathPrivacyName = Literal["plain", "hash"]
+"""Choices stand here again, where nothing heavy need be imported for the help; a test holds them to those that act."""
+
+LAYERS = ("fcl1", "fcl2", "fcl3")
 
 
 def option(name: str, *more: str, help: str, **settings: Any) -> Any:  # noqa: A002 (Typer's own name)
@@ -33,27 +41,22 @@ def complete_organ(context: typer.Context, incomplete: str) -> list[str]:
 
 def complete_layer(incomplete: str) -> list[str]:
     """Layers whose features can be stored and searched."""
-    return [layer for layer in ("fcl1", "fcl2", "fcl3") if layer.startswith(incomplete)]
+    return [layer for layer in LAYERS if layer.startswith(incomplete)]
 
 
-def one_of(*choices: str) -> Callable[[str], list[str]]:
-    """A completion for a fixed set of values."""
-
-    def complete(incomplete: str) -> list[str]:
-        return [choice for choice in choices if choice.startswith(incomplete)]
-
-    return complete
-
-
-def chosen(name: str, value: str, choices: tuple[str, ...]) -> str:
-    """``value``, if it is one of the choices.
+def parse_layers(text: str) -> tuple[str, ...]:
+    """``"fcl1, fcl3"`` as (fcl1, fcl3).
 
     Raises:
-        SettingError: it is not.
+        SettingError: there is no such layer, or none is named.
     """
-    if value not in choices:
-        raise SettingError(f"{name} {value!r} is unknown: choose one of {', '.join(choices)}")
-    return value
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise SettingError(f"--layers is empty: name at least one of {', '.join(LAYERS)}")
+    for name in names:
+        if name not in LAYERS:
+            raise SettingError(f"--layers {text}: {unknown_name('layer', name, LAYERS)}")
+    return names
 
 
 def parse_where(conditions: list[str]) -> dict[str, list[str]]:
@@ -92,12 +95,8 @@ ModelOption = Annotated[
 ]
 
 RuntimeOption = Annotated[
-    str,
-    option(
-        "--runtime",
-        help="torch, openvino or openvino-int8: faster on processors, needs cbmir[openvino].",
-        autocompletion=one_of("torch", "openvino", "openvino-int8"),
-    ),
+    RuntimeName,
+    option("--runtime", help="What computes the network; openvino is faster on processors, needs cbmir[openvino]."),
 ]
 
 DeviceOption = Annotated[
@@ -105,16 +104,25 @@ DeviceOption = Annotated[
 ]
 
 PrecisionOption = Annotated[
-    str | None,
+    PrecisionName | None,
     option(
         "--precision",
-        help="float32, or bfloat16: faster on GPUs (there the default, but for the recipe paper) and CPUs with AMX.",
-        autocompletion=one_of("float32", "bfloat16"),
+        help="bfloat16 is faster on GPUs (there the default, but for the recipe paper) and CPUs with AMX.",
         show_default=False,
     ),
 ]
 
 YesOption = Annotated[bool, option("--yes", "-y", help="Remove without asking.")]
+
+ForceOption = Annotated[bool, option("--force", help="Replace the result that is there already.")]
+
+OpenOption = Annotated[bool, option("--open", help="Open what was written, in the browser.")]
+
+ReportFolderOption = Annotated[
+    Path,
+    # Named so that its variable is CBMIR_REPORT_FOLDER: CBMIR_REPORT is the file of 'cbmir index'.
+    option("--report-folder", "--report", help="Folder of the report to write.", metavar="FOLDER"),
+]
 
 IndexOption = Annotated[
     str,
@@ -126,3 +134,13 @@ IndexOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+def refuse_existing(path: Path, option_name: str, *, force: bool) -> None:
+    """Refuse to replace a result that a person has, unless they say so; before any work is done for a new one.
+
+    Raises:
+        SettingError: a file is there.
+    """
+    if path.exists() and not force:
+        raise SettingError(f"{option_name} {path} is there already: name another, or replace it with --force")

@@ -9,23 +9,37 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cli.console import EXIT_LEFT_OUT, errors, messages, output
-from cli.options import IndexOption, RuntimeOption, chosen, complete_layer, complete_organ, one_of, option, parse_where
+from cli.console import EXIT_ERROR, EXIT_LEFT_OUT, errors, messages, output, print_record
+from cli.options import (
+    ForceOption,
+    IndexOption,
+    OpenOption,
+    RuntimeOption,
+    complete_layer,
+    complete_organ,
+    option,
+    parse_where,
+    refuse_existing,
+)
+from cli.pages import open_page
 from model.errors import CbmirError, ModelMismatchError, SettingError
 
 if TYPE_CHECKING:
     from index.interface import Index
     from index.query import EmbedderLike, Query
     from index.schema import Description
-    from index.search import Answer, GroupBy, Options, Same
+    from index.search import Answer, Options
 
-_SAME = ("self", "series", "study", "patient", "none")
-_GROUPS = ("none", "series", "study", "patient")
-_FORMATS = ("table", "json", "csv")
+Same = Literal["self", "series", "study", "patient", "none"]
+GroupBy = Literal["none", "series", "study", "patient"]
+Format = Literal["table", "json", "csv"]
+
+_PAGES = (".html", ".htm")
+_SHEETS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".pdf", *_PAGES)
 
 
 def search(
@@ -35,48 +49,56 @@ def search(
     ] = None,
     like: Annotated[
         list[str] | None,
-        option("--like", help="A stored picture: point id, SOP or Series Instance UID.", show_default=False),
+        option(
+            "--like",
+            help="A stored picture: its id, of which the first digits will do, SOP or Series Instance UID; repeatable.",
+            metavar="ID",
+            show_default=False,
+        ),
     ] = None,
     model: Annotated[
         Path | None,
         option("--model", "-m", help="Model file; by default the one that made the index.", show_default=False),
     ] = None,
-    top: Annotated[int, option("--top", "-n", help="Hits a query.")] = 10,
+    top: Annotated[int, option("--top", "-n", help="Hits a query.", min=1)] = 10,
     layer: Annotated[
-        str | None, option("--layer", help="Whose features to compare.", autocompletion=complete_layer)
+        str | None,
+        option(
+            "--layer",
+            help="Whose features to compare [the first stored].",
+            metavar="fcl1|fcl2|fcl3",
+            autocompletion=complete_layer,
+            show_default=False,
+        ),
     ] = None,
     organ: Annotated[
         list[str] | None,
         option("--organ", help="Search in this class; repeatable [the predicted one].", autocompletion=complete_organ),
     ] = None,
     no_class_prediction: Annotated[bool, option("--no-class-prediction", help="Search the whole index.")] = False,
-    where: Annotated[list[str] | None, option("--where", help="FIELD=VALUE, as modality=CT; repeatable.")] = None,
-    exclude_same: Annotated[
-        str,
+    where: Annotated[
+        list[str] | None,
         option(
-            "--exclude-same",
-            help="Leave out the query's self, series, study, patient or none.",
-            autocompletion=one_of(*_SAME),
+            "--where",
+            help="As modality=CT, by modality, body_part_examined, organ, best_guess, label, patient_group or a UID; "
+            "unknown is what lacks it; repeatable.",
+            metavar="FIELD=VALUE",
         ),
-    ] = "self",
-    group_by: Annotated[
-        str,
-        option(
-            "--group-by", help="Only the best hit of each series, study or patient.", autocompletion=one_of(*_GROUPS)
-        ),
-    ] = "none",
+    ] = None,
+    exclude_same: Annotated[Same, option("--exclude-same", help="Leave out what is of the query's own.")] = "self",
+    group_by: Annotated[GroupBy, option("--group-by", help="Only the best hit of each.")] = "none",
     exact: Annotated[bool, option("--exact", help="Compare with every vector.")] = False,
     frame: Annotated[
         int | None, option("--frame", help="Frame of the query [1; the middle one of --like].", min=1)
     ] = None,
     label: Annotated[str | None, option("--label", help="The query's true class, to mark wrong hits.")] = None,
-    format: Annotated[  # noqa: A002 (the option's name)
-        str, option("--format", help="table, json or csv.", autocompletion=one_of(*_FORMATS))
-    ] = "table",
+    format: Annotated[Format, option("--format", help="json and csv are for programs.")] = "table",  # noqa: A002 (the option's name)
     sheet: Annotated[
         Path | None,
         option("--sheet", help="Draw queries and hits into this picture, or HTML page.", metavar="PNG|HTML"),
     ] = None,
+    force: ForceOption = False,
+    open_: OpenOption = False,
     thumbnails: Annotated[bool, option("--thumbnails", help="Show the pictures in the terminal.")] = False,
     runtime: RuntimeOption = "torch",
     device: Annotated[str, option("--device", help="Torch device.")] = "cpu",
@@ -86,37 +108,48 @@ def search(
     No Ray is started. Exit code 3: some of several queries could not be answered.
     """
     from index.address import home
+    from index.filters import as_stored, check_label
     from index.opening import describe_index, open_index
     from index.privacy import KEY_NAME, privacy_key
     from model.embedder import Embedder
 
     if not queries and not like:
-        raise SettingError("there is nothing to search for: give an image file, - for standard input, or --like UID")
+        raise SettingError("there is nothing to search for: give an image file, - for standard input, or --like ID")
     if organ and no_class_prediction:
         raise SettingError("--organ and --no-class-prediction exclude each other: give one of them")
-    chosen("--format", format, _FORMATS)
+    if open_ and not sheet:
+        raise SettingError("--open has nothing to open: name the page to write by --sheet")
+    if sheet:
+        check_sheet(sheet, force=force)
     description = describe_index(index)
     options = _options(description, top, layer, organ, no_class_prediction, where, exclude_same, group_by, exact)
 
     if queries and exclude_same == "patient" and privacy_key(home(index)) is None:
         raise SettingError(
-            f"{home(index)} has not its {KEY_NAME}, so the patient of a file cannot be told: use --like UID"
+            f"{home(index)} has not its {KEY_NAME}, so the patient of a file cannot be told: use --like ID"
         )
 
     with ExitStack() as stack:
         files = [_input_file(query, stack) for query in queries or ()]
         load = partial(Embedder.load, device=device, runtime=runtime)
         found, failed = _embed(files, index, description, model, options.layer, frame, load) if files else ([], 0)
-        with open_index(index, purpose="cbmir search") as opened:
+        with open_index(index, purpose="cbmir search", only_reads=True) as opened:
             if opened.description.model_fingerprint != description.model_fingerprint:
                 raise ModelMismatchError(f"{index} was made anew by another model meanwhile: ask again")
-            pairs, missing = _answers(opened, found, like or (), options, frame, label)
+            if label is not None:
+                check_label(opened, label)
+            stored, notes = as_stored(opened, options.where)
+            for note in notes:
+                messages.print(note, soft_wrap=True, markup=False)
+            pairs, missing = _answers(opened, found, like or (), replace(options, where=stored), frame, label)
             roots = opened.description.roots
-        _show(pairs, roots, format)
+        _show(pairs, roots, format, said=bool(notes))
         if pairs and (sheet or thumbnails):
             _show_pictures(pairs, index, roots, sheet, thumbnails)
+            if sheet and open_:
+                open_page(sheet)
     if failed + missing:
-        raise typer.Exit(EXIT_LEFT_OUT if pairs else 1)
+        raise typer.Exit(EXIT_LEFT_OUT if pairs else EXIT_ERROR)
 
 
 def _options(
@@ -126,8 +159,8 @@ def _options(
     organ: list[str] | None,
     no_class_prediction: bool,
     where: list[str] | None,
-    exclude_same: str,
-    group_by: str,
+    exclude_same: Same,
+    group_by: GroupBy,
     exact: bool,
 ) -> Options:
     from index.search import Options, check_options
@@ -137,12 +170,25 @@ def _options(
         layer=layer or description.layers[0],
         organs=() if no_class_prediction else tuple(organ) if organ else None,
         where=parse_where(where or []),
-        exclude_same=cast("Same", chosen("--exclude-same", exclude_same, _SAME)),
-        group_by=cast("GroupBy", chosen("--group-by", group_by, _GROUPS)),
+        exclude_same=exclude_same,
+        group_by=group_by,
         exact=exact,
     )
     check_options(description, options)
     return options
+
+
+def check_sheet(sheet: Path, *, force: bool) -> None:
+    """Say before the search why the sheet could not be written after it.
+
+    Raises:
+        SettingError: a file is there, its folder is not, or its name tells no kind of picture.
+    """
+    refuse_existing(sheet, "--sheet", force=force)
+    if not sheet.absolute().parent.is_dir():
+        raise SettingError(f"--sheet {sheet}: there is no folder {sheet.parent}: make it, or name another")
+    if sheet.suffix.lower() not in _SHEETS:
+        raise SettingError(f"--sheet {sheet}: its name must end with one of {', '.join(_SHEETS)}")
 
 
 def _input_file(query: str, stack: ExitStack) -> tuple[str, str]:
@@ -213,22 +259,22 @@ def _answers(
     return [(search_index(index, query, options), file) for query, file in queries], missing
 
 
-def _show(pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], format: str) -> None:  # noqa: A002 (as the option)
+def _show(pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], format: Format, *, said: bool) -> None:  # noqa: A002 (as the option)
+    """Print the answers; why there is none, unless that was ``said``."""
     from cli.rendering.records import answers_csv, answers_json
-    from cli.rendering.tables import answer_table, answer_title
+    from cli.rendering.tables import print_answer
 
     answers = [answer for answer, _ in pairs]
     if format == "json":
-        print(answers_json(answers, roots))
+        print_record(answers_json(answers, roots) + "\n")
     elif format == "csv":
-        print(answers_csv(answers, roots), end="")
+        print_record(answers_csv(answers, roots))
     else:
         for number, answer in enumerate(answers):
             if number:
                 output.print()
-            output.print(answer_title(answer, roots), soft_wrap=True)
-            output.print(answer_table(answer, roots))
-            if not answer.hits:
+            print_answer(answer, roots, output)
+            if not answer.hits and not said:
                 messages.print("nothing in the index matches: widen --organ or --where, or give --no-class-prediction")
 
 
@@ -241,15 +287,17 @@ def _show_pictures(
     if thumbnails:
         from cli.rendering.thumbnails import thumbnails as draw_thumbnails
 
-        for tiles in rows:
+        if not output.speaks_unicode:
+            messages.print("this terminal's encoding has no characters to draw pictures with: use --sheet")
+        for tiles in rows if output.speaks_unicode else ():
             output.print(draw_thumbnails(tiles, output))
     if sheet:
         try:
-            if sheet.suffix.lower() in {".html", ".htm"}:
+            if sheet.suffix.lower() in _PAGES:
                 from cli.rendering.answer_page import answer_page
                 from cli.rendering.tables import answer_title
 
-                titles = [answer_title(answer, roots) for answer, _ in pairs]
+                titles = [answer_title(answer) for answer, _ in pairs]
                 sheet.write_text(answer_page(titles, rows, index), encoding="utf-8")
             else:
                 draw_sheet(rows).save(sheet)

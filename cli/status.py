@@ -3,47 +3,62 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from cli.console import messages, output
-from cli.options import IndexOption, chosen, one_of, option
+from cli.console import messages, output, print_record
+from cli.options import IndexOption, option
 from model.errors import IndexLockedError
 
 if TYPE_CHECKING:
     from index.address import ServerAddress
     from index.schema import Description
 
-_FORMATS = ("table", "json")
+Format = Literal["table", "json"]
+
+_STATES = {"writing": "half done"}
 
 
 def status(
     index: IndexOption,
-    format: Annotated[  # noqa: A002 (the option's name)
-        str, option("--format", help="table or json.", autocompletion=one_of(*_FORMATS))
-    ] = "table",
+    format: Annotated[Format, option("--format", help="json is for programs.")] = "table",  # noqa: A002 (the option's name)
 ) -> None:
-    """Say what the index holds: points by organ and modality, model, layers, size, whether it is complete, last job.
+    """Say what the index holds: points by organ and modality, model, layers, size, last job, and what is missing.
+
+    It is complete when every file of its archives was looked at by a job that came to its end, and the vector index is
+    built over every point.
 
     While another process holds the index, the answer comes from the job ledger and names that process.
     """
     from index.address import home, parse_address
     from index.opening import describe_index
 
-    chosen("--format", format, _FORMATS)
     address, folder = parse_address(index), home(index)
     description = describe_index(address)
-    values = _description(str(address), description) | _ledger(folder)
+    values = _description(str(address), description)
+    held = not isinstance(address, Path)  # a server's index may be written by many
     try:
-        values |= _contents(address)
-        if isinstance(address, Path) and values["last job"] and values["last job"]["outcome"] == "running":
-            values["last job"]["outcome"] = "killed"  # nobody holds the index; a server's may be written by many
+        contents = _contents(address)
     except IndexLockedError as error:
-        values["in use"] = str(error)
+        contents, held = {"in use": str(error)}, True
+    values |= _ledger(folder, description, held=held) | contents
+    values["complete"] = _is_complete(values)
     if format == "json":
-        print(json.dumps(values, indent=1, ensure_ascii=False))
+        print_record(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
     else:
         _print(values)
+
+
+def _is_complete(values: dict[str, Any]) -> bool | None:
+    """Whether nothing is missing; ``None`` if that cannot be told."""
+    if values["unfinished archives"] or values["files"].get("writing"):
+        return False
+    if values["last job"] is None or "vector index complete" not in values:
+        return None
+    if values["last job"]["outcome"] != "complete":
+        return False
+    return bool(values["vector index complete"])
 
 
 def _description(address: str, description: Description) -> dict[str, Any]:
@@ -60,20 +75,24 @@ def _description(address: str, description: Description) -> dict[str, Any]:
     }
 
 
-def _ledger(folder: Path) -> dict[str, Any]:
+def _ledger(folder: Path, description: Description, *, held: bool) -> dict[str, Any]:
     """What the ledger knows; it can be read while a job writes."""
+    from workers.completeness import unfinished_archives
     from workers.ledger import NAME, Ledger
 
     if not (folder / NAME).exists():
-        return {"files": {}, "last job": None}
+        return {"files": {}, "last job": None, "unfinished archives": {}}
     ledger = Ledger(folder, read_only=True)
     try:
         job = ledger.last_job()
         last = {"started": job.started, "ended": job.ended, "outcome": job.outcome} if job else None
-        if job and last and job.report:
+        if last and last["outcome"] == "running" and not held:
+            last["outcome"] = "killed"
+        if job and last and job.ended and job.report:
             report = json.loads(job.report)
             last |= {key: report[key] for key in ("files_indexed", "points", "files_left_out", "images_per_second")}
-        return {"files": ledger.counts(), "last job": last}
+        unfinished = unfinished_archives(ledger, description.roots, held=held)
+        return {"files": ledger.counts(), "last job": last, "unfinished archives": unfinished}
     finally:
         ledger.close()
 
@@ -81,13 +100,13 @@ def _ledger(folder: Path) -> dict[str, Any]:
 def _contents(address: Path | ServerAddress) -> dict[str, Any]:
     from index.opening import open_index
 
-    with open_index(address, purpose="cbmir status", wait=0.5) as opened:
+    with open_index(address, purpose="cbmir status", wait=0.5, only_reads=True) as opened:
         statistics = opened.statistics()
         return {
             "points": statistics.points,
             "vectors": statistics.vectors,
             "vectors in the graph": statistics.indexed_vectors,
-            "complete": statistics.complete,
+            "vector index complete": statistics.complete,
             "bytes on disk": statistics.bytes_on_disk,
             "organs": opened.facet("organ"),
             "modalities": _with_unknown(opened.facet("modality"), statistics.points),
@@ -102,35 +121,53 @@ def _with_unknown(counts: dict[str, int], points: int) -> dict[str, int]:
 def _print(values: dict[str, Any]) -> None:
     from rich.markup import escape
 
-    from cli.rendering.tables import fields_table
+    from cli.rendering.columns import print_fields
 
     locked = values.pop("in use", None)
-    shown: dict[str, str] = {}
-    for name, value in values.items():
-        match value:
-            case None if name == "bytes on disk":
-                continue  # a server does not tell
-            case None:
-                shown[name] = "none"
-            case False if name == "complete":
-                shown[name] = "no: run 'cbmir index' again to build the vector index"
-            case bool():
-                shown[name] = "yes" if value else "no"
-            case dict():
-                shown[name] = (
-                    ", ".join(f"{key} {_number(one)}" for key, one in value.items() if one is not None) or "none"
-                )
-            case list():
-                shown[name] = ", ".join(map(str, value)) or "none"
-            case _ if name == "bytes on disk":
-                shown["size on disk"] = f"{value / 2**20:,.1f} MB"
-            case _:
-                shown[name] = _number(value)
-    output.print(fields_table(shown))
+    if "vectors in the graph" in values:
+        values["vector index complete"] = _graph(values["vector index complete"], values)
+        del values["vectors in the graph"]
+    size = values.pop("bytes on disk", None)  # a server does not tell
+    if size is not None:
+        values["size on disk"] = f"{size / 2**20:,.1f} MB"
+    if not values["unfinished archives"]:
+        del values["unfinished archives"]
+    shown = {name: _TEXTS.get(name, _plain_text)(value) for name, value in values.items()}
+    print_fields(output, shown)
     if locked:
         messages.print(
             f"[yellow]in use:[/] {escape(locked)}; the figures above are those of the ledger", soft_wrap=True
         )
+
+
+def _graph(complete: bool, values: Mapping[str, Any]) -> str:
+    inside = f"{values['vectors in the graph']:,} of {values['vectors']:,} vectors are in its graph"
+    return f"yes, {inside}" if complete else f"no, {inside}: run 'cbmir index' again to build it"
+
+
+_TEXTS: Final[Mapping[str, Callable[[Any], str | list[str]]]] = {
+    "index": lambda path: [path],
+    "model": lambda path: [path],
+    "archives": list,
+    "files": lambda states: _counts({_STATES.get(state, state): count for state, count in states.items()}),
+    "unfinished archives": lambda archives: [f"{archive}: {why}" for archive, why in archives.items()],
+    "complete": {True: "yes", False: "no: run the same 'cbmir index' again", None: "not known"}.__getitem__,
+}
+"""How values are said, paths each on a line of its own; the others by their kind."""
+
+
+def _plain_text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return _counts(value)
+    return ", ".join(value) or "none" if isinstance(value, list) else _number(value)
+
+
+def _counts(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {_number(one)}" for key, one in values.items() if one is not None) or "none"
 
 
 def _number(value: Any) -> str:

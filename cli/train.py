@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from cli.console import EXIT_LEFT_OUT, messages, output
-from cli.options import DeviceOption, PrecisionOption, one_of, option
+from cli.options import DeviceOption, ForceOption, PrecisionOption, option, refuse_existing
 
 
 def train(
     repository: Annotated[
         Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
     ],
-    model: Annotated[Path, option("--output", "-o", help="Model file to write (safetensors).")] = Path(
-        "model.safetensors"
-    ),
+    model: Annotated[
+        Path | None,
+        option(
+            "--output",
+            "-o",
+            help="Model file to write [REPOSITORY-RECIPE-DATE.safetensors].",
+            metavar="SAFETENSORS",
+            show_default=False,
+        ),
+    ] = None,
+    force: ForceOption = False,
     start: Annotated[
         Path | None,
         option(
             "--from",
             help="Begin with this model instead of at random: a file, or 'bundled'. Few images of new classes suffice.",
+            metavar="SAFETENSORS|bundled",
             show_default=False,
         ),
     ] = None,
     recipe: Annotated[
-        str | None,
+        Literal["fast", "thorough", "paper", "fine-tune"] | None,
         option(
             "--recipe",
-            help="fast, thorough (longer), paper: to its letter; with --from fine-tune. [fast, or fine-tune]",
-            autocompletion=one_of("fast", "thorough", "paper", "fine-tune"),
+            help="thorough takes longer, paper is to its letter, fine-tune goes with --from [fast, or fine-tune].",
             show_default=False,
         ),
     ] = None,
-    epochs: Annotated[int | None, option("--epochs", help="Instead of the recipe's own number.")] = None,
+    epochs: Annotated[int | None, option("--epochs", help="Instead of the recipe's own number.", min=1)] = None,
     validation: Annotated[
         float, option("--validation", help="Share of the training part by which the best epoch is chosen; 0: the last.")
     ] = 0.1,
@@ -51,19 +60,14 @@ def train(
     says how. The best epoch on the validation part is kept. Ctrl-C keeps what was learned.
     """
     from model.bundled import find_model
-    from model.errors import SettingError
     from model.recipes import recipe as find_recipe
     from model.repository import read_repository, split_repository
 
     origin = find_model(start) if start else None
     chosen = find_recipe(recipe or ("fine-tune" if start else "fast"), epochs=epochs)
     files = split_repository(read_repository(repository), seed=seed, validation=validation)
-    model = model.absolute()
-    state = model.with_name(model.name + ".training")
-    if state.exists() and not resume:
-        raise SettingError(f"{state} holds an interrupted training: go on with --resume, or delete it to train anew")
-    if not model.parent.is_dir():
-        raise SettingError(f"{model.parent} does not exist: make the folder, or name another --output")
+    model = (model or Path(_name(repository, chosen.name))).absolute()
+    _check_output(model, resume=resume, force=force)
 
     import os
 
@@ -93,7 +97,7 @@ def train(
     for error in result.left_out:
         messages.print(f"[yellow]left out:[/] {escape(str(error))}", soft_wrap=True)
     if result.measures:
-        output.print(measures_table(result.measures))
+        output.show_table(measures_table(result.measures))
         output.print(
             f"accuracy {result.measures.accuracy:.2%} on {result.metadata.data['images']['test']:,} test images"
         )
@@ -101,3 +105,26 @@ def train(
     output.print(f"{model}: {what}", soft_wrap=True, markup=False)
     if result.left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
+
+
+def _name(repository: Path, recipe: str) -> str:
+    """What a model is called that got no name: after its images, its recipe and the day."""
+    source = repository.absolute()
+    images = source.name if source.is_dir() else source.parent.name
+    return f"{images}-{recipe}-{date.today():%Y%m%d}.safetensors"  # noqa: DTZ011 (the day where the person is)
+
+
+def _check_output(model: Path, *, resume: bool, force: bool) -> None:
+    """Say before the training why its model could not be written, or what it would replace."""
+    from model.errors import SettingError
+
+    state = model.with_name(model.name + ".training")
+    if not model.parent.is_dir():
+        raise SettingError(f"{model.parent} does not exist: make the folder, or name another --output")
+    if resume:
+        return
+    if state.exists() and not force:
+        raise SettingError(
+            f"{state} holds an interrupted training: go on with --resume, or train anew in its place with --force"
+        )
+    refuse_existing(model, "--output", force=force)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from cli.interruption import on_interruption
 from cli.rendering.progress import StageProgress
 
 if TYPE_CHECKING:
@@ -40,18 +40,14 @@ def interruptible(progress: StageProgress) -> Iterator[Stopping]:
     """The first Ctrl-C ends the training after its update, the second ends the program."""
     stopping = Stopping()
 
-    def stop(_signal: int, _frame: Any) -> None:
+    def stop() -> None:
         if stopping.asked:
             raise KeyboardInterrupt
         stopping.asked = True
         progress.note("stopping after this update, and keeping what was learned (Ctrl-C again: at once)")
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with on_interruption(stop):
         yield stopping
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def training_observer(progress: StageProgress, stopping: Stopping, prefix: str = "") -> Observer:

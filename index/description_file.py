@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from index.schema import SCHEMA_VERSION, Description
-from model.errors import NotAnIndexError, VectorIndexError
+from model.errors import NotAnIndexError, NothingThereError, VectorIndexError
 
 NAME = "index.json"
 
@@ -19,34 +21,67 @@ def read_description(folder: Path, *, any_version: bool = False) -> Description:
     With ``any_version`` also one of an older schema, for an index that is to be made anew as it was.
 
     Raises:
-        NotAnIndexError: there is no folder, or no index in it.
+        NothingThereError: there is no folder, or it is empty.
+        NotAnIndexError: there is no index in it.
         VectorIndexError: the description is damaged, or of another schema version.
     """
-    if not folder.is_dir():
-        raise NotAnIndexError(f"{folder} does not exist: make an index with 'cbmir index ARCHIVE --index {folder}'")
+    path = folder / NAME
     try:
-        values = json.loads((folder / NAME).read_text())
-    except FileNotFoundError as error:
-        raise NotAnIndexError(f"{folder} is not an index: it holds no {NAME}") from error
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise NotAnIndexError(f"{folder} is not an index: it holds no {NAME}") from error
+        if folder.exists() and not folder.is_dir():
+            raise NotAnIndexError(f"{folder} is a file, not the folder of an index") from error
+        lacking = "is not an index, as it is empty" if folder.is_dir() else "does not exist"
+        raise NothingThereError(
+            f"{folder} {lacking}: make an index with 'cbmir index ARCHIVE --index {folder}'"
+        ) from error
     except (OSError, ValueError) as error:
-        raise VectorIndexError(f"{folder / NAME} cannot be read ({error}): restore it, or index anew") from error
-    if (version := values.get("schema_version")) != SCHEMA_VERSION and not any_version:
-        raise VectorIndexError(
-            f"{folder} has schema version {version}, this program {SCHEMA_VERSION}: index with --reembed"
-        )
-    for name in ("classes", "layers", "roots"):
-        values[name] = tuple(values[name])
+        raise VectorIndexError(f"{path} cannot be read ({error}): restore it, or index anew") from error
     try:
-        return Description(**values)
-    except TypeError as error:
-        raise VectorIndexError(f"{folder / NAME} is incomplete ({error}): restore it, or index anew") from error
+        values: Any = json.loads(text)
+        if not isinstance(values, dict):
+            raise TypeError("it is no JSON object")
+        version = values.get("schema_version")
+        if version != SCHEMA_VERSION and not any_version:
+            raise VectorIndexError(
+                f"{folder} has schema version {version}, this program {SCHEMA_VERSION}: index with --reembed"
+            )
+        return description_from(values)
+    except (ValueError, TypeError, KeyError) as error:
+        raise VectorIndexError(
+            f"{path} is damaged, or of another program ({_what(error)}): restore it, or index anew"
+        ) from error
+
+
+def _what(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def description_from(values: Mapping[str, Any]) -> Description:
+    """The description that was written as JSON.
+
+    Raises:
+        KeyError, TypeError: a field is missing, of another kind, or unknown.
+    """
+    lists = ("classes", "layers", "roots")
+    for name in lists:
+        if not (isinstance(values[name], list) and all(isinstance(one, str) for one in values[name])):
+            raise TypeError(f"{name} is no list of names")
+    for name in ("model_fingerprint", "model_path"):
+        if not isinstance(values[name], str):
+            raise TypeError(f"{name} is no text")
+    if unknown := sorted(set(values) - {field.name for field in fields(Description)}):
+        raise TypeError(f"there is no field {unknown[0]!r}")
+    return Description(**{**values, **{name: tuple(values[name]) for name in lists}})
 
 
 def write_description(folder: Path, description: Description) -> None:
     """Write atomically: whoever reads, or loses power, finds the old description or the new one."""
     partial = folder / f"{NAME}.partial"
     try:
-        with partial.open("w") as file:
+        with partial.open("w", encoding="utf-8") as file:
             json.dump(asdict(description), file, indent=1)
             file.flush()
             os.fsync(file.fileno())

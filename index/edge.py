@@ -14,8 +14,9 @@ from uuid import UUID
 import qdrant_edge as qdrant
 
 from index.description_file import read_description, write_description
-from index.interface import EVERYTHING, Hit, Index, Statistics, Where
+from index.interface import EVERYTHING, MISSING, Hit, Index, Statistics, Where
 from index.lock import IndexLock
+from index.read_only import PrivateCopy
 from index.schema import KEYWORDS, Description, Payload, Point, Quantization, Vector
 from model.errors import DiskFullError, NonFiniteFeaturesError, VectorIndexError
 
@@ -40,10 +41,10 @@ _SCROLL_VECTORS = 256
 class EdgeIndex(Index):
     """See :class:`index.interface.Index`. Made by :func:`index.opening.open_index` and ``create_index``."""
 
-    def __init__(self, folder: Path, lock: IndexLock, *, create: bool) -> None:
+    def __init__(self, folder: Path, lock: IndexLock | PrivateCopy, *, create: bool, shard: Path | None = None) -> None:
         self._folder, self._lock = folder, lock
         self.description = read_description(folder)
-        self._path = folder / "shard"
+        self._path = shard or folder / "shard"
         if not has_shard(folder):
             if not create or self._path.exists():
                 raise VectorIndexError(f"{folder} has lost its shard: restore it, or delete the folder and index anew")
@@ -102,8 +103,9 @@ class EdgeIndex(Index):
         with _engine_errors(self._folder):
             return list(self._shard.query(request))
 
-    def scroll(self, where: Where = EVERYTHING) -> Iterator[tuple[UUID, Payload]]:
-        offset, condition = None, _filter(where)
+    def scroll(self, where: Where = EVERYTHING, *, start: UUID | None = None) -> Iterator[tuple[UUID, Payload]]:
+        offset: Any = start
+        condition = _filter(where)
         while True:
             request = qdrant.ScrollRequest(offset=offset, limit=_SCROLL, filter=condition, with_payload=True)
             with _engine_errors(self._folder):
@@ -163,6 +165,11 @@ class EdgeIndex(Index):
             write_description(self._folder, changed)
             self.description = changed
 
+    def replace_root(self, number: int, address: str) -> None:
+        roots = list(self.description.roots)
+        roots[number] = address
+        self.update_description(roots=roots, model_path=self.description.model_path)
+
     def close(self) -> None:
         try:
             if "_shard" in self.__dict__:
@@ -174,7 +181,8 @@ class EdgeIndex(Index):
     @cached_property
     def _shard(self) -> qdrant.EdgeShard:
         """The shard, loaded when it is first needed: a job with nothing to do need not wait for it."""
-        return qdrant.EdgeShard.load(str(self._path))
+        with _engine_errors(self._folder):
+            return qdrant.EdgeShard.load(str(self._path))
 
     def _make_shard(self) -> None:
         """Make the shard beside its place and move it there whole: a half-made one is never taken for a lost one."""
@@ -190,7 +198,7 @@ class EdgeIndex(Index):
         partial.rename(self._path)
 
     def _require_space(self, needed: int) -> None:
-        free = shutil.disk_usage(self._folder).free
+        free = shutil.disk_usage(self._path.parent).free
         required = MIN_FREE_BYTES + needed
         if free < required:
             raise DiskFullError(
@@ -265,13 +273,16 @@ def _float16_numbers() -> Any:
 
 
 def _filter(where: Where) -> qdrant.Filter | None:
-    def conditions(fields: Any) -> list[Any]:
-        return [qdrant.FieldCondition(key, match=qdrant.MatchAny(list(values))) for key, values in fields.items()]
-
-    must, must_not = conditions(where.must), conditions(where.must_not)
+    must = [_condition(key, values) for key, values in where.must.items()]
+    must_not = [_condition(key, values) for key, values in where.must_not.items()]
     if where.exclude_ids:
         must_not.append(qdrant.HasIdCondition(set(where.exclude_ids)))
     return qdrant.Filter(must=must or None, must_not=must_not or None) if must or must_not else None
+
+
+def _condition(key: str, values: Collection[str]) -> Any:
+    match = qdrant.FieldCondition(key, match=qdrant.MatchAny(list(values)))
+    return qdrant.Filter(should=[match, qdrant.IsEmptyCondition(key)]) if MISSING in values else match
 
 
 @contextmanager

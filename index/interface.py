@@ -11,13 +11,17 @@ from uuid import UUID
 
 from index.schema import Description, Payload, Point, Vector
 
+MISSING = "unknown"
+"""Value of a filter for points that lack the field; of the organ it is a stored value."""
+
 
 @dataclass(frozen=True, slots=True)
 class Where:
     """Which points to consider.
 
     Attributes:
-        must: keyword field → values, of which the point has one; all fields must agree.
+        must: keyword field → values, of which the point has one; all fields must agree. :data:`MISSING` among the
+            values is met by points without the field.
         must_not: keyword field → values, of which the point has none.
         exclude_ids: points that are left out.
     """
@@ -107,8 +111,8 @@ class Index(ABC):
         """As :meth:`nearest`, but only the ids: for rankings as long as the index."""
 
     @abstractmethod
-    def scroll(self, where: Where = EVERYTHING) -> Iterator[tuple[UUID, Payload]]:
-        """All points that match, in order of their ids."""
+    def scroll(self, where: Where = EVERYTHING, *, start: UUID | None = None) -> Iterator[tuple[UUID, Payload]]:
+        """All points that match, in order of their ids, from ``start`` on."""
 
     @abstractmethod
     def points(self, after: UUID | None = None) -> Iterator[Point]:
@@ -141,6 +145,10 @@ class Index(ABC):
         On a server another job may have added roots since ``description`` was read: then nothing is stored, and
         ``description`` has them.
         """
+
+    @abstractmethod
+    def replace_root(self, number: int, address: str) -> None:
+        """Say that everything below a root lies below another address now; the points stay as they are."""
 
     @abstractmethod
     def close(self) -> None:

@@ -13,6 +13,8 @@ from filelock import FileLock, Timeout
 
 from model.errors import IndexLockedError, VectorIndexError
 
+LOCK_NAME, HOLDER_NAME = "lock", "holder.json"
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -37,7 +39,7 @@ class IndexLock:
 
     def __init__(self, folder: Path, purpose: str) -> None:
         self._folder, self._purpose = folder, purpose
-        self._lock = FileLock(folder / "lock")
+        self._lock = FileLock(folder / LOCK_NAME)
 
     def acquire(self, wait: float) -> None:
         """Take the lock, waiting for it up to ``wait`` seconds.
@@ -48,29 +50,34 @@ class IndexLock:
         try:
             self._lock.acquire(timeout=wait)
         except Timeout as error:
-            holder = self.holder()
-            raise IndexLockedError(
-                f"{self._folder} is in use by {holder or 'another process'}: wait until it has ended, or stop it"
-            ) from error
+            raise in_use(self._folder) from error
         except OSError as error:
             raise VectorIndexError(f"{self._folder} cannot be locked: {error.strerror or error}") from error
         now = datetime.now(UTC).isoformat(timespec="seconds")
         values = asdict(Holder(self._purpose, os.getpid(), socket.gethostname(), now))
         try:
-            (self._folder / "holder.json").write_text(json.dumps(values))
+            (self._folder / HOLDER_NAME).write_text(json.dumps(values), encoding="utf-8")
         except OSError as error:
             self._lock.release()
             raise VectorIndexError(f"{self._folder} cannot be written: {error.strerror or error}") from error
 
-    def holder(self) -> Holder | None:
-        """The process that holds the lock now, or held it last; ``None`` if that is unknown."""
-        try:
-            return Holder(**json.loads((self._folder / "holder.json").read_text()))
-        except (OSError, ValueError, TypeError):  # not written yet, or being written
-            return None
-
     def release(self) -> None:
         """Let go of the lock."""
         if self._lock.is_locked:
-            (self._folder / "holder.json").unlink(missing_ok=True)
+            (self._folder / HOLDER_NAME).unlink(missing_ok=True)
             self._lock.release()
+
+
+def holder(folder: Path) -> Holder | None:
+    """The process that holds the lock now, or held it last; ``None`` if that is unknown."""
+    try:
+        return Holder(**json.loads((folder / HOLDER_NAME).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # not written yet, or being written
+        return None
+
+
+def in_use(folder: Path) -> IndexLockedError:
+    """The error that says which process holds an index."""
+    return IndexLockedError(
+        f"{folder} is in use by {holder(folder) or 'another process'}: wait until it has ended, or stop it"
+    )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from index.address import ServerAddress, home, parse_address
-from index.description_file import NAME, read_description, write_description
+from index.description_file import read_description, write_description
 from index.interface import Index
 from index.layout import ANYHOW, Layout
 from index.lock import IndexLock
+from index.read_only import PrivateCopy, is_read_only
 from index.schema import Description
 from index.unfinished import refuse_unfinished_copy
 from model.bundled import bundled_with, find_model
-from model.errors import CheckpointError, ModelMismatchError, NotAnIndexError, VectorIndexError
+from model.errors import CheckpointError, ModelMismatchError, NotAnIndexError, NothingThereError, VectorIndexError
 from model.metadata import read_metadata
 
 
@@ -31,13 +33,16 @@ def describe_index(address: str | Path | ServerAddress, *, patient: bool = False
         return index.description
 
 
-def open_index(address: str | Path | ServerAddress, *, purpose: str, wait: float = 5.0) -> Index:
+def open_index(
+    address: str | Path | ServerAddress, *, purpose: str, wait: float = 5.0, only_reads: bool = False
+) -> Index:
     """Open an existing index.
 
     Args:
         address: see :func:`index.address.parse_address`.
         purpose: what this process does with it, told to other processes that find it locked.
         wait: seconds to wait for another process to let go of an embedded index; a server serves many.
+        only_reads: nothing will be written, so that the folder need not be writable (:mod:`index.read_only`).
 
     Raises:
         NotAnIndexError: there is none at this address.
@@ -50,6 +55,8 @@ def open_index(address: str | Path | ServerAddress, *, purpose: str, wait: float
     if isinstance(parsed, ServerAddress):
         return _open_server(parsed, patient=False)
     read_description(parsed)
+    if only_reads and is_read_only(parsed):
+        return _open_read_only(parsed)
     return _open_folder(parsed, purpose, wait, create=False)
 
 
@@ -60,6 +67,7 @@ def create_index(
     purpose: str,
     wait: float = 0.0,
     layout: Layout = ANYHOW,
+    patient: bool = True,
 ) -> Index:
     """Make an index, or open the one that is there if it was made by the same model with the same settings.
 
@@ -71,6 +79,7 @@ def create_index(
         purpose: what this process does with it, told to other processes that find it locked.
         wait: seconds to wait for another process to let go.
         layout: of a new collection of a server.
+        patient: wait for a server that is away, as a job does, and not only as long as a person would.
 
     Raises:
         ModelMismatchError: the index was made by another model, or with other settings.
@@ -89,7 +98,7 @@ def create_index(
     if isinstance(parsed, Path):
         index = _open_folder(parsed, purpose, wait, create=True)
     else:
-        index = _make_collection(parsed, description, layout)
+        index = _make_collection(parsed, description, layout, patient=patient)
     try:
         check_same(str(parsed), index.description, description)  # another process may have made it meanwhile
     except ModelMismatchError:
@@ -99,13 +108,44 @@ def create_index(
 
 
 def _prepare_folder(folder: Path, description: Description) -> None:
-    if (folder / NAME).exists():
-        check_same(str(folder), read_description(folder), description)
+    if check_creatable(folder, description) is not None:
         return
-    if folder.exists() and any(folder.iterdir()):
-        raise NotAnIndexError(f"{folder} is not empty and not an index: name a new or empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_description(folder, description)
+
+
+def check_creatable(
+    address: str | Path | ServerAddress, description: Description, *, patient: bool = False
+) -> Description | None:
+    """What :func:`create_index` would refuse, without writing anything; return what the index there says of itself.
+
+    Returns:
+        ``None`` if there is nothing, so that an index would be made.
+
+    Raises:
+        ModelMismatchError, NotAnIndexError, VectorIndexError: as :func:`create_index`.
+    """
+    parsed = parse_address(address)
+    try:
+        existing = describe_index(parsed, patient=patient)
+    except NothingThereError:
+        if isinstance(parsed, Path):
+            _require_place(parsed)
+        return None
+    except NotAnIndexError as error:
+        if isinstance(parsed, Path):
+            raise NotAnIndexError(f"{parsed} is not empty and not an index: name a new or empty folder") from error
+        raise
+    check_same(str(parsed), existing, description)
+    return existing
+
+
+def _require_place(folder: Path) -> None:
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    if not there.is_dir():
+        raise VectorIndexError(f"an index cannot be made in {folder}: {there} is no folder")
+    if not os.access(there, os.W_OK):
+        raise VectorIndexError(f"an index cannot be made in {folder}: nothing can be written into {there}")
 
 
 def check_same(address: str, existing: Description, wanted: Description) -> None:
@@ -165,6 +205,17 @@ def _open_folder(folder: Path, purpose: str, wait: float, *, create: bool) -> In
         raise
 
 
+def _open_read_only(folder: Path) -> Index:
+    from index.edge import EdgeIndex
+
+    copy = PrivateCopy(folder)
+    try:
+        return EdgeIndex(folder, copy, create=False, shard=copy.path)
+    except BaseException:
+        copy.release()
+        raise
+
+
 def _open_server(address: ServerAddress, *, patient: bool) -> Index:
     """Open a collection; a job waits for the server in reads, too, a person does not."""
     from index.server import engine
@@ -181,18 +232,18 @@ def _open_server(address: ServerAddress, *, patient: bool) -> Index:
         raise
 
 
-def _make_collection(address: ServerAddress, description: Description, layout: Layout) -> Index:
+def _make_collection(address: ServerAddress, description: Description, layout: Layout, *, patient: bool) -> Index:
+    from index.server import engine
     from index.server.collection import make_collection
     from index.server.connection import connect, patiently
-    from index.server.engine import WRITE_PATIENCE_SECONDS
 
     client = connect(address)
     try:
         patiently(
             lambda: make_collection(client, address.collection, description, layout),
             address=str(address),
-            seconds=WRITE_PATIENCE_SECONDS,
+            seconds=engine.WRITE_PATIENCE_SECONDS if patient else engine.READ_PATIENCE_SECONDS,
         )
     finally:
         client.close()
-    return _open_server(address, patient=True)
+    return _open_server(address, patient=patient)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from string import hexdigits
 from typing import Protocol
 from uuid import UUID
 
@@ -19,6 +21,11 @@ from model.frames import Frame, Header
 from model.metadata import Metadata
 from model.preprocessing import to_input
 from model.reading import ReadOptions, read_frames
+
+SHOWN_DIGITS = 8
+"""Digits of a point's id in tables: two of a million pictures share them with a probability of 0.02 % each."""
+
+_POINT_DIGITS = range(6, 33)
 
 
 class EmbeddingsLike(Protocol):
@@ -108,6 +115,8 @@ def query_from_image(
 def query_from_stored(index: Index, uid: str, *, layer: str = "fcl1", frame: int | None = None) -> Query:
     """Take a stored picture as the query: by point id, SOP Instance UID, or Series Instance UID (its middle picture).
 
+    Of a point id the first digits will do.
+
     Raises:
         SettingError: the index holds no such picture.
     """
@@ -135,13 +144,13 @@ def _frame(address: str | Path, number: int, options: ReadOptions) -> Frame:
 
 
 def _stored(index: Index, uid: str, frame: int | None) -> tuple[UUID, Payload]:
-    try:
-        point = UUID(uid)
-    except ValueError:
-        pass
-    else:
-        if payload := index.retrieve([point]).get(point):
-            return point, payload
+    digits = uid.replace("-", "").lower()
+    if len(digits) in _POINT_DIGITS and set(digits) <= set(hexdigits):
+        found = _beginning_with(index, digits)
+        if len(found) > 1:
+            raise SettingError(f"more than one picture has an id that begins with {uid}: give more of its digits")
+        if found:
+            return found[0]
     for keyword in ("sop_instance_uid", "series_instance_uid"):
         pictures = sorted(
             (pair for pair in index.scroll(Where(must={keyword: [uid]})) if frame in (None, pair[1].frame)),
@@ -149,7 +158,15 @@ def _stored(index: Index, uid: str, frame: int | None) -> tuple[UUID, Payload]:
         )
         if pictures:
             return pictures[len(pictures) // 2]
-    raise SettingError(f"the index holds no picture {uid}: give a point id, a SOP or a Series Instance UID")
+    raise SettingError(
+        f"the index holds no picture {uid}: give a point id, as a search prints it, a SOP or a Series Instance UID"
+    )
+
+
+def _beginning_with(index: Index, digits: str) -> list[tuple[UUID, Payload]]:
+    """The first two pictures, at most, whose ids begin with these hexadecimal digits."""
+    first = UUID(digits.ljust(32, "0"))
+    return [pair for pair in islice(index.scroll(start=first), 2) if pair[0].hex.startswith(digits)]
 
 
 QUERY_ERRORS: tuple[type[CbmirError], ...] = (ImageError, SettingError)

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
+from index.filters import check_fields
 from index.interface import Hit, Index, Where
 from index.query import Query
-from index.schema import KEYWORDS, Description
+from index.schema import Description
 from model.calibration import UNKNOWN
 from model.errors import ModelMismatchError, SettingError
+from model.layers import LAYERS
+from model.suggestions import unknown_name
 
 Same = Literal["self", "series", "study", "patient", "none"]
 """What is left out of an answer: the query's own point, all of its series, study or patient group, or nothing."""
@@ -66,15 +69,17 @@ def check_options(description: Description, options: Options) -> None:
     """
     if options.layer not in description.layers:
         stored = ", ".join(description.layers)
+        if options.layer not in LAYERS:
+            raise SettingError(f"--layer {options.layer}: {unknown_name('layer', options.layer, description.layers)}")
         raise ModelMismatchError(
             f"the index stores {stored}, not {options.layer}: make it anew with "
             f"'cbmir index --reembed --layers {','.join((*description.layers, options.layer))}'"
         )
-    if unknown := [organ for organ in options.organs or () if organ not in (*description.classes, UNKNOWN)]:
-        known = ", ".join(description.classes)
-        raise SettingError(f"there is no organ {unknown[0]!r} in this index's model: choose among {known}")
-    if unknown := [name for name in options.where if name not in KEYWORDS]:
-        raise SettingError(f"there is no field {unknown[0]!r} to filter by: choose among {', '.join(KEYWORDS)}")
+    for organ in options.organs or ():
+        if organ not in (*description.classes, UNKNOWN):
+            known = (*description.classes, UNKNOWN)
+            raise SettingError(f"--organ {organ}: {unknown_name('organ', organ, known)}")
+    check_fields(options.where)
     if "patient" in (options.exclude_same, options.group_by) and not description.patient_groups:
         anew = "'cbmir index --reembed --keep-patient-group'"
         raise SettingError(f"the index knows no patient groups: make it anew with {anew}")

@@ -10,6 +10,7 @@
     ├── CheckpointError              a file is no checkpoint of this program, or of another version
     ├── VectorIndexError             an index cannot be opened, read or written
     │   ├── NotAnIndexError          the address holds no index
+    │   │   └── NothingThereError    it holds nothing at all, so that an index can be made there
     │   ├── IndexLockedError         another process holds the index
     │   ├── ModelMismatchError       the index was made by another model, or stores other layers
     │   ├── NonFiniteFeaturesError   a vector holds NaN or infinity
@@ -91,6 +92,10 @@ class VectorIndexError(CbmirError):
 
 class NotAnIndexError(VectorIndexError):
     """The address holds no index."""
+
+
+class NothingThereError(NotAnIndexError):
+    """The address holds nothing at all, so that an index can be made there."""
 
 
 class IndexLockedError(VectorIndexError):

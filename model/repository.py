@@ -161,7 +161,14 @@ def read_manifest(manifest: Path) -> list[LabelledFile]:
         if manifest.suffix.lower() in {".parquet", ".pq"}:
             table = pd.read_parquet(manifest).astype(object)
         else:
-            table = pd.read_csv(manifest, dtype=str, keep_default_na=False).astype(object).replace("", None)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more fields than the header
+                table = pd.read_csv(manifest, dtype=str, keep_default_na=False, index_col=False)
+            table = table.rename(columns=str.strip).map(str.strip).astype(object).replace("", None)
+    except pd.errors.ParserWarning as error:
+        raise RepositoryError(
+            f"{manifest} has rows with more fields than its header: quote commas inside one"
+        ) from error
     except Exception as error:  # pandas and its readers raise many kinds
         raise RepositoryError(f"{manifest} cannot be read as a CSV or Parquet manifest: {error}") from error
     if missing := {"path", "label"} - set(table.columns):
@@ -173,9 +180,27 @@ def read_manifest(manifest: Path) -> list[LabelledFile]:
             raise RepositoryError(f"{manifest}, line {number}: path or label is empty")
         if (split := row.get("split")) not in (None, "train", "validation", "test"):
             raise RepositoryError(f"{manifest}, line {number}: split {split!r} is none of train, validation, test")
-        path, group = manifest.parent / str(row["path"]), row.get("group")
+        path, group = _path_of(manifest, str(row["path"])), row.get("group")
         files.append(LabelledFile(path, str(row["label"]), str(path if group is None else group), split))
+    _refuse_contradictions(manifest, files)
     return files
+
+
+def _path_of(manifest: Path, written: str) -> Path:
+    """A path of a manifest, relative to its folder; one that was written on Windows has backslashes."""
+    path = manifest.parent / written
+    if "\\" in written and not path.exists():
+        return manifest.parent / written.replace("\\", "/")
+    return path
+
+
+def _refuse_contradictions(manifest: Path, files: Iterable[LabelledFile]) -> None:
+    labels: dict[Path, str] = {}
+    for file in files:
+        if labels.setdefault(file.path, file.label) != file.label:
+            raise RepositoryError(
+                f"{manifest} calls {file.path} both {labels[file.path]!r} and {file.label!r}: give it one label"
+            )
 
 
 def _assign(files: Sequence[LabelledFile], part: Split, share: float, seed: int) -> list[LabelledFile]:

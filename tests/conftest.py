@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -22,8 +22,9 @@ settings.load_profile("cbmir")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
-small_job = partial(JobSettings, actors=(1, 1))
-"""Settings of a job over a few files: its time is that of starting its actors, so that one is enough."""
+def small_job(archives: tuple[Path, ...], model: Path, index: str | Path, **more: Any) -> JobSettings:
+    """Settings of a job over a few files: its time is that of starting its actors, so that one is enough."""
+    return JobSettings(archives, index, model, **{"actors": (1, 1), **more})
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -111,7 +111,7 @@ def run(folder: Path, count: int, file_seconds: float) -> None:
         sampler = Sampler(os.getpid())
         sampler.start()
         model = make_model(Path(work, "model.safetensors"), seed=0)
-        report = index_archive(JobSettings((folder,), model, index, file_seconds=file_seconds))
+        report = index_archive(JobSettings((folder,), index, model, file_seconds=file_seconds))
         peak = max(sample.anonymous_and_shared for sample in sampler.stop())
         ledger = Ledger(index, read_only=True)
         states = ledger.counts()

@@ -171,7 +171,7 @@ def small_disk(folder: Path) -> Iterator[bool]:
 def interrupt(runs: int, seed: int, files: int, model: Path, work: Path) -> Iterator[str]:
     """Interrupt so many jobs, each victim in turn; say of each what happened."""
     archive = write_archive(work / "archive", files)
-    index_archive(JobSettings((archive,), model, work / "undisturbed", actors=(2, 2), batch_size=BATCH))
+    index_archive(JobSettings((archive,), work / "undisturbed", model, actors=(2, 2), batch_size=BATCH))
     expected, chance = contents(work / "undisturbed"), random.Random(seed)
     for run in range(runs):
         victim, after = VICTIMS[run % len(VICTIMS)], chance.randrange(1, files * 3 // 4)
@@ -191,7 +191,7 @@ def be_a_job(archive: Path, model: Path, index: Path) -> None:
     from workers import streaming
 
     streaming.LOOK_SECONDS = 0.0
-    index_archive(JobSettings((archive,), model, index, actors=(2, 2), batch_size=BATCH), _Counts())
+    index_archive(JobSettings((archive,), index, model, actors=(2, 2), batch_size=BATCH), _Counts())
 
 
 class _Counts(JobObserver):

@@ -59,10 +59,3 @@ def test_nothing_is_unpickled() -> None:
             assert "pickle" not in {name.partition(".")[0] for name in imports(file)}, file
             assert "torch.load" not in text, file
             assert "allow_pickle" not in text, file
-
-
-def test_files_hold_one_idea() -> None:
-    long = {
-        str(file.relative_to(ROOT)) for p in BELOW for file in modules(p) if len(file.read_text().splitlines()) > 300
-    }
-    assert not long

@@ -49,7 +49,7 @@ def back_up(index: str | Path, output: Path, *, progress: Callable[[int, int], N
     if output.exists():
         raise SettingError(f"{output} exists: name a new file")
     partial = output.with_name(output.name + ".partial")
-    with open_index(folder, purpose="cbmir backup") as opened:
+    with open_index(folder, purpose="cbmir backup", only_reads=True) as opened:
         opened.flush()
         backup = Backup(opened.count(), opened.description.model_fingerprint)
         files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in _LOCAL)

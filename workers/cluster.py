@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,9 +15,13 @@ from typing import Any
 from tenacity import Retrying, stop_after_attempt, wait_random
 
 from model.errors import JobError, SettingError
+from workers.settings import check_actors
 
 OBJECT_STORE_BYTES = 2**28
 """Shared memory of a local Ray: frames wait in it between the stages, so it bounds the pipeline's memory."""
+
+LISTENER_SECONDS = 5.0
+"""Time within which a cluster's head takes a connection."""
 
 START_ATTEMPTS = 3
 """Times that a Ray is started here: of two that start at the same moment one was seen not to come up."""
@@ -80,8 +85,8 @@ def share_resources(
     Raises:
         SettingError: more is asked for than there is.
     """
-    if actors and not 1 <= actors[0] <= actors[1]:
-        raise SettingError(f"--actors {actors[0]}:{actors[1]} makes no sense: give MIN:MAX with 1 <= MIN <= MAX")
+    if actors:
+        check_actors(actors)
     per_actor = actor_gpus if actor_gpus is not None else float(gpus > 0)
     if per_actor > gpus:
         raise SettingError(f"--gpus {per_actor:g} asks for more than the {gpus:g} GPUs that Ray sees here")
@@ -130,6 +135,8 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
         JobError: Ray cannot be started, or the cluster not be joined.
     """
     settle_environment()
+    if address:
+        _require_listener(address)
     if not address:  # nobody looks at the metrics and task events of a Ray without dashboard
         os.environ.setdefault("RAY_enable_metrics_collection", "0")
         os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
@@ -163,6 +170,25 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
         finally:
             if own:
                 ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """See that somebody listens at a cluster's address: Ray itself would try again for minutes without a word.
+
+    Raises:
+        JobError: nobody does.
+    """
+    named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    host, _, port = named.rpartition("://")[2].rpartition(":")
+    if not (host and port.isdigit()):
+        return  # "auto", which Ray looks up itself
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), LISTENER_SECONDS).close()
+    except OSError as error:
+        raise JobError(
+            f"nobody listens at {named}, where a Ray cluster should be ({error.strerror or error}): start it, or "
+            "correct --ray-address"
+        ) from error
 
 
 def _connect(attempts: int, **settings: Any) -> None:

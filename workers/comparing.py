@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -63,24 +64,49 @@ def side(folder: Path, *, read_only: bool = True) -> Iterator[Side]:
         opened.ledger.close()
 
 
-def count_missing(old: Side, new: Side) -> int:
-    """Number of files that the old index has and the new one has not.
+@dataclass(slots=True)
+class Lacking:
+    """What a new index lacks of a root of the old one.
+
+    Attributes:
+        files: that the old index has and the new one has not.
+        is_empty: whether the new one has met no file at all below the root: perhaps it is not mounted.
+    """
+
+    files: int = 0
+    is_empty: bool = True
+
+
+def find_lacking(old: Side, new: Side) -> dict[str, Lacking]:
+    """What the new index lacks, by the roots of the old one of which it lacks something.
 
     Where paths are hashed, each index with a key of its own, files cannot be told: then those of each root are counted.
     """
-    if "hash" in {old.description.path_privacy, new.description.path_privacy}:
-        numbers = {root: number for number, root in enumerate(new.description.roots)}
-        missing = 0
-        for number, root in enumerate(old.description.roots):
-            there = new.ledger.counts(numbers[root]).get("indexed", 0) if root in numbers else 0
-            counts = old.ledger.counts(number)
-            missing += max(0, sum(counts.get(state, 0) for state in HAD) - there)
-        return missing
-    return sum(
-        (key := new.key(address)) is None or (known := new.known(key)) is None or known[2] != "indexed"
-        for state in HAD
-        for address, _ in old.addresses(state)
-    )
+    hashed = "hash" in {old.description.path_privacy, new.description.path_privacy}
+    lacking = _by_counts(old, new) if hashed else _by_address(old, new)
+    return {root: one for root, one in lacking.items() if one.files}
+
+
+def _by_counts(old: Side, new: Side) -> dict[str, Lacking]:
+    numbers = {root: number for number, root in enumerate(new.description.roots)}
+    found = {}
+    for number, root in enumerate(old.description.roots):
+        there = new.ledger.counts(numbers[root]) if root in numbers else {}
+        had = sum(old.ledger.counts(number).get(state, 0) for state in HAD)
+        found[root] = Lacking(max(0, had - there.get("indexed", 0)), not there)
+    return found
+
+
+def _by_address(old: Side, new: Side) -> dict[str, Lacking]:
+    found = {root: Lacking() for root in old.description.roots}
+    for state in HAD:
+        for address, old_key in old.addresses(state):
+            of_root = found[old.description.roots[old_key.root]]
+            key = new.key(address)
+            known = new.known(key) if key else None
+            of_root.files += known is None or known[2] != "indexed"
+            of_root.is_empty &= known is None
+    return found
 
 
 def keep_deleted(old_folder: Path, new_folder: Path) -> None:

@@ -69,8 +69,8 @@ def copy_index(
         raise SettingError(f"{source} cannot be copied onto itself: name another target")
     tell = progress or (lambda _stage, _done, _total: None)
     with (
-        open_index(source, purpose="cbmir copy") as taken,
-        create_index(target, taken.description, purpose="cbmir copy", layout=layout) as made,
+        open_index(source, purpose="cbmir copy", only_reads=True) as taken,
+        create_index(target, taken.description, purpose="cbmir copy", layout=layout, patient=False) as made,
     ):
         marker = _Marker(home(target) / MARKER, str(parse_address(source)))
         done = marker.begin(made)

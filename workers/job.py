@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -11,19 +13,18 @@ from typing import TYPE_CHECKING
 from index.address import home, parse_address
 from index.interface import Index
 from index.opening import create_index
-from index.unfinished import refuse_unfinished_copy
-from model.errors import CbmirError, JobError, JobInterrupted, Reason, SettingError
-from model.metadata import Metadata, read_metadata
+from model.errors import CbmirError, JobError, JobInterrupted, Reason
 from model.reading import ReadOptions
-from model.runtimes import require_runtime
-from workers.archives import Archive, resolve_archives
-from workers.ledger import Ledger
+from workers.archives import Archive
+from workers.ledger import FileKey, Ledger
 from workers.planning import PendingFile, Plan
-from workers.preparing import pending_files, refuse_lost_index, register_roots, settle_key, wanted_description
+from workers.preparing import Checked, check_job, pending_files, register_roots, settle_key, wanted_description
 from workers.report import FileLeftOut, JobReport
+from workers.roots import number_roots
 from workers.settings import JobObserver, JobSettings, Progress, Stage
 
 if TYPE_CHECKING:
+    from workers.sink import SinkCounts
     from workers.streaming import Stream
 
 PURPOSE = "cbmir index"
@@ -36,60 +37,63 @@ def index_archive(settings: JobSettings, observer: JobObserver | None = None) ->
         JobError: an archive does not exist, or Ray cannot be started, or gave up.
         CheckpointError: the model cannot be read.
         VectorIndexError: the index cannot be made, opened or written, or another model made it.
-        SettingError: the runtime cannot be used.
+        RepositoryError: the labels cannot be read, or belong to other files.
+        SettingError: settings contradict each other.
         JobInterrupted: by Ctrl-C; everything stored is kept, and the report is written.
     """
-    archives = resolve_archives(settings.archives)
-    metadata = read_metadata(settings.model)
-    require_runtime(settings.runtime, settings.model, metadata)
-    if settings.gpus and settings.runtime != "torch":
-        raise SettingError(f"--runtime {settings.runtime} computes on processors only: leave --gpus out")
-    description = wanted_description(settings, metadata)
-    refuse_unfinished_copy(home(settings.index))
-    refuse_lost_index(settings.index)
+    checked = check_job(settings, patient=True)
+    settings = checked.settings
+    description = wanted_description(settings, checked.metadata)
     with create_index(settings.index, description, purpose=PURPOSE, layout=settings.layout) as index:
         ledger = Ledger(home(settings.index))
         try:
-            return _Job(settings, metadata, index, ledger, archives, observer or JobObserver()).run()
+            return _Job(checked, index, ledger, observer or JobObserver()).run()
         finally:
             ledger.close()
 
 
 class _Job:
-    def __init__(
-        self,
-        settings: JobSettings,
-        metadata: Metadata,
-        index: Index,
-        ledger: Ledger,
-        archives: list[Archive],
-        observer: JobObserver,
-    ) -> None:
-        self.settings = settings
+    def __init__(self, checked: Checked, index: Index, ledger: Ledger, observer: JobObserver) -> None:
+        self.settings = settings = checked.settings
         self.index, self.ledger, self.observer = index, ledger, observer
-        self.roots = register_roots(index, archives, str(settings.model.absolute()))
+        self.report = JobReport(
+            archives=[archive.address for archive in checked.archives],
+            index=str(parse_address(settings.index)),
+            model=str(checked.model.absolute()),
+            model_fingerprint=checked.metadata.fingerprint,
+            started=_now(),
+            runtime=settings.runtime,
+        )
+        self._move(checked.archives)
+        self.roots = register_roots(index, checked.archives, self.report.model)
         key = settle_key(settings, ledger, index)
         self.read_options = ReadOptions(key if settings.keep_patient_group else None, settings.skip_burned_in)
         self.plan = Plan()
         self._complete_before = False
+        self._pending_left_out = 0
+        self._stack = ExitStack()
         self.stream: Stream | None = None
-        self.report = JobReport(
-            archives=[archive.address for archive in archives],
-            index=str(parse_address(settings.index)),
-            model=str(settings.model.absolute()),
-            model_fingerprint=metadata.fingerprint,
-            started=_now(),
-            runtime=settings.runtime,
-        )
+
+    def _move(self, archives: list[Archive]) -> None:
+        if not self.settings.moved_from:
+            return
+        from workers.moving import find_move
+
+        move = find_move(self.settings, archives, self.index.description.roots, self.ledger)
+        if move.number is not None:
+            self.index.replace_root(move.number, move.new)
+        self.report.moved_from, self.report.files_moved = move.old, move.files
 
     def run(self) -> JobReport:
         started = time.perf_counter()
         last = self.ledger.last_job()
         self._complete_before = last is not None and last.outcome == "complete"
-        number = self.ledger.start_job(self.report.started)
+        number = self.ledger.start_job(self.report.started, self.report.to_json(files=False))
         try:
-            self._embed(pending_files(self.settings, self.roots, self.ledger, self.plan))
-            self._prune()
+            with self._stack:  # Ray, which is started by the first file that must be read
+                self._embed(pending_files(self.settings, self.roots, self.ledger, self.plan))
+                heirs = self._prune() | (self.stream.stored.heirs if self.stream else set())
+                self._read_again(heirs)
             self._optimize()
             self.report.outcome = "complete"
         except KeyboardInterrupt as error:
@@ -113,10 +117,19 @@ class _Job:
             self._notify("done")
         return self.report
 
-    def _embed(self, files: Iterator[PendingFile]) -> None:
+    def _embed(self, files: Iterator[PendingFile], counts: SinkCounts | None = None) -> None:
         first = next(files, None)
         if first is None:
             return  # neither Ray nor torch is imported
+        started = time.perf_counter()
+        try:
+            self._open_stream().run(chain((first,), files), counts=counts)
+        finally:
+            self.report.seconds_indexing += time.perf_counter() - started
+
+    def _open_stream(self) -> Stream:
+        if self.stream:
+            return self.stream
         self._notify("starting")
         from workers.cluster import settle_environment
 
@@ -124,28 +137,43 @@ class _Job:
         from workers.pipeline import Network
         from workers.streaming import Stream
 
-        model, layers = str(self.settings.model.absolute()), self.index.description.layers
-        network = Network(model, self.report.model_fingerprint, layers, self.settings.runtime)
-        self.stream = Stream(
-            self.settings,
-            network,
-            self.index,
-            self.ledger,
-            options=self.read_options,
-            left_out=self._leave_out,
-            moved=lambda: self._notify("indexing"),
+        layers = self.index.description.layers
+        network = Network(self.report.model, self.report.model_fingerprint, layers, self.settings.runtime)
+        self.stream = self._stack.enter_context(
+            Stream(
+                self.settings,
+                network,
+                self.index,
+                self.ledger,
+                options=self.read_options,
+                left_out=self._leave_out,
+                loading=lambda: self._notify("loading"),
+                moved=lambda: self._notify("indexing"),
+            )
         )
-        started = time.perf_counter()
-        try:
-            self.stream.run(chain((first,), files))
-        finally:
-            self.report.seconds_indexing = time.perf_counter() - started
+        return self.stream
+
+    def _read_again(self, heirs: set[FileKey]) -> None:
+        """Index anew the files that speak for a point from now on: its header is still that of the file before them.
+
+        They may lie in any root; one that is gone, too, is left to a job over its archive.
+        """
+        if not heirs:
+            return
+        from workers.sink import SinkCounts
+
+        roots = self.index.description.roots
+        concerned = [Archive(roots[number]) for number in sorted({key.root for key in heirs})]
+        settings = replace(self.settings, labels=None, limit=None)
+        files = pending_files(settings, number_roots(roots, concerned)[1], self.ledger, Plan())
+        self._embed((file for file in files if file.key in heirs), SinkCounts())
 
     @property
     def _changed(self) -> bool:
         return self.plan.pending > 0 or self.report.files_pruned > 0
 
     def _leave_out(self, file: PendingFile, reason: str, detail: str) -> None:
+        self._pending_left_out += 1
         self._note_left_out(FileLeftOut(file.shown, reason, detail))
 
     def _note_left_out(self, file: FileLeftOut) -> None:
@@ -156,19 +184,23 @@ class _Job:
         for path, why in self.plan.unreadable.items():
             self._note_left_out(FileLeftOut(path, Reason.UNREADABLE.value, why))
 
-    def _prune(self) -> None:
-        if not (self.settings.prune and self.plan.gone):
-            return
-        if self.plan.empty:
+    def _prune(self) -> set[FileKey]:
+        """Remove what the walk has found gone; return the files that must be read again for it."""
+        gone = self.plan.gone
+        if not (self.settings.prune and gone and gone.files):
+            return set()
+        if gone.empty:
             raise JobError(
-                f"{self.plan.empty[0]} holds no file now, though {len(self.plan.gone):,} are indexed: is it mounted? "
+                f"{gone.empty[0]} holds no file now, though {len(gone.files):,} are indexed: is it mounted? "
                 "Nothing was removed; if it is gone for good: cbmir delete --archive"
             )
-        if self.observer.may_prune(len(self.plan.gone)):
-            from workers.removal import forget_files
+        if not self.observer.may_prune(len(gone.files)):
+            return set()
+        from workers.removal import forget_files
 
-            forget_files(self.index, self.ledger, self.plan.gone)
-            self.report.files_pruned = len(self.plan.gone)
+        heirs = forget_files(self.index, self.ledger, gone.files)
+        self.report.files_pruned = len(gone.files)
+        return heirs
 
     def _optimize(self) -> None:
         if not self._changed and self._complete_before:
@@ -183,7 +215,10 @@ class _Job:
         report.ended, report.seconds_total = _now(), seconds
         report.files_new, report.files_changed, report.files_unchanged = plan.new, plan.changed, plan.unchanged
         report.files_found = plan.pending + plan.unchanged + len(plan.unreadable)
-        report.left_out_before, report.files_gone = plan.left_out_before, len(plan.gone)
+        report.left_out_before, report.files_gone = plan.left_out_before, len(plan.gone.files) if plan.gone else 0
+        report.files_labelled, report.walk_finished = plan.labelled, plan.finished
+        done = self._pending_left_out + (self.stream.stored.files if self.stream else 0)
+        report.files_missing = max(0, plan.pending - done)
         report.count_left_out()
         if stream := self.stream:
             sink, stages = stream.stored, stream.stages
@@ -201,7 +236,7 @@ class _Job:
     def _notify(self, stage: Stage) -> None:
         left_out = len(self.report.left_out)
         stages, stored = (self.stream.stages, self.stream.stored) if self.stream else (None, None)
-        self.observer.progress(Progress(stage, self.plan, stages, stored, left_out))
+        self.observer.progress(Progress(stage, self.plan, stages, stored, left_out, self._pending_left_out))
 
 
 def _now() -> str:

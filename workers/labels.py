@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
+from model.errors import RepositoryError
 from model.repository import read_manifest
-from model.sources import join
+from model.sources import is_local, join
+from workers.archives import Archive
 from workers.planning import Labels
 
 FOLDER = "folder"
@@ -22,12 +26,45 @@ def label_reader(labels: str | None) -> Labels | None:
         return None
     if labels == FOLDER:
         return _by_folder
-    by_path = {os.path.normpath(file.path): file.label for file in read_manifest(Path(labels).absolute())}
+    by_path = _read(*_version(Path(labels).absolute()))
 
     def by_manifest(archive: str, path: str) -> str | None:
         return by_path.get(os.path.normpath(join(archive, path)))
 
     return by_manifest
+
+
+def refuse_unmatched_labels(labels: str | None, archives: Sequence[Archive]) -> None:
+    """Refuse a manifest of which no path is a file of the archives: all labels would be lost without a word.
+
+    Whether a file is there can be told of local archives only.
+
+    Raises:
+        RepositoryError: names the first path, as it was understood.
+    """
+    if labels in (None, FOLDER) or not all(is_local(archive.address) for archive in archives):
+        return
+    paths = _read(*_version(Path(str(labels)).absolute()))
+    starts = [archive.address.rstrip("/") for archive in archives]
+    for path in paths:
+        inside = any(path == start or path.startswith(f"{start}/") for start in starts)
+        if inside and os.path.lexists(path):
+            return
+    first = next(iter(paths), "nothing")
+    raise RepositoryError(
+        f"none of the {len(paths):,} paths in {labels} is a file below {', '.join(starts)}; the first one is {first}: "
+        "paths are taken relative to the manifest's folder"
+    )
+
+
+def _version(manifest: Path) -> tuple[Path, int]:
+    return manifest, manifest.stat().st_mtime_ns if manifest.exists() else 0
+
+
+@lru_cache(maxsize=1)
+def _read(manifest: Path, _mtime_ns: int) -> dict[str, str]:
+    """The manifest's labels by normalised path; a job asks for them twice."""
+    return {os.path.normpath(file.path): file.label for file in read_manifest(manifest)}
 
 
 def _by_folder(_archive: str, path: str) -> str | None:

@@ -82,12 +82,26 @@ class Ledger:
         self._path = folder / NAME
         with self._errors():
             if read_only:
-                self._connection = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
+                self._connection = self._open_read_only()
             else:
                 self._connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, check_same_thread=False)
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = NORMAL")
                 self._connection.executescript(_SCHEMA)
+
+    def _open_read_only(self) -> sqlite3.Connection:
+        """Open what is there; where not even the log beside it can be made, as it is without that log."""
+        for parameters in ("mode=ro", "mode=ro&immutable=1"):
+            connection = sqlite3.connect(f"{self._path.as_uri()}?{parameters}", uri=True, check_same_thread=False)
+            try:
+                connection.execute("SELECT 1 FROM files LIMIT 1").fetchone()
+            except sqlite3.OperationalError:
+                connection.close()
+                if "immutable" in parameters:
+                    raise
+            else:
+                return connection
+        raise AssertionError("one of the two has opened it, or has raised")
 
     def directory(self, root: int, directory: str) -> dict[str, Known]:
         """The files known in one directory, by name."""
@@ -188,10 +202,11 @@ class Ledger:
             for row in self._connection.execute(query, (state, reason, reason)):
                 yield FileKey(*row)
 
-    def start_job(self, started: str) -> int:
-        """Enter a job; return its number."""
+    def start_job(self, started: str, report: str = "") -> int:
+        """Enter a job, with what its report can say yet; return its number."""
+        query = "INSERT INTO jobs (started, outcome, report) VALUES (?, 'running', ?)"
         with self._errors(), self._connection:
-            cursor = self._connection.execute("INSERT INTO jobs (started, outcome) VALUES (?, 'running')", (started,))
+            cursor = self._connection.execute(query, (started, report or None))
             assert cursor.lastrowid is not None
             return cursor.lastrowid
 
@@ -201,12 +216,16 @@ class Ledger:
         with self._errors(), self._connection:
             self._connection.execute(query, (ended, outcome, report, number))
 
+    def jobs(self) -> Iterator[JobRecord]:
+        """All jobs, the one that was started last first."""
+        query = "SELECT number, started, ended, outcome, report FROM jobs ORDER BY number DESC"
+        with self._errors():
+            for row in self._connection.execute(query):
+                yield JobRecord(*row)
+
     def last_job(self) -> JobRecord | None:
         """The job that was started last."""
-        query = "SELECT number, started, ended, outcome, report FROM jobs ORDER BY number DESC LIMIT 1"
-        with self._errors():
-            row = self._connection.execute(query).fetchone()
-        return JobRecord(*row) if row else None
+        return next(self.jobs(), None)
 
     def copy_to(self, folder: Path) -> None:
         """Copy the whole ledger into another index's folder, replacing one that is there."""

@@ -43,6 +43,19 @@ class PendingFile:
     label: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Files that the ledger knows and the roots no longer hold; only a walk that came to its end knows them.
+
+    Attributes:
+        files: may be removed from the index.
+        empty: archives without any file now, of which the ledger knows some: perhaps they are not mounted.
+    """
+
+    files: tuple[FileKey, ...]
+    empty: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Plan:
     """Counts of a walk, growing while it goes on; complete once ``finished``.
@@ -52,8 +65,9 @@ class Plan:
         left_out_before: unchanged files that an earlier job left out.
         bytes_pending: size of the new and changed files.
         unreadable: what could not be looked at: path → why.
-        gone: files that the ledger knows and the roots no longer hold.
-        empty: archives without any file now, of which the ledger knows some: perhaps they are not mounted.
+        labelled: files for which a label was found.
+        limited: whether the walk was ended by its limit, with more files to index behind it.
+        gone: ``None`` until the walk has come to its end, so that a walk cut short can remove nothing, whatever cut it.
     """
 
     new: int = 0
@@ -62,9 +76,19 @@ class Plan:
     left_out_before: int = 0
     bytes_pending: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
-    gone: list[FileKey] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)
-    finished: bool = False
+    labelled: int = 0
+    limited: bool = False
+    gone: Gone | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether every file under the roots was looked at."""
+        return self.gone is not None
+
+    @property
+    def total(self) -> int | None:
+        """Files to index, once their number will not grow any more."""
+        return self.pending if self.finished or self.limited else None
 
     @property
     def pending(self) -> int:
@@ -89,9 +113,10 @@ def plan_files(
     """
     files: dict[str, int] = {}
     empty: dict[str, str] = {}
+    gone: list[FileKey] = []
     for part in roots:
         number, start, whole_directories = part.number, part.start, part.is_whole
-        found, gone_before = 0, len(plan.gone)
+        found, gone_before = 0, len(gone)
         seen: set[str] = set()
         blind: list[Root] = []
         for directory in discover(part):
@@ -110,11 +135,13 @@ def plan_files(
                 else:
                     label = before[3] if before else None
                 found += 1
+                plan.labelled += label is not None
                 if before and _is_same(file, label, before, retry_left_out):
                     plan.unchanged += 1
                     plan.left_out_before += before[2] == "left out"
                     continue
                 if limit is not None and plan.pending >= limit:
+                    plan.limited = True
                     return
                 plan.changed += before is not None
                 plan.new += before is None
@@ -125,15 +152,13 @@ def plan_files(
             if "" in directory.unreadable:
                 blind.append(replace(part, below=stored))
             elif whole_directories:
-                plan.gone.extend(FileKey(number, stored, name) for name in known)
+                gone.extend(FileKey(number, stored, name) for name in known)
         if ledger and whole_directories:
-            vanished = list(_vanished(replace(part, below=hide(part.below)), ledger, seen, blind))
-            plan.gone.extend(vanished)
-            if not found and len(plan.gone) > gone_before:
+            gone.extend(_vanished(replace(part, below=hide(part.below)), ledger, seen, blind))
+            if not found and len(gone) > gone_before:
                 empty[start] = join(part.address, hide(part.below))
         files[start] = found
-    plan.empty = _without_any(empty, files)
-    plan.finished = True
+    plan.gone = Gone(tuple(gone), tuple(_without_any(empty, files)))
 
 
 def _without_any(empty: Mapping[str, str], files: Mapping[str, int]) -> list[str]:

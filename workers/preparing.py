@@ -4,61 +4,135 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from index.address import home, parse_address
 from index.interface import Index
-from index.opening import check_same, describe_index
+from index.opening import check_creatable, describe_index, resolve_model
 from index.privacy import path_hider, privacy_key, require_privacy_key
 from index.schema import Description
 from index.unfinished import refuse_unfinished_copy
-from model.errors import NotAnIndexError, VectorIndexError
+from model.bundled import find_model
+from model.errors import NotAnIndexError, SettingError, VectorIndexError
 from model.metadata import Metadata, read_metadata
 from model.runtimes import require_runtime
 from model.sources import is_local
 from workers.archives import Archive, resolve_archives
 from workers.discovery import Root
-from workers.labels import label_reader
+from workers.labels import label_reader, refuse_unmatched_labels
 from workers.ledger import NAME as LEDGER
 from workers.ledger import Ledger
 from workers.planning import PendingFile, Plan, plan_files
 from workers.roots import number_roots
-from workers.settings import JobSettings
+from workers.settings import JobSettings, check_actors
 
 BUILDING, REPLACED = ".reembedding", ".replaced"
 """Suffixes of the folders beside an index in which a new one is built, and from which the old one is removed."""
 
 
-def plan_job(settings: JobSettings) -> Plan:
-    """What :func:`workers.job.index_archive` would do, without writing or starting anything.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A job against which nothing stands that could be known beforehand.
+
+    Attributes:
+        settings: with the model that will be used.
+        metadata: of that model.
+        stored: what the index says of itself; ``None`` if it will be made.
+        archives: resolved.
+    """
+
+    settings: JobSettings
+    metadata: Metadata
+    stored: Description | None
+    archives: list[Archive]
+
+    @property
+    def model(self) -> Path:
+        """The model that will be used."""
+        assert self.settings.model is not None
+        return self.settings.model
+
+
+def check_job(settings: JobSettings, *, patient: bool) -> Checked:
+    """Refuse now what would be refused later; nothing is written or started.
+
+    Args:
+        settings: of the job.
+        patient: wait for a server that is away.
 
     Raises:
         JobError: an archive does not exist.
-        SettingError: the runtime cannot be used.
-        VectorIndexError: the folder of the index holds something else, or another model's index.
+        CheckpointError: the model cannot be read.
+        RepositoryError: the labels cannot be read, or belong to other files.
+        SettingError: settings contradict each other, or the runtime cannot be used.
+        VectorIndexError: the index cannot be made there, is another model's, or has lost something.
     """
-    folder = home(settings.index)
+    archives = resolve_archives(settings.archives)
+    if settings.prune and settings.limit is not None:
+        raise SettingError(
+            "--prune and --limit exclude each other: what lies behind the limit is not looked for, and would be gone"
+        )
+    if settings.actors:
+        check_actors(settings.actors)
+    settings = replace(settings, model=_model(settings, patient=patient))
+    assert settings.model is not None
     metadata = read_metadata(settings.model)
     require_runtime(settings.runtime, settings.model, metadata)
+    if settings.gpus and settings.runtime != "torch":
+        raise SettingError(f"--runtime {settings.runtime} computes on processors only: leave --gpus out")
+    refuse_unmatched_labels(settings.labels, archives)
+    folder = home(settings.index)
     refuse_unfinished_copy(folder)
-    known: tuple[str, ...] = ()
-    ledger = None
-    if (folder / LEDGER).exists():
-        stored = describe_index(settings.index, patient=True)
-        check_same(str(settings.index), stored, wanted_description(settings, metadata))
-        known, ledger = stored.roots, Ledger(folder, read_only=True)
-    plan = Plan()
-    for _ in pending_files(settings, number_roots(known, resolve_archives(settings.archives))[1], ledger, plan):
-        pass
-    return plan
+    stored = check_creatable(settings.index, wanted_description(settings, metadata), patient=patient)
+    refuse_lost_index(settings.index, there=stored is not None)
+    if stored and (stored.path_privacy == "hash" or stored.patient_groups):
+        _require_key(folder)
+    return Checked(settings, metadata, stored, archives)
+
+
+def _model(settings: JobSettings, *, patient: bool) -> Path:
+    if settings.model:
+        return settings.model
+    try:
+        stored = describe_index(settings.index, patient=patient)
+    except NotAnIndexError:
+        return find_model(None)
+    return resolve_model(settings.index, stored, None)
+
+
+def plan_job(settings: JobSettings) -> Plan:
+    """What :func:`workers.job.index_archive` would do, without writing or starting anything; it refuses the same.
+
+    Only a lock is not looked at: a job may be running now.
+
+    Raises:
+        CbmirError: as :func:`check_job`, :func:`workers.moving.find_move`.
+    """
+    checked = check_job(settings, patient=False)
+    settings, folder = checked.settings, home(settings.index)
+    known = checked.stored.roots if checked.stored else ()
+    ledger = Ledger(folder, read_only=True) if (folder / LEDGER).exists() else None
+    try:
+        if settings.moved_from:
+            from workers.moving import find_move
+
+            move = find_move(settings, checked.archives, known, ledger)
+            known = move.roots(known)
+        plan = Plan()
+        for _ in pending_files(settings, number_roots(known, checked.archives)[1], ledger, plan):
+            pass
+        return plan
+    finally:
+        if ledger:
+            ledger.close()
 
 
 def wanted_description(settings: JobSettings, metadata: Metadata) -> Description:
     """What the index of a job says of itself."""
     return Description(
         model_fingerprint=metadata.fingerprint,
-        model_path=str(settings.model.absolute()),
+        model_path=str(settings.model.absolute()) if settings.model else "",
         classes=metadata.classes,
         layers=settings.layers,
         quantization=settings.quantization,
@@ -90,7 +164,7 @@ def pending_files(
         labels=label_reader(settings.labels),
         limit=settings.limit,
         retry_left_out=settings.retry_left_out,
-        hide=_hider(settings),
+        hide=hider(settings),
     )
 
 
@@ -121,19 +195,38 @@ def settle_key(settings: JobSettings, ledger: Ledger, index: Index) -> bytes | N
     return require_privacy_key(folder)
 
 
-def _hider(settings: JobSettings) -> Callable[[str], str]:
+def hider(settings: JobSettings) -> Callable[[str], str]:
+    """How names below an archive are stored: as they are, or as keyed hashes."""
     key = privacy_key(home(settings.index)) if settings.path_privacy == "hash" else None
     return path_hider(key) if key else str
 
 
-def refuse_lost_index(address: str | Path) -> None:
+def _require_key(folder: Path) -> None:
+    """The key of hashes that are stored already: without it every file would look new."""
+    ledger = Ledger(folder, read_only=True) if (folder / LEDGER).exists() else None
+    known = bool(ledger and ledger.counts())
+    if ledger:
+        ledger.close()
+    if known:
+        require_privacy_key(folder)
+
+
+def refuse_lost_index(address: str | Path, *, there: bool) -> None:
     """A ledger that knows indexed files would keep them from being indexed into a new shard or collection.
+
+    Args:
+        address: of the index.
+        there: whether the index describes itself.
 
     Raises:
         VectorIndexError: the ledger knows some, and there is no shard or collection.
     """
     folder = home(address)
-    if not (folder / LEDGER).exists() or _is_there(address):
+    if isinstance(parse_address(address), Path):
+        from index.edge import has_shard
+
+        there = has_shard(folder)
+    if there or not (folder / LEDGER).exists():
         return
     ledger = Ledger(folder, read_only=True)
     known = ledger.counts().get("indexed", 0)
@@ -143,15 +236,3 @@ def refuse_lost_index(address: str | Path) -> None:
             f"{parse_address(address)} has lost its points, though {known:,} files are indexed: restore it, or delete "
             f"{folder} and index anew"
         )
-
-
-def _is_there(address: str | Path) -> bool:
-    if isinstance(parse_address(address), Path):
-        from index.edge import has_shard
-
-        return has_shard(home(address))
-    try:
-        describe_index(address, patient=True)
-    except NotAnIndexError:
-        return False
-    return True

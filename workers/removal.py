@@ -10,10 +10,11 @@ from pathlib import Path
 from uuid import UUID
 
 from index.address import home
+from index.filters import as_stored, check_fields
 from index.interface import Index, Where
 from index.opening import open_index
 from index.privacy import path_hider, require_privacy_key
-from index.schema import KEYWORDS, Description, Location
+from index.schema import Description, Location
 from model.errors import Reason, SettingError
 from workers.archives import refuse_no_text
 from workers.discovery import Root
@@ -26,21 +27,30 @@ _DELETE_POINTS = 1024
 _FORGET_FILES = 1024
 
 
-def forget_files(index: Index, ledger: Ledger, gone: Collection[FileKey]) -> None:
+def forget_files(index: Index, ledger: Ledger, gone: Collection[FileKey]) -> set[FileKey]:
     """Remove the points of files that are gone, and the files from the ledger.
 
     If it is cut off, a file that is there again by the next job is done again.
+
+    Returns:
+        Files that speak for a point from now on, and must be read again for it: see :func:`workers.sink.drop_points`.
     """
     ledger.reopen(gone)
     files = list(gone)
+    heirs: set[FileKey] = set()
     for start in range(0, len(files), _FORGET_FILES):
-        drop_points(index, ledger, ledger.points(files[start : start + _FORGET_FILES]))
+        heirs |= drop_points(index, ledger, ledger.points(files[start : start + _FORGET_FILES]))
     index.flush()
     ledger.forget(gone)
+    return heirs - set(gone)
 
 
 def delete_points(
-    address: str | Path, where: Mapping[str, Collection[str]], *, may: Callable[[int], bool] = lambda _: True
+    address: str | Path,
+    where: Mapping[str, Collection[str]],
+    *,
+    may: Callable[[int], bool] = lambda _: True,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Delete every point that matches; a file without any point left counts as left out, and stays out.
 
@@ -50,6 +60,7 @@ def delete_points(
         address: folder of the index, or a server's collection.
         where: keyword field → values; all fields must agree.
         may: asked with the number of points before any is deleted.
+        tell: told of each value that no point has.
 
     Returns:
         Number of points deleted.
@@ -60,10 +71,12 @@ def delete_points(
     """
     if not where:
         raise SettingError("--where is missing: name what to delete, as in --where modality=CT")
-    if unknown := [name for name in where if name not in KEYWORDS]:
-        raise SettingError(f"there is no field {unknown[0]!r} to delete by: choose among {', '.join(KEYWORDS)}")
+    check_fields(where)
     with open_index(address, purpose="cbmir delete") as index:
-        condition = Where(must=where)
+        stored, notes = as_stored(index, where)
+        for note in notes:
+            tell(note)
+        condition = Where(must=stored)
         count = index.count(condition)
         if not count or not may(count):
             return 0

@@ -9,9 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from model.errors import VectorIndexError
+from model.errors import Reason, VectorIndexError
 
 Outcome = Literal["complete", "interrupted", "failed"]
+
+
+TRANSIENT = frozenset({Reason.UNREADABLE.value, Reason.CRASHED.value})
+"""Reasons that may be the network's or the machine's fault: they do not take away what was stored of a file before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,10 @@ class JobReport:
         files_found: files under the archives: new, changed and unchanged ones.
         files_indexed, points: stored by this job; ``copies`` of the points were other files' pictures, too.
         files_left_out: by this job; ``left_out_before`` by earlier ones, unchanged since.
+        files_missing: still to do, of those that were found; none after a complete job.
+        walk_finished: whether every file of the archives was looked at; not so with ``--limit``, or when interrupted.
+        files_labelled: of those found, for which a label was given.
+        moved_from: where the archive lay before, if this job was told so; ``files_moved`` are known from there.
         files_gone: known from earlier jobs and no longer there; ``files_pruned`` of them removed from the index.
         repeated_uids: SOP Instance UIDs that the archive gives to different pictures, each of which is a point.
         stage_seconds: time in which a stage's workers worked, summed over them; of "discover" only the time in which
@@ -59,6 +67,11 @@ class JobReport:
     files_indexed: int = 0
     files_left_out: int = 0
     left_out_before: int = 0
+    files_missing: int = 0
+    walk_finished: bool = False
+    files_labelled: int = 0
+    moved_from: str | None = None
+    files_moved: int = 0
     files_gone: int = 0
     files_pruned: int = 0
     points: int = 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from index.layout import Layout
 from index.schema import PathPrivacy, Quantization
+from model.errors import SettingError
 from workers.archives import Archive
 from workers.planning import Plan
 from workers.report import FileLeftOut, JobReport
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from workers.counters import StageCounts
     from workers.sink import SinkCounts
 
-Stage = Literal["starting", "indexing", "optimizing", "done"]
-"""Ray starts; images are read, embedded and stored; the vector index is built; nothing more is to do."""
+Stage = Literal["starting", "loading", "indexing", "optimizing", "done"]
+"""Ray starts; its workers load the network; images are read, embedded and stored; the vector index is built; nothing
+more is to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,8 @@ class JobSettings:
 
     Attributes:
         archives: folders, files and addresses, as :func:`workers.archives.resolve_archives` takes them.
-        model: path.
         index: folder, or address of a server's collection: :func:`index.address.parse_address`.
+        model: path; by default the model that made the index, for a new one the bundled model.
         runtime: see :data:`model.runtimes.Runtime`.
         layers: layers to store as named vectors.
         quantization: of the copy that is searched first.
@@ -44,14 +46,15 @@ class JobSettings:
         skip_burned_in: leave out what says that an annotation is burned into its pixels.
         retry_left_out: try again what an earlier job left out.
         prune: remove the points of files that are gone.
+        moved_from: an indexed archive that lies under the one archive of this job now.
         report: where to write the JSON report, beside the copy in the index folder.
         debug: show what Ray says.
         layout: of a new collection of a server.
     """
 
     archives: tuple[Archive | str | Path, ...]
-    model: Path
     index: str | Path
+    model: Path | None = None
     runtime: str = "torch"
     layers: tuple[str, ...] = ("fcl1",)
     quantization: Quantization = "turbo4"
@@ -68,20 +71,36 @@ class JobSettings:
     skip_burned_in: bool = False
     retry_left_out: bool = False
     prune: bool = False
+    moved_from: str | None = None
     report: Path | None = None
     debug: bool = False
     layout: Layout = field(default_factory=Layout)
 
 
+def check_actors(actors: tuple[int, int]) -> None:
+    """Refuse least and most numbers of actors that contradict each other.
+
+    Raises:
+        SettingError: they do.
+    """
+    if not 1 <= actors[0] <= actors[1]:
+        raise SettingError(f"--actors {actors[0]}:{actors[1]} makes no sense: give MIN:MAX with 1 <= MIN <= MAX")
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A job at one moment: its plan so far, the stages' counts, and files stored or left out."""
+    """A job at one moment: its plan so far, the stages' counts, and files stored or left out.
+
+    Attributes:
+        left_out: files left out so far; ``pending_left_out`` are those of them that the plan counts as pending.
+    """
 
     stage: Stage
     plan: Plan
     stages: StageCounts | None
     sink: SinkCounts | None
     left_out: int
+    pending_left_out: int = 0
 
 
 class JobObserver:

@@ -15,10 +15,10 @@ import pyarrow as pa
 from index.interface import Index, Where
 from index.schema import Location, Payload, Point, point_id
 from model.calibration import UNKNOWN
-from model.errors import Reason
 from model.frames import Header
 from workers.ledger import FileKey, FileRecord, Ledger, State
 from workers.planning import PendingFile
+from workers.report import TRANSIENT
 from workers.rows import FEATURE
 
 UPSERT_POINTS = 256
@@ -29,9 +29,6 @@ DROP_POINTS = 1024
 
 COMMIT_SECONDS = 5.0
 """Time between flushes of the index, after each of which the ledger calls its files done."""
-
-TRANSIENT = frozenset({Reason.UNREADABLE.value, Reason.CRASHED.value})
-"""Reasons that may be the network's or the machine's fault: they do not take away what was stored of a file before."""
 
 LeftOut = Callable[[PendingFile, str, str], None]
 """Told of a file that was left out, its reason and the detail."""
@@ -46,6 +43,7 @@ class SinkCounts:
         points: points sent, ``copies`` of them already there from another file.
         seconds: time spent.
         repeated_uids: SOP Instance UIDs that the archive gives to different pictures.
+        heirs: files that speak for a point now, as another file has changed; they must be read again.
     """
 
     files: int = 0
@@ -53,6 +51,7 @@ class SinkCounts:
     copies: int = 0
     seconds: float = 0.0
     repeated_uids: set[str] = field(default_factory=set)
+    heirs: set[FileKey] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +114,7 @@ class Sink:
         if self._uncommitted:
             former = {one.file.key: one.former for one in self._uncommitted}
             heirs = drop_points(self._index, self._ledger, former)
+            self._counts.heirs |= heirs
             self._index.flush()
             records = [complete.record() for complete in self._uncommitted]
             self._ledger.put([replace(one, state="writing") if one.key in heirs else one for one in records])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from types import TracebackType
+from typing import Self
 
 from ray.data.exceptions import ExecutionTimeoutError, SystemException
 from ray.exceptions import RayError
@@ -28,13 +30,14 @@ LOOK_SECONDS = 1.0
 
 
 class Stream:
-    """The embedding part of a job.
+    """The embedding part of a job: Ray is started, or joined, by its first files, and left when its context ends.
 
     Args:
         settings: of the job.
         network: the model, as the actors need it.
         options: how files are read.
         left_out: told of every file that is left out.
+        loading: called when Ray is there, and its workers load the network.
         moved: called once a second at most, while :attr:`stages` and :attr:`stored` grow.
 
     Attributes:
@@ -52,27 +55,42 @@ class Stream:
         *,
         options: ReadOptions,
         left_out: LeftOut,
+        loading: Callable[[], None],
         moved: Callable[[], None],
     ) -> None:
         self._settings, self._network, self._options = settings, network, options
         self._index, self._ledger = index, ledger
-        self._left_out, self._moved = left_out, moved
+        self._left_out, self._loading, self._moved = left_out, loading, moved
+        self._stack = ExitStack()
+        self._session: Session | None = None
         self._shard, self._looked_at = 0, 0.0
         self.stages, self.stored = StageCounts(), SinkCounts()
         self.workers: dict[str, int] = {}
         self.seconds_waiting = 0.0
 
-    def run(self, files: Iterator[PendingFile]) -> None:
-        """Embed and store all files.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def run(self, files: Iterator[PendingFile], *, counts: SinkCounts | None = None) -> None:
+        """Embed and store all files; they are counted in :attr:`stored`, or in ``counts``.
 
         Raises:
             JobError: Ray cannot be started, or failed twice over the same files.
             VectorIndexError: the index cannot be written.
         """
-        with Session(self._settings) as session, _spared_collector():
-            self.workers = {"decode": session.resources.decode_tasks, "embed": session.resources.actors[1]}
+        if self._session is None:
+            self._session = self._stack.enter_context(Session(self._settings))
+            resources = self._session.resources
+            self.workers = {"decode": resources.decode_tasks, "embed": resources.actors[1]}
+        self._loading()
+        with _spared_collector():
             for window in self._timed(windows(files)):
-                self._send(window, session)
+                self._send(window, self._session, self.stored if counts is None else counts)
 
     def _timed(self, found: Iterator[list[PendingFile]]) -> Iterator[list[PendingFile]]:
         while True:
@@ -83,7 +101,7 @@ class Stream:
                 return
             yield window
 
-    def _send(self, window: list[PendingFile], session: Session) -> None:
+    def _send(self, window: list[PendingFile], session: Session, counts: SinkCounts) -> None:
         """Send a window, and again what of it was lost."""
         for attempt in range(PASSES):
             source = RepositorySource(
@@ -95,7 +113,7 @@ class Stream:
                 counters=session.counters,
             )
             self._shard += len(source.shards)
-            sink = Sink(self._index, self._ledger, window, self._left_out, self.stored)
+            sink = Sink(self._index, self._ledger, window, self._left_out, counts)
             try:
                 self._drain(source, session, sink)
             except (RayError, SystemException, ExecutionTimeoutError) as error:

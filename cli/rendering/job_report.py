@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rich.markup import escape
 
 from cli.console import messages, output
@@ -20,27 +22,34 @@ BYTES_A_POINT = 2_300
 
 def print_plan(plan: Plan, settings: JobSettings) -> None:
     """What a job would do, and how much disk it takes."""
-    from cli.rendering.tables import fields_table  # not for the sake of a job with nothing to do
+    from cli.rendering.columns import print_fields  # not for the sake of a job with nothing to do
 
     size = plan.pending * (len(settings.layers) * BYTES_A_VECTOR[settings.quantization] + BYTES_A_POINT)
-    output.print(
-        fields_table(
-            {
-                "new files": f"{plan.new:,}",
-                "changed files": f"{plan.changed:,}",
-                "unchanged files": f"{plan.unchanged:,}"
-                + (f" ({plan.left_out_before:,} of them left out before)" if plan.left_out_before else ""),
-                "gone files": f"{len(plan.gone):,}",
-                "not readable": f"{len(plan.unreadable):,}",
-                "to read": f"{plan.bytes_pending / 2**20:,.0f} MB",
-                "to store": f"about {size / 2**20:,.0f} MB, at one frame a file",
-            }
-        )
+    behind = ", more lie behind --limit" if plan.limited else ""
+    print_fields(
+        output,
+        {
+            "new files": f"{plan.new:,}{behind}",
+            "changed files": f"{plan.changed:,}",
+            "unchanged files": f"{plan.unchanged:,}"
+            + (f" ({plan.left_out_before:,} of them left out before)" if plan.left_out_before else ""),
+            "gone files": f"{len(plan.gone.files):,}" if plan.gone else "not looked for, because of --limit",
+            **({"labelled files": f"{plan.labelled:,}"} if settings.labels else {}),
+            "not readable": f"{len(plan.unreadable):,}",
+            "to read": f"{plan.bytes_pending / 2**20:,.0f} MB",
+            "to store": f"about {size / 2**20:,.0f} MB, at one frame a file",
+        },
     )
 
 
 def print_report(report: JobReport, settings: JobSettings) -> None:
     """What is worth knowing of a job beside its counts."""
+    if report.files_moved:
+        what = f"{report.files_moved:,} files have moved here from {report.moved_from}: none of them is embedded again"
+        messages.print(what, soft_wrap=True, markup=False)
+    if settings.labels:
+        found = report.files_found - report.left_out_by_reason.get(Reason.UNREADABLE.value, 0)
+        messages.print(f"labels: {report.files_labelled:,} of {found:,} files have one in {settings.labels}")
     for file in report.left_out[:MAX_LISTED]:
         messages.print(f"[yellow]left out:[/] {_escape(f'{file.path}: {file.reason}: {file.detail}')}", soft_wrap=True)
     if len(report.left_out) > MAX_LISTED:
@@ -65,9 +74,36 @@ def summary(report: JobReport) -> str:
         f"{report.files_indexed:,} files indexed as {report.points:,} points, {report.files_unchanged:,} unchanged, "
         f"{report.files_left_out + report.left_out_before:,} left out"
     )
+    if report.left_out_before:
+        line += f" ({report.left_out_before:,} of them by earlier jobs)"
     if report.points:
         line += f"; {report.images_per_second:.1f} images/s, {report.seconds_total:.0f} s in all"
     return line
+
+
+def print_next(settings: JobSettings) -> None:
+    """After the first job: a command that searches, with a picture of the archive if there is one to name."""
+    query = _any_file(settings)
+    index = shlex.quote(str(settings.index))
+    messages.print(f"next: cbmir search {query} --index {index}", soft_wrap=True, markup=False)
+
+
+def _any_file(settings: JobSettings) -> str:
+    from cli.rendering.tables import shown_address
+    from index.address import home
+    from index.opening import describe_index
+    from model.sources import join
+    from workers.ledger import Ledger
+
+    ledger = Ledger(home(settings.index), read_only=True)
+    try:
+        key = next(ledger.keys("indexed"), None)
+    finally:
+        ledger.close()
+    if key is None or settings.path_privacy == "hash":
+        return "QUERY"
+    roots = describe_index(settings.index).roots
+    return shlex.quote(shown_address(join(roots[key.root], key.path)))
 
 
 def _escape(text: str) -> str:

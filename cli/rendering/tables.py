@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
+from cli.console import Terminal, printable
+from cli.rendering.columns import Column, Row, print_paths
 from index.interface import Hit
-from index.query import Query
+from index.query import SHOWN_DIGITS, Query
 from index.schema import Location, Payload
 from index.search import Answer
 from model.calibration import UNKNOWN
@@ -28,18 +30,13 @@ def stored_address(roots: tuple[str, ...], location: Location) -> str:
     return join(roots[location.root], location.path)
 
 
-def common_folder(roots: tuple[str, ...]) -> str:
-    """The folder below which paths are shown: the archive, or what holds all of several; empty if nothing does."""
-    if len(roots) == 1:
-        return roots[0]
-    return os.path.commonpath(roots) if all(map(is_local, roots)) else ""
-
-
-def _below_common(roots: tuple[str, ...], location: Location) -> str:
-    if len(roots) == 1:
-        return location.path or roots[0]
-    address, common = stored_address(roots, location), common_folder(roots)
-    return os.path.relpath(address, common) if common else address
+def shown_address(address: str) -> str:
+    """An address as a person can type it here: below the working directory without the way to it."""
+    try:
+        here = os.getcwd()  # noqa: PTH109 (of an address as text)
+    except FileNotFoundError:
+        return address
+    return address.removeprefix(f"{here.rstrip('/')}/") if is_local(address) else address
 
 
 def is_wrong(answer: Answer, hit: Hit) -> bool:
@@ -52,46 +49,37 @@ def organ_text(of: Query | Payload) -> str:
     return f"{UNKNOWN} ({of.best_guess}?)" if of.organ == UNKNOWN else of.organ
 
 
-def answer_table(answer: Answer, roots: tuple[str, ...]) -> Table:
-    """One answer: a row a hit, wrong-class hits in red."""
-    labelled = any(hit.payload.label for hit in answer.hits)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("rank", justify="right")
-    table.add_column("distance", justify="right", no_wrap=True)
-    table.add_column("organ", no_wrap=True)
-    table.add_column("prob.", justify="right")
-    table.add_column("modality", no_wrap=True)
-    if labelled:
-        table.add_column("label", no_wrap=True)
-    table.add_column("path", overflow="fold")
-    for rank, hit in enumerate(answer.hits, 1):
+def print_answer(answer: Answer, roots: tuple[str, ...], console: Terminal) -> None:
+    """One answer: its title, and a row a hit, wrong-class hits in red; the id is what ``--like`` takes."""
+    console.print(answer_title(answer), soft_wrap=True)
+    hits = answer.hits
+    labelled = any(hit.payload.label for hit in hits)
+    framed = any(hit.payload.frame > 1 for hit in hits)
+    copied = any(len(hit.payload.locations) > 1 for hit in hits)
+    columns = [Column("rank", right=True), Column("distance", right=True), Column("organ"), Column("prob.", right=True)]
+    columns += [Column("modality"), *[Column("label")] * labelled, *[Column("frame", right=True)] * framed]
+    columns += [*[Column("copies", right=True)] * copied, Column("id")]
+    rows = []
+    for rank, hit in enumerate(hits, 1):
         payload = hit.payload
-        path = _below_common(roots, payload.locations[0])
-        frame = f" (frame {payload.frame})" if payload.frame > 1 else ""
-        copies = f" (+{len(payload.locations) - 1} copies)" if len(payload.locations) > 1 else ""
-        table.add_row(
-            str(rank),
-            f"{hit.distance:.3f}",
-            escape(organ_text(payload)),
-            f"{payload.organ_probability:.1%}",
-            escape(payload.header.modality or "–"),
-            *([escape(payload.label or "–")] if labelled else []),
-            escape(f"{path}{frame}{copies}"),
-            style="red" if is_wrong(answer, hit) else None,
-        )
-    return table
+        cells = [str(rank), f"{hit.distance:.3f}", organ_text(payload), f"{payload.organ_probability:.1%}"]
+        cells += [payload.header.modality or "–", *[payload.label or "–"] * labelled, *[str(payload.frame)] * framed]
+        cells += [*[str(len(payload.locations) - 1)] * copied]
+        cells += [hit.id.hex[:SHOWN_DIGITS] if console.is_terminal else str(hit.id)]
+        path = shown_address(stored_address(roots, payload.locations[0]))
+        rows.append(Row(cells, path, "red" if is_wrong(answer, hit) else ""))
+    print_paths(console, columns, rows)
 
 
-def answer_title(answer: Answer, roots: tuple[str, ...]) -> str:
+def answer_title(answer: Answer) -> str:
     """The query, its predicted class with the probability, and where was searched, as rich markup."""
     query = answer.query
     frame = f" (frame {query.frame}{f' of {query.of}' if query.of else ''})" if query.of != 1 else ""
     where = f"class {', '.join(answer.organs)}" if answer.organs else "the whole index"
     label = f", labelled {query.label}" if query.label else ""
-    below = f"; paths below {common_folder(roots)}" if len(roots) > 1 and common_folder(roots) else ""
     return (
-        f"[bold]{escape(query.name)}[/]{frame}\npredicted [bold]{escape(organ_text(query))}[/] "
-        f"({query.organ_probability:.1%}){escape(label)}; searched in {escape(where + below)}"
+        f"[bold]{escape(printable(query.name))}[/]{frame}\npredicted [bold]{escape(organ_text(query))}[/] "
+        f"({query.organ_probability:.1%}){escape(label)}; searched in {escape(where)}"
     )
 
 
@@ -146,13 +134,3 @@ def retrieval_tables(results: Sequence[RetrievalResult]) -> Iterator[Table]:
                 f"{1000 * one.seconds / max(len(one.rankings), 1):.1f}",
             )
         yield table
-
-
-def fields_table(fields: dict[str, str]) -> Table:
-    """Names and values in two columns."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in fields.items():
-        table.add_row(name, escape(value))
-    return table

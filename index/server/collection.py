@@ -8,10 +8,11 @@ from typing import Any
 from qdrant_client import QdrantClient, models
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
+from index.description_file import description_from
 from index.layout import Layout
 from index.schema import KEYWORDS, SCHEMA_VERSION, Description, Quantization
 from index.server.connection import already_exists, is_missing
-from model.errors import NotAnIndexError, VectorIndexError
+from model.errors import NotAnIndexError, NothingThereError, VectorIndexError
 
 INDEXING_THRESHOLD_KB = 20_000
 """Size of unindexed vectors from which the graph is built over them."""
@@ -67,14 +68,15 @@ def read_collection(client: QdrantClient, name: str, address: str) -> Descriptio
     """What the collection says of itself.
 
     Raises:
-        NotAnIndexError: it does not exist, or is no index of this program.
+        NothingThereError: it does not exist.
+        NotAnIndexError: it is no index of this program.
         VectorIndexError: it has another schema version.
     """
     try:
         metadata = client.get_collection(name).config.metadata or {}
     except Exception as error:
         if is_missing(error):
-            raise NotAnIndexError(
+            raise NothingThereError(
                 f"{address} does not exist: make an index with 'cbmir index ARCHIVE --index {address}'"
             ) from error
         raise
@@ -85,10 +87,9 @@ def read_collection(client: QdrantClient, name: str, address: str) -> Descriptio
     if version != SCHEMA_VERSION:
         raise VectorIndexError(f"{address} has schema version {version}, this program {SCHEMA_VERSION}: index anew")
     try:
-        tuples = {key: tuple(values[key]) for key in ("classes", "layers", "roots")}
-        return Description(**{**values, **tuples})
+        return description_from(values)
     except (TypeError, KeyError) as error:
-        raise VectorIndexError(f"{address} describes itself incompletely ({error}): index anew") from error
+        raise VectorIndexError(f"{address} describes itself wrongly ({error}): restore it, or index anew") from error
 
 
 def write_description(client: QdrantClient, name: str, description: Description) -> None:

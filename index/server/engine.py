@@ -13,7 +13,7 @@ from uuid import UUID
 import numpy as np
 from qdrant_client import QdrantClient, models
 
-from index.interface import EVERYTHING, Hit, Index, Statistics, Where
+from index.interface import EVERYTHING, MISSING, Hit, Index, Statistics, Where
 from index.schema import Description, Payload, Point, Vector
 from index.server.collection import (
     INDEXING_THRESHOLD_KB,
@@ -150,8 +150,8 @@ class ServerIndex(Index):
             )
         ).points
 
-    def scroll(self, where: Where = EVERYTHING) -> Iterator[tuple[UUID, Payload]]:
-        for record in self._records(_SCROLL, where):
+    def scroll(self, where: Where = EVERYTHING, *, start: UUID | None = None) -> Iterator[tuple[UUID, Payload]]:
+        for record in self._records(_SCROLL, where, offset=str(start) if start else None):
             yield UUID(str(record.id)), Payload.from_dict(record.payload or {})
 
     def points(self, after: UUID | None = None) -> Iterator[Point]:
@@ -226,6 +226,12 @@ class ServerIndex(Index):
             there = self._read_description()
         self.description = there
 
+    def replace_root(self, number: int, address: str) -> None:
+        there = self._read_description()
+        roots = tuple(address if one == number else root for one, root in enumerate(there.roots))
+        self._write(lambda: write_description(self._client, self._collection, replace(there, roots=roots)))
+        self.description = self._read_description()
+
     def close(self) -> None:
         self._client.close()
 
@@ -253,8 +259,11 @@ def _filter(where: Where) -> models.Filter | None:
     return models.Filter(must=must or None, must_not=must_not or None) if must or must_not else None
 
 
-def _condition(key: str, values: Collection[str]) -> models.FieldCondition:
-    return models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))
+def _condition(key: str, values: Collection[str]) -> models.FieldCondition | models.Filter:
+    match = models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))
+    if MISSING not in values:
+        return match
+    return models.Filter(should=[match, models.IsEmptyCondition(is_empty=models.PayloadField(key=key))])
 
 
 def _texts(ids: Collection[UUID]) -> list[Any]:

@@ -29,7 +29,7 @@ class Timeline(JobObserver):
 def main(archive: str, index: str, model: str, output: str) -> None:
     """Index, and write the timeline and the report."""
     started, timeline = time.time(), Timeline()
-    report = index_archive(JobSettings((Path(archive),), Path(model), Path(index)), timeline)
+    report = index_archive(JobSettings((Path(archive),), Path(index), Path(model)), timeline)
     values = {
         "started": started,
         "embedded": timeline.embedded,

@@ -49,6 +49,6 @@ def test_a_plan_from_the_real_index(cbmir: Cbmir, tmp_path: Path, capsys: pytest
     assert "5 slices of 5 series" in capsys.readouterr().out
     assert cbmir("dataset", "cite", plan) == 0
     assert "TCGA-THCA" in (tmp_path / "ATTRIBUTION.md").read_text()
-    assert cbmir("dataset", "plan", "paper25", "--output", plan) == 1
-    assert cbmir("dataset", "add", tmp_path, "--class", "eye", tmp_path, tmp_path) == 1
+    assert cbmir("dataset", "plan", "paper25", "--output", tmp_path / "other.csv") == 1
+    assert cbmir("dataset", "add", tmp_path, "--class", "eye", tmp_path, tmp_path) == 2
     assert "give --class NAME FOLDER" in capsys.readouterr().err

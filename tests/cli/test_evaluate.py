@@ -82,7 +82,7 @@ def test_leakage_and_strange_settings_are_refused_by_name(
     rows.assign(group="one").to_csv(tmp_path / "group.csv", index=False)
     assert cbmir("evaluate", tmp_path / "group.csv", "--model", model_path) == 1
     assert "group 'one' is in the training and in the test part" in capsys.readouterr().err
-    assert cbmir("evaluate", manifest, "--model", model_path, "--protocol", "some") == 1
-    assert "--protocol 'some' is unknown" in capsys.readouterr().err
-    assert cbmir("evaluate", manifest, "--model", model_path, "--layers", "fcl9", "--report", tmp_path / "r") == 1
-    assert "layer 'fcl9' is unknown" in capsys.readouterr().err
+    assert cbmir("evaluate", manifest, "--model", model_path, "--protocol", "some") == 2
+    assert "'some' is not one of 'both'" in capsys.readouterr().err
+    assert cbmir("evaluate", manifest, "--model", model_path, "--layers", "fcl9", "--report", tmp_path / "r") == 2
+    assert "there is no layer 'fcl9'" in capsys.readouterr().err

@@ -35,9 +35,9 @@ def test_exit_codes_report_and_memory_of_the_model(
     assert "4 files indexed as 4 points, 0 unchanged, 0 left out" in capsys.readouterr().out
     # The index remembers its model; a broken file makes exit code 3, then and as long as it is there.
     for _ in range(2):
-        assert cbmir("index", archive / "knee", "--index", index, "--report", report) == 3
+        assert cbmir("index", archive / "knee", "--index", index, "--report", report, "--force") == 3
     assert json.loads(report.read_text())["left_out_before"] == 1
-    assert cbmir("index", archive / "knee", "--index", index, "--retry-left-out", "--report", report) == 3
+    assert cbmir("index", archive / "knee", "--index", index, "--retry-left-out", "--report", report, "--force") == 3
     assert json.loads(report.read_text())["files_left_out"] == 1
     assert "knee-broken.dcm: corrupt or truncated" in capsys.readouterr().err
 
@@ -67,18 +67,18 @@ def test_what_cannot_be_done_is_one_sentence(
 ) -> None:
     index = tmp_path / "index"
 
-    def fails(message: str, *arguments: object) -> None:
-        assert cbmir("index", *arguments) == 1
+    def fails(message: str, *arguments: object, code: int = 1) -> None:
+        assert cbmir("index", *arguments) == code
         assert message in flat(capsys.readouterr().err)
 
     fails("does not exist", tmp_path / "absent", "--index", index, "--model", model_path)
-    fails("name the model with --model", archive, "--index", index, "--reembed")
+    fails("name the model with --model", archive, "--index", index, "--reembed", code=2)
     fails("absent.safetensors does not exist", archive, "--index", index, "--model", tmp_path / "absent.safetensors")
-    fails("layer 'fcl7' is unknown", archive, "--index", index, "--model", model_path, "--layers", "fcl7")
-    fails("no number and no range", archive, "--index", index, "--model", model_path, "--actors", "many")
-    fails("no runtime 'tensorflow'", archive, "--index", index, "--model", model_path, "--runtime", "tensorflow")
-    fails("leave --gpus out", archive, "--index", index, "--model", model_path, "--runtime", "openvino", "--gpus", 1)
-    fails("more than the 0 GPUs", archive, "--index", index, "--model", model_path, "--gpus", 1)
+    fails("no layer 'fcl7': did you mean", archive, "--index", index, "--layers", "fcl7", code=2)
+    fails("no number and no range", archive, "--index", index, "--model", model_path, "--actors", "many", code=2)
+    fails("'tensorflow' is not one of", archive, "--index", index, "--runtime", "tensorflow", code=2)
+    fails("leave --gpus out", archive, "--index", index, "--model", model_path, "--runtime", "openvino", "--gpus", 1, code=2)
+    fails("more than the 0 GPUs", archive, "--index", index, "--model", model_path, "--gpus", 1, code=2)
     fails("not empty and not an index", archive, "--index", archive, "--model", model_path)
     shutil.rmtree(index)
     assert cbmir("index", archive / "eye", "--index", index, "--model", model_path) == 0
@@ -131,14 +131,14 @@ def test_removal_asks_somebody_and_says_what_it_did(
 ) -> None:
     index = tmp_path / "index"
     assert cbmir("index", archive / "eye", "--index", index, "--model", model_path) == 0
-    assert cbmir("index", archive / "eye", "--index", index, "--prune") == 1
+    assert cbmir("index", archive / "eye", "--index", index, "--prune") == 2
     assert "nobody can be asked here: add --yes" in flat(capsys.readouterr().err)
     assert cbmir("index", archive / "eye", "--index", index, "--prune", "--yes") == 0
-    assert cbmir("delete", "--index", index, "--where", "modality=OP") == 1
+    assert cbmir("delete", "--index", index, "--where", "modality=OP") == 2
     assert cbmir("delete", "--index", index, "--where", "modality=OP", "--yes") == 0
     assert "4 points deleted" in capsys.readouterr().out
-    assert cbmir("delete", "--index", index, "--yes") == 1
-    assert cbmir("delete", "--index", index, "--where", "modality=OP", "--archive", archive, "--yes") == 1
+    assert cbmir("delete", "--index", index, "--yes") == 2
+    assert cbmir("delete", "--index", index, "--where", "modality=OP", "--archive", archive, "--yes") == 2
     assert flat(capsys.readouterr().err).count("either by --where or by --archive") == 2
     assert cbmir("delete", "--index", index, "--archive", archive, "--yes") == 0
     assert "has forgotten 4 files" in flat(capsys.readouterr().out)

@@ -41,7 +41,7 @@ def test_a_table_with_the_prediction_above(
     assert title.strip().endswith("eye-000.dcm")
     assert prediction.startswith("predicted ")
     assert "searched in the whole index" in prediction
-    assert header.split() == ["rank", "distance", "organ", "prob.", "modality", "label", "path"]
+    assert header.split() == ["rank", "distance", "organ", "prob.", "modality", "label", "id", "path"]
     assert [row.split()[0] for row in rows if row.strip()] == ["1", "2", "3"]
 
 
@@ -150,7 +150,7 @@ def test_a_sheet_shows_query_and_hits_and_frames_wrong_ones_red(
     assert (picture == (30, 90, 200)).all(axis=1).sum() > 1000  # the query's frame
     red = (picture == (214, 40, 40)).all(axis=1).sum()
     assert red / (4 * 5 * 197) == pytest.approx(24, abs=1)  # all but three of the hits are of other classes
-    assert cbmir("search", query, "--index", index, "--sheet", tmp_path / "absent" / "sheet.png") == 1
+    assert cbmir("search", query, "--index", index, "--sheet", tmp_path / "absent" / "sheet.png") == 2
 
     page = tmp_path / "sheet.html"
     assert cbmir("search", query, "--index", index, "--no-class-prediction", "--top", 27, "--sheet", page) == 0
@@ -182,19 +182,19 @@ def test_multi_frame_queries(cbmir: Cbmir, archive: Path, index: Path, capsys: p
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "code"),
     [
-        ((), "there is nothing to search for"),
-        (("QUERY", "--organ", "spleen"), "no organ 'spleen'"),
-        (("QUERY", "--organ", "eye", "--no-class-prediction"), "exclude each other"),
-        (("QUERY", "--layer", "fcl2"), "the index stores fcl1, not fcl2"),
-        (("QUERY", "--where", "modality"), "has no '='"),
-        (("QUERY", "--where", "patient=x"), "no field 'patient'"),
-        (("QUERY", "--format", "xml"), "--format 'xml' is unknown"),
-        (("QUERY", "--exclude-same", "person"), "--exclude-same 'person' is unknown"),
-        (("QUERY", "--top", "0"), "asks for nothing"),
-        (("QUERY", "--model", "absent.safetensors"), "absent.safetensors does not exist"),
-        (("--like", "9.9.9"), r"holds no picture 9.9.9"),
+        ((), "there is nothing to search for", 2),
+        (("QUERY", "--organ", "spleen"), "no organ 'spleen'", 2),
+        (("QUERY", "--organ", "eye", "--no-class-prediction"), "exclude each other", 2),
+        (("QUERY", "--layer", "fcl2"), "the index stores fcl1, not fcl2", 1),
+        (("QUERY", "--where", "modality"), "has no '='", 2),
+        (("QUERY", "--where", "patient=x"), "no field 'patient'", 2),
+        (("QUERY", "--format", "xml"), "'xml' is not one of", 2),
+        (("QUERY", "--exclude-same", "person"), "'person' is not one of", 2),
+        (("QUERY", "--top", "0"), "greater than or equal to 1", 2),
+        (("QUERY", "--model", "absent.safetensors"), "absent.safetensors does not exist", 1),
+        (("--like", "9.9.9"), r"holds no picture 9.9.9", 1),
     ],
 )
 def test_what_cannot_be_answered_is_one_sentence(
@@ -204,9 +204,10 @@ def test_what_cannot_be_answered_is_one_sentence(
     capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...],
     message: str,
+    code: int,
 ) -> None:
     query = str(archive / "eye" / "eye-000.dcm")
-    assert cbmir("search", *[query if one == "QUERY" else one for one in arguments], "--index", index) == 1
+    assert cbmir("search", *[query if one == "QUERY" else one for one in arguments], "--index", index) == code
     captured = capsys.readouterr()
     assert message in captured.err.replace("\n", " ")
     assert captured.err.count("Error: ") == 1
@@ -228,6 +229,6 @@ def test_no_hits_are_a_table_without_rows_and_no_answer_is_no_sheet(
     assert cbmir(*nothing) == 0
     assert capsys.readouterr().out.startswith("query,query_organ,query_best_guess,rank,distance,")
     sheet.write_text("an older answer")
-    assert cbmir("search", tmp_path / "absent.dcm", "--index", index, "--sheet", sheet) == 1
+    assert cbmir("search", tmp_path / "absent.dcm", "--index", index, "--sheet", sheet) == 2
     assert "fault of this program" not in capsys.readouterr().err
     assert sheet.read_text() == "an older answer"

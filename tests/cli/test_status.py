@@ -29,7 +29,8 @@ def test_status_counts_by_organ_and_modality(
 ) -> None:
     assert cbmir("status", "--index", index, "--format", "json") == 0
     values = json.loads(capsys.readouterr().out)
-    assert (values["points"], values["complete"], values["files"]) == (30, True, {"indexed": 30})
+    assert (values["points"], values["vector index complete"], values["files"]) == (30, True, {"indexed": 30})
+    assert not values["complete"]
     assert values["organs"] == {"brain": 10, "chest": 10, "knee": 10}
     assert values["modalities"] == {"CT": 15, "MR": 15}
     assert values["last job"]["outcome"] == "killed"

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
-from cli.rendering.tables import common_folder, stored_address
+from pathlib import Path
+
+import pytest
+
+from cli.rendering.tables import shown_address, stored_address
 from index.schema import Location
 
 
-def test_paths_are_shown_below_what_holds_all_archives() -> None:
-    assert common_folder(("/data/a", "/data/b/c")) == "/data"
-    assert common_folder(("/data/a",)) == "/data/a"
-    assert common_folder(("/data/a", "s3://bucket")) == ""
+def test_addresses_are_shown_as_they_can_be_typed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shown_address(f"{tmp_path}/scans/1.dcm") == "scans/1.dcm"
+    assert shown_address("/elsewhere/1.dcm") == "/elsewhere/1.dcm"
+    assert shown_address("s3://bucket/1.dcm") == "s3://bucket/1.dcm"
 
 
 def test_addresses_of_stored_files() -> None:

@@ -35,9 +35,9 @@ def test_ctrl_c_keeps_what_was_learned_and_resume_goes_on(
     assert "go on with --resume" in said
     assert read_metadata(model).classes == tuple(phantoms.ORGANS)
 
-    assert cbmir("train", repository, "--output", model, "--epochs", 40) == 1
+    assert cbmir("train", repository, "--output", model, "--epochs", 40) == 2
     assert "holds an interrupted training" in " ".join(capfd.readouterr().err.split())
-    assert cbmir("train", repository, "--output", model, "--epochs", 3, "--resume") == 1
+    assert cbmir("train", repository, "--output", model, "--epochs", 3, "--resume") == 2
     assert "belongs to other data, another recipe or seed" in " ".join(capfd.readouterr().err.split())
 
 
@@ -60,13 +60,13 @@ def test_training_ends_with_a_table(
 def test_what_cannot_be_trained_is_one_sentence(
     cbmir: Callable[..., int], repository: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def fails(message: str, *arguments: object) -> None:
-        assert cbmir("train", *arguments) == 1
+    def fails(message: str, *arguments: object, code: int = 1) -> None:
+        assert cbmir("train", *arguments) == code
         assert message in " ".join(capfd.readouterr().err.split())
 
     (tmp_path / "empty").mkdir()
     fails("does not exist", tmp_path / "absent")
     fails("holds no files", tmp_path / "empty")
-    fails("no recipe 'slow'", repository, "--recipe", "slow")
-    fails("make the folder", repository, "--output", tmp_path / "absent" / "model.safetensors")
-    fails("device 'abacus' cannot be used", repository, "--device", "abacus", "--output", tmp_path / "m")
+    fails("'slow' is not one of 'fast'", repository, "--recipe", "slow", code=2)
+    fails("make the folder", repository, "--output", tmp_path / "absent" / "model.safetensors", code=2)
+    fails("device 'abacus' cannot be used", repository, "--device", "abacus", "--output", tmp_path / "m", code=2)

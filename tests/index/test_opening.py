@@ -52,9 +52,12 @@ def test_damaged_and_future_descriptions_are_named(tmp_path: Path) -> None:
     file = tmp_path / "index" / "index.json"
     values = json.loads(file.read_text())
     for text, message in (
-        ("{", "cannot be read"),
+        ("{", "is damaged"),
         (json.dumps({**values, "schema_version": 99}), "schema version 99"),
-        (json.dumps({**values, "unknown": 1}), "incomplete"),
+        (json.dumps({**values, "unknown": 1}), "no field 'unknown'"),
+        (json.dumps({name: value for name, value in values.items() if name != "classes"}), "'classes' is missing"),
+        (json.dumps({**values, "roots": "/archive"}), "roots is no list"),
+        ("[]", "no JSON object"),
     ):
         file.write_text(text)
         with pytest.raises(VectorIndexError, match=message):

@@ -93,9 +93,10 @@ def test_a_part_of_an_index_does_not_replace_it(archive: Path, model_path: Path,
 def test_every_file_of_the_old_index_is_looked_for(
     archive: Path, model_path: Path, other_model_path: Path, tmp_path: Path
 ) -> None:
-    index, grown = tmp_path / "index", tmp_path / "grown"
+    index, grown, chest = tmp_path / "index", tmp_path / "grown", tmp_path / "chest"
     shutil.copytree(archive / "eye", grown)
-    index_archive(small_job((grown, archive / "chest"), model_path, index))
+    shutil.copytree(archive / "chest", chest)
+    index_archive(small_job((grown, chest), model_path, index))
     for number in range(6):
         shutil.copy(archive / "knee" / f"knee-00{number % 4}.dcm", grown / f"{number}.dcm")
     with closing(Ledger(index)) as ledger:
@@ -103,6 +104,11 @@ def test_every_file_of_the_old_index_is_looked_for(
     fewer = small_job((grown,), other_model_path, index)  # more files, but none of the chest
     with pytest.raises(JobError, match="lacks 4 of the old one: is every archive named and mounted"):
         reembed(fewer)
+    with pytest.raises(JobError, match="chest has no file in the new index, and 4 in the old one: is it named"):
+        reembed(replace(fewer, prune=True))
+    for number in range(3):
+        (chest / f"chest-00{number}.dcm").unlink()
+    fewer = replace(fewer, archives=(grown, chest))
 
     class Asked(JobObserver):
         files, answer = 0, False
@@ -116,19 +122,19 @@ def test_every_file_of_the_old_index_is_looked_for(
             return self.answer
 
     asked = Asked()
-    with pytest.raises(JobError, match="lacks 4"):
+    with pytest.raises(JobError, match="lacks 3"):
         reembed(replace(fewer, prune=True), asked)
-    assert (asked.files, asked.outcomes) == (4, ["failed"])
+    assert (asked.files, asked.outcomes) == (3, ["failed"])
     with open_index(index, purpose="test") as old:
         assert old.count() == 8
     asked.answer = True
     reembed(replace(fewer, prune=True), asked)
     assert asked.outcomes == ["failed", "complete"]
     with open_index(index, purpose="test") as new:
-        assert new.count() == 8  # four eyes, four knees, two of them twice
+        assert new.count() == 9  # four eyes, four knees, two of them twice, and a chest
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(JobError, match="has 0 files"):
+    with pytest.raises(JobError, match="no file in the new index"):
         reembed(replace(fewer, archives=(empty,), model=model_path, prune=True), asked)
 
 

@@ -38,7 +38,7 @@ class Killer(JobObserver):
             lost.append(progress.stages.embedded_frames)
             cluster.remove_node(doomed, allow_graceful=False)
 
-settings = JobSettings((archive,), model, index, ray_address=cluster.address, actors=(3, 3), batch_size=8)
+settings = JobSettings((archive,), index, model, ray_address=cluster.address, actors=(3, 3), batch_size=8)
 report = index_archive(settings, Killer())
 print(json.dumps({"lost after": lost, "indexed": report.files_indexed, "points": report.points,
                   "outcome": report.outcome, "left out": [file.reason for file in report.left_out]}))
