@@ -83,6 +83,7 @@ def options(
 ) -> None:
     """Set what holds for every command."""
     errors.debug, messages.quiet = debug, quiet
+    _require_working_directory()
 
 
 def main() -> None:
@@ -153,14 +154,14 @@ def _sentence(error: Exception) -> str:
         return str(error)
     if isinstance(error, PermissionError):
         return f"{error.filename} may not be read or written: ask its owner, or name another place"
-    if isinstance(error, FileNotFoundError) and not _has_working_directory():
-        return "the working directory of this shell is gone: change to one that exists, and run the command again"
     return f"unexpected {type(error).__name__}: {error} (a fault of this program: --debug shows where)"
 
 
-def _has_working_directory() -> bool:
+def _require_working_directory() -> None:
+    """Libraries under torch end the process where there is none, and no relative path means anything."""
     try:
         os.getcwd()  # noqa: PTH109 (Path.cwd is this)
-    except FileNotFoundError:
-        return False
-    return True
+    except FileNotFoundError as error:
+        raise CbmirError(
+            "the working directory of this shell is gone: change to one that exists, and run the command again"
+        ) from error

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.markup import escape
@@ -49,14 +49,10 @@ class Terminal(Console):
     @property
     def size(self) -> ConsoleDimensions:
         """The terminal's size; standard input may be another terminal, or none."""
-        try:
-            width, height = os.get_terminal_size(self.file.fileno())
-        except (OSError, ValueError):  # no terminal, or no file
-            width = height = 0
-        usual = super().size
+        usual, width = super().size, _columns(self.file)
         if self._width or os.environ.get("COLUMNS") or not width:
             return usual
-        return ConsoleDimensions(width, height or usual.height)
+        return ConsoleDimensions(width, usual.height)
 
     @size.setter
     def size(self, new_size: tuple[int, int]) -> None:
@@ -89,9 +85,23 @@ class Terminal(Console):
         return self.is_terminal and not self.is_dumb_terminal and not self.quiet
 
     @property
-    def speaks_unicode(self) -> bool:
-        """Whether block characters and arrows reach whoever reads."""
-        return self.encoding.lower().startswith("utf")
+    def why_no_pictures(self) -> str | None:
+        """Why no picture can be drawn here in characters; ``None`` if one can."""
+        if not self.encoding.lower().startswith("utf"):
+            return f"the encoding {self.encoding} has no characters to draw pictures with"
+        if self.is_dumb_terminal:
+            return "a dumb terminal draws no pictures"
+        if self.is_terminal and not _columns(self.file):
+            return "this terminal does not tell its size, so that no picture can be drawn"
+        return None
+
+
+def _columns(stream: IO[str]) -> int:
+    """Of the terminal that a stream writes to; 0 if it is none, or does not tell."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        return 0
 
 
 output = Terminal(highlight=False)
@@ -162,9 +172,11 @@ def open_standard_streams() -> None:
             break
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", encoding="utf-8"))
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
+            stream: TextIO = os.fdopen(number, "r" if name == "stdin" else "w", encoding="utf-8")
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)  # libraries look at these, too
+    for written in (sys.stdout, sys.stderr):
+        reconfigure = getattr(written, "reconfigure", None)
         if reconfigure:
             reconfigure(errors="cbmir")
 

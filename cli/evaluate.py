@@ -71,6 +71,7 @@ def evaluate(
     metadata = read_metadata(path)
     files = split_test(read_repository(repository), seed=metadata.seed if seed is None else seed)
 
+    from cli.rendering.columns import print_left_out
     from cli.rendering.environment import environment
     from cli.rendering.progress import StageProgress
     from cli.rendering.report.page import make_folder, write_report
@@ -99,7 +100,7 @@ def evaluate(
     for note in found.notes:
         messages.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
     for error in found.left_out:
-        messages.print(f"[yellow]left out:[/] {escape(str(error))}", soft_wrap=True)
+        print_left_out(error.path, f"{error.reason.value}: {error.detail}")
     output.print(f"report: {report / 'index.html'}", soft_wrap=True, markup=False)
     if open_:
         open_page(report / "index.html")

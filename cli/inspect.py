@@ -79,8 +79,9 @@ def _show(inspection: Inspection, save: Path | None, *, terminal: bool) -> None:
             picture.save(save)
         except (OSError, ValueError) as error:
             raise CbmirError(f"the picture {save} cannot be written: {error}") from error
-    if terminal and not output.speaks_unicode:
-        messages.print("this terminal's encoding has no characters to draw the picture with: use --save")
+    why = output.why_no_pictures
+    if terminal and why:
+        messages.print(f"{why}: use --save", soft_wrap=True)
     elif terminal:
         from cli.rendering.thumbnails import terminal_picture
 

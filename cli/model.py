@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import EXIT_LEFT_OUT, messages, output
+from cli.console import EXIT_LEFT_OUT, output
 from cli.options import ForceOption, option, refuse_existing
 
 model_app = typer.Typer(no_args_is_help=True, help="Bundled models; what a model file says of itself; compression.")
@@ -99,6 +99,7 @@ def compress(
     """
     import os
 
+    from cli.rendering.columns import print_left_out
     from cli.rendering.progress import StageProgress
     from cli.rendering.tables import measures_table
     from model.errors import CheckpointError
@@ -126,7 +127,7 @@ def compress(
             progress=lambda done, total: progress.update("factorising", done, total),
         )
     for error in result.left_out:
-        messages.print(f"left out: {error}", soft_wrap=True, markup=False)
+        print_left_out(error.path, f"{error.reason.value}: {error.detail}")
     if result.measures:
         output.show_table(measures_table(result.measures))
         output.print(f"accuracy {result.measures.accuracy:.2%}")

@@ -287,9 +287,9 @@ def _show_pictures(
     if thumbnails:
         from cli.rendering.thumbnails import thumbnails as draw_thumbnails
 
-        if not output.speaks_unicode:
-            messages.print("this terminal's encoding has no characters to draw pictures with: use --sheet")
-        for tiles in rows if output.speaks_unicode else ():
+        if why := output.why_no_pictures:
+            messages.print(f"{why}: use --sheet", soft_wrap=True)
+        for tiles in rows if why is None else ():
             output.print(draw_thumbnails(tiles, output))
     if sheet:
         try:

@@ -71,8 +71,7 @@ def train(
 
     import os
 
-    from rich.markup import escape
-
+    from cli.rendering.columns import print_left_out
     from cli.rendering.progress import StageProgress
     from cli.rendering.tables import measures_table
     from cli.training_progress import interruptible, on_device, training_observer
@@ -95,7 +94,7 @@ def train(
             observer=training_observer(progress, stopping),
         )
     for error in result.left_out:
-        messages.print(f"[yellow]left out:[/] {escape(str(error))}", soft_wrap=True)
+        print_left_out(error.path, f"{error.reason.value}: {error.detail}")
     if result.measures:
         output.show_table(measures_table(result.measures))
         output.print(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
-from cli.console import Terminal, printable
+from cli.console import Terminal, messages, printable
 
 _GAP = "  "
 _INDENT = "      "
@@ -74,6 +74,18 @@ def print_fields(console: Terminal, fields: Mapping[str, str | Sequence[str]]) -
         for number, line in enumerate(lines):
             start = Text(head, style="bold") if number == 0 else Text(" " * name_width)
             _print(console, start + Text(line))
+
+
+def print_left_out(path: str, why: str, console: Terminal = messages) -> None:
+    """Name a file, whole, and why it was left out: in one line, or below each other where that is too long."""
+    path, why = printable(path), printable(" ".join(why.split()))
+    head = Text.assemble(("left out:", "yellow"), " ", path)
+    if not console.is_terminal or cell_len(head.plain) + 2 + cell_len(why) <= console.width:
+        _print(console, head + Text(f": {why}"))
+        return
+    _print(console, head)
+    for line in _wrapped(why, console.width - len(_INDENT)):
+        _print(console, _INDENT + line)
 
 
 def _padded(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str]) -> list[str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from rich.markup import escape
-
 from cli.console import messages, output
+from cli.rendering.columns import print_left_out
 from model.errors import Reason
 from workers.planning import Plan
 from workers.report import JobReport
@@ -51,7 +50,7 @@ def print_report(report: JobReport, settings: JobSettings) -> None:
         found = report.files_found - report.left_out_by_reason.get(Reason.UNREADABLE.value, 0)
         messages.print(f"labels: {report.files_labelled:,} of {found:,} files have one in {settings.labels}")
     for file in report.left_out[:MAX_LISTED]:
-        messages.print(f"[yellow]left out:[/] {_escape(f'{file.path}: {file.reason}: {file.detail}')}", soft_wrap=True)
+        print_left_out(file.path, f"{file.reason}: {file.detail}")
     if len(report.left_out) > MAX_LISTED:
         messages.print(f"… and {len(report.left_out) - MAX_LISTED:,} more, all named in the report")
     if report.repeated_uids:
@@ -104,7 +103,3 @@ def _any_file(settings: JobSettings) -> str:
         return "QUERY"
     roots = describe_index(settings.index).roots
     return shlex.quote(shown_address(join(roots[key.root], key.path)))
-
-
-def _escape(text: str) -> str:
-    return escape(" ".join(text.split()))

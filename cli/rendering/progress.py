@@ -71,15 +71,15 @@ class _Lines:
         stages = list(self.stages.values())  # the job's thread may add one while the display's thread draws
         grid = Table.grid(padding=(0, 1))
         grid.add_column(width=1)
-        grid.add_column(no_wrap=True)
+        grid.add_column(no_wrap=True, min_width=max([len(line.description) for line in stages], default=0))
         if bars := options.max_width >= _NARROW:
-            grid.add_column(width=_BAR_CELLS)
-        grid.add_column(no_wrap=True, overflow="ellipsis")
+            grid.add_column(width=_BAR_CELLS, no_wrap=True)
+        grid.add_column(overflow="ellipsis")  # the only one that may be cut
         for line in stages:
             cells = [self._bar(line)] if bars else []
             state = Text(" ") if self.ended else spinner
             text = line.text().replace(" · ", f" {separator} ")
-            grid.add_row(state, line.description.ljust(10), *cells, Text(text, no_wrap=True, overflow="ellipsis"))
+            grid.add_row(state, line.description, *cells, Text(text, no_wrap=True, overflow="ellipsis"))
         yield grid
         if self.waiting and not self.ended:
             waited = _duration(time.monotonic() - self.since)
@@ -144,7 +144,7 @@ class StageProgress:
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
-        messages.print(text, soft_wrap=True, markup=False)
+        messages.print(text, soft_wrap=not messages.is_terminal, markup=False)
 
     def ask(self, question: str) -> bool:
         """Ask yes or no, below the lines."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Sequence
+from typing import Any
 
 import PIL.Image
 from PIL import ImageOps
@@ -18,15 +21,13 @@ CELLS = 22
 
 def terminal_picture(picture: PIL.Image.Image, width: int) -> RenderableType:
     """One picture, so many columns wide."""
-    from textual_image.renderable import Image
-
-    return Image(picture.convert("RGB"), width=width, height="auto")
+    drawn: RenderableType = _image()(picture.convert("RGB"), width=width, height="auto")
+    return drawn
 
 
 def thumbnails(tiles: Sequence[Tile], console: Console) -> RenderableType:
     """The tiles in as many columns as the terminal has room for."""
-    from textual_image.renderable import Image  # asks the terminal for its protocol when imported
-
+    image = _image()
     columns = max(1, console.width // (CELLS + 2))
     grid = Table.grid(padding=(0, 2, 1, 0))
     cells: list[RenderableType] = []
@@ -39,9 +40,18 @@ def thumbnails(tiles: Sequence[Tile], console: Console) -> RenderableType:
             cells.append(Group(Text("no picture at hand"), caption))
         else:
             square = ImageOps.pad(tile.picture, (TILE, TILE)).convert("RGB")
-            cells.append(Group(Image(square, width=CELLS, height=CELLS // 2), caption))
+            cells.append(Group(image(square, width=CELLS, height=CELLS // 2), caption))
     for _ in range(min(columns, len(cells))):
         grid.add_column(width=CELLS)
     for start in range(0, len(cells), columns):
         grid.add_row(*cells[start : start + columns])
     return grid
+
+
+def _image() -> type[Any]:
+    """How the terminal shows pictures, which it is asked when this is imported; without colours by shades alone."""
+    # It warns, with a traceback, of terminals that do not say how large their characters are, and takes a usual size.
+    logging.getLogger("textual_image").setLevel(logging.ERROR)
+    from textual_image.renderable import Image, UnicodeImage
+
+    return UnicodeImage if os.environ.get("NO_COLOR") else Image

@@ -77,7 +77,19 @@ def test_what_cannot_be_done_is_one_sentence(
     fails("no layer 'fcl7': did you mean", archive, "--index", index, "--layers", "fcl7", code=2)
     fails("no number and no range", archive, "--index", index, "--model", model_path, "--actors", "many", code=2)
     fails("'tensorflow' is not one of", archive, "--index", index, "--runtime", "tensorflow", code=2)
-    fails("leave --gpus out", archive, "--index", index, "--model", model_path, "--runtime", "openvino", "--gpus", 1, code=2)
+    fails(
+        "leave --gpus out",
+        archive,
+        "--index",
+        index,
+        "--model",
+        model_path,
+        "--runtime",
+        "openvino",
+        "--gpus",
+        1,
+        code=2,
+    )
     fails("more than the 0 GPUs", archive, "--index", index, "--model", model_path, "--gpus", 1, code=2)
     fails("not empty and not an index", archive, "--index", archive, "--model", model_path)
     shutil.rmtree(index)

@@ -13,6 +13,8 @@ from model.repository import LabelledFile, read_repository
 from model.training import Observer
 from tests import phantoms
 
+pytestmark = pytest.mark.usefixtures("narrow_layers")
+
 FEW = replace(recipe("fast", epochs=2), batch_size=8, sizes=((0.0, 96),))
 
 

@@ -19,6 +19,9 @@ from model.recipes import RECIPES, recipe
 from model.repository import LabelledFile, read_repository, split_repository
 from model.training import Epoch, Observer, train
 from tests import phantoms
+from tests.conftest import make_model
+
+pytestmark = pytest.mark.usefixtures("narrow_layers")
 
 FEW = replace(recipe("fast", epochs=2), batch_size=8, sizes=((0.0, 96), (0.5, 224)))
 
@@ -94,9 +97,8 @@ def test_a_few_updates_learn_something(tmp_path: Path) -> None:
         assert embedder.embed(image[None]).probabilities[0].argmax() == number
 
 
-def test_a_trained_network_is_where_fine_tuning_begins(
-    repository: list[LabelledFile], model_path: Path, tmp_path: Path
-) -> None:
+def test_a_trained_network_is_where_fine_tuning_begins(repository: list[LabelledFile], tmp_path: Path) -> None:
+    model_path = make_model(tmp_path / "untrained", seed=0)
     few = replace(recipe("fine-tune", epochs=1), batch_size=16, learning_rate=1e-6)
     result = train(repository, few, tmp_path / "same", start=model_path)
     assert result.metadata.data["from"] == read_metadata(model_path).fingerprint
