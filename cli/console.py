@@ -9,6 +9,8 @@ import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from io import FileIO, TextIOWrapper
 from pathlib import Path
 from typing import IO, TextIO
 
@@ -200,17 +202,29 @@ def _like(stream: TextIO, descriptor: int) -> TextIO:
     return os.fdopen(descriptor, "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
 
 
+class _NoTerminal(TextIOWrapper):
+    """A stream that nobody takes for a terminal, whatever its file descriptor is connected to."""
+
+    def isatty(self) -> bool:
+        return False
+
+
+@cache
+def _aside() -> TextIO:
+    """Standard output for a library, which may keep the stream until the program ends: it is never closed."""
+    return _NoTerminal(FileIO(1, "w", closefd=False), encoding="utf-8", errors="backslashreplace", write_through=True)
+
+
 @contextmanager
 def noise_aside(library: str) -> Iterator[None]:
     """Keep off the terminal what a library prints, also in C++, and what the processes that it starts print.
 
     Ray writes lines between the progress lines, and on standard output, that are of no use to a user; our own messages
-    go where they always go. If an error is raised, what was written is kept in a file that is named. Python's own
-    ``sys.stdout`` stays in place, as a library may keep it, and look at it when the program ends.
+    go where they always go. If an error is raised, what was written is kept in a file that is named.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    python_errors = sys.stderr
+    python_output, python_errors = sys.stdout, sys.stderr
     before = (os.dup(1), os.dup(2))
     kept = False
     with tempfile.NamedTemporaryFile("w", prefix="cbmir-", suffix=".log", buffering=1, delete=False) as log:
@@ -218,14 +232,14 @@ def noise_aside(library: str) -> Iterator[None]:
         os.dup2(log.fileno(), 2)
         try:
             with _like(python_errors, os.dup(before[1])) as stream:
-                sys.stderr = stream
+                sys.stdout, sys.stderr = _aside(), stream
                 yield
         except Exception:
             kept = Path(log.name).stat().st_size > 0
             raise
         finally:
-            sys.stderr = python_errors
             sys.stdout.flush()
+            sys.stdout, sys.stderr = python_output, python_errors
             for number, descriptor in enumerate(before, 1):
                 os.dup2(descriptor, number)
                 os.close(descriptor)

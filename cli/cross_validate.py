@@ -88,11 +88,13 @@ def cross_validate(
             for fold in found:
                 progress.note(f"fold {fold.number} of {folds}: accuracy {fold.measures.accuracy:.2%}")
                 done.append(fold)
+                if stopping.asked and len(done) < folds:
+                    raise TrainingInterrupted("between two folds")
         except TrainingInterrupted as error:
-            message = (
-                f"stopped in fold {len(done) + 1} of {folds}; {report} keeps what is done: the same command goes on"
-            )
-            raise TrainingInterrupted(message) from error
+            raise TrainingInterrupted(
+                f"stopped before the end of fold {len(done) + 1} of {folds}; {report} keeps what is done: the same "
+                "command goes on"
+            ) from error
     write_cross_validation(done, report, repository=str(repository), recipe=chosen, environment=environment())
     output.show_table(folds_table(done))
     left_out = cross_validation.all_left_out(done)

@@ -102,8 +102,9 @@ class Terminal:
 
     @property
     def flat(self) -> str:
-        """The same without line ends and runs of blanks, as a message may be wrapped anywhere between words."""
-        return " ".join(self.text.split())
+        """The same without line ends and runs of blanks; what the terminal itself has wrapped is put together."""
+        joined = "".join(line if len(line) == self.columns else f"{line} " for line in self.lines)
+        return " ".join(joined.split())
 
     def _read(self, done: object, seconds: float) -> None:
         assert callable(done)

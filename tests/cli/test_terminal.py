@@ -1,0 +1,269 @@
+"""Every command that draws, run for once as a person runs it: in a terminal of 80 columns, with keys and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from index.address import home
+from model.dataset.tables import write_table
+from tests import phantoms
+from tests.model.dataset.bucket_server import serve
+from tests.recordings import FOLDER
+from tests.terminal import Terminal, assert_clean, run
+from workers.ledger import Ledger
+
+BAR = "━" * 24
+
+
+@pytest.fixture(scope="module")
+def scans(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The phantoms, and one whose name would clear the screen and write a title."""
+    folder = Path(shutil.copytree(archive, tmp_path_factory.mktemp("terminal") / "scans with blanks"))
+    eye = folder / "eye" / "eye-000.dcm"
+    phantoms.dicom([phantoms.draw("eye", 99, 64)], "eye", 99).save_as(
+        eye.with_name("clear\x1b[2Jscreen\x1b]0;title\x07.dcm"), enforce_file_format=True
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(program: Path, scans: Path, model_path: Path) -> Path:
+    """Made in a terminal, whose screen is looked at."""
+    folder = scans.parent / "index"
+    code, terminal = run([program, "index", scans, "--index", folder, "--model", model_path])
+    assert code == 3, terminal.text
+    assert "starting Ray" in terminal.written.decode()
+    assert "Ray's workers load the network" in terminal.written.decode()
+    stages = [line for line in terminal.lines if line.split()[0] in {"discover", "decode", "embed", "store"}]
+    assert len(stages) == 4
+    assert all(BAR in line for line in stages), terminal.text
+    assert "27/27" in stages[3]  # the broken file is among them
+    assert "26 files indexed as 29 points, 0 unchanged, 1 left out" in terminal.flat
+    assert "left out: " in terminal.text
+    assert "knee-broken.dcm" in terminal.text.replace("\n", "")
+    assert "next: cbmir search '" in terminal.flat  # quoted, as the folder's name has blanks
+    return folder
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_paths_and_ids_of_hits_can_be_copied(
+    program: Path, scans: Path, index: Path, columns: int, tmp_path: Path
+) -> None:
+    query = [program, "search", scans / "eye" / "eye-001.dcm", "--index", index, "--no-class-prediction", "--top", 29]
+    piped = subprocess.run([*map(str, query), "--format", "json"], check=True, capture_output=True, cwd=tmp_path)
+    hits = json.loads(piped.stdout)[0]["hits"]
+    code, terminal = run(query, columns=columns, folder=tmp_path)
+    assert code == 0
+    joined = terminal.text.replace("\n", "")  # a path that is wider than the terminal is wrapped by the terminal
+    for hit in hits:
+        assert hit["path"].replace("\x1b", "\\x1b").replace("\x07", "\\x07") in joined
+        assert hit["id"][:8] in terminal.text
+    assert b"\x1b[2J" not in terminal.written
+    assert b"title\x07" not in terminal.written
+    code, again = run([program, "search", "--like", hits[3]["id"][:8], "--index", index, "--exclude-same", "none"])
+    assert code == 0
+    assert hits[3]["id"][:8] in again.text
+
+
+def test_through_a_pipe_every_hit_is_one_whole_line(program: Path, scans: Path, index: Path) -> None:
+    query = [program, "search", scans / "eye" / "eye-001.dcm", "--index", index, "--no-class-prediction", "--top", 4]
+    done = subprocess.run([*map(str, query)], check=True, capture_output=True, text=True, cwd="/")
+    _, _, header, *rows = done.stdout.splitlines()
+    assert header.split()[-2:] == ["id", "path"]
+    assert len(rows) == 4
+    paths = [row[header.index("path") :].encode().decode("unicode_escape") for row in rows]
+    assert all(Path("/", path).is_file() for path in paths), rows
+
+
+def test_thumbnails(program: Path, scans: Path, index: Path) -> None:
+    query = [program, "search", scans / "eye" / "eye-001.dcm", "--index", index, "--top", 3, "--thumbnails"]
+    code, terminal = run([*query, "--no-class-prediction"])
+    assert code == 0
+    assert "▀" * 22 in terminal.text
+    assert "query: " in terminal.text
+    code, plain = run([*query, "--no-class-prediction"], environment={"TERM": "dumb"})
+    assert code == 0
+    assert "a dumb terminal draws no pictures: use --sheet" in plain.flat
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"TERM": "dumb"},
+        {"NO_COLOR": "1"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "iso-8859-1"},
+    ],
+    ids=lambda environment: next(iter(environment)),
+)
+def test_everything_that_does_not_move_is_readable_everywhere(
+    program: Path, scans: Path, index: Path, environment: dict[str, str]
+) -> None:
+    for arguments in (
+        ["--help"],
+        ["index", "--help"],
+        ["inspect", scans / "eye" / "eye-001.dcm"],
+        ["status", "--index", index],
+        ["search", scans / "eye" / "eye-001.dcm", "--index", index, "--thumbnails", "--no-class-prediction"],
+        ["model", "show"],
+        *([["doctor"]] if environment.keys() & {"TERM", "PYTHONIOENCODING"} else []),  # it starts Ray
+    ):
+        code, terminal = run([program, *arguments], environment=environment)
+        assert code == 0, (arguments, terminal.text)
+        if environment.get("TERM") == "dumb":
+            assert b"\x1b" not in terminal.written, arguments
+        if environment.keys() & {"LC_ALL", "PYTHONIOENCODING"}:
+            terminal.written.decode("iso-8859-1")
+            assert "\\u" not in terminal.text, (arguments, terminal.text)
+
+
+def test_questions_are_asked_and_answered(program: Path, scans: Path, index: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(index, tmp_path / "index"))
+    for key, said in (("n", "0 points deleted"), ("y", "4 points deleted")):
+        with Terminal([program, "delete", "--where", "modality=dx", "--index", copy]) as terminal:
+            terminal.wait_for("Delete 4 points")
+            terminal.type(f"{key}\n")
+            assert terminal.finish() == 0
+            assert said in terminal.flat
+            assert_clean(terminal)
+
+    fewer = Path(shutil.copytree(scans / "eye", tmp_path / "eye"))
+    index_it = [program, "index", fewer, "--index", tmp_path / "eyes"]
+    assert run([*index_it, "--limit", "2"])[0] == 0
+    gone = min(fewer.iterdir())
+    gone.unlink()
+    for key in ("n", "\x03", "y"):
+        with Terminal([*index_it, "--prune"]) as terminal:
+            terminal.wait_for("Remove what the index has of 1 files that are gone?")
+            terminal.type(f"{key}\n" if key != "\x03" else key)
+            code = terminal.finish()
+            assert code == (130 if key == "\x03" else 0), terminal.text
+            assert_clean(terminal)
+            assert ("--prune forgets them" in terminal.flat) == (key == "n")
+
+
+def test_copy_backup_and_restore(program: Path, index: Path, tmp_path: Path) -> None:
+    code, terminal = run([program, "copy", index, tmp_path / "copy"])
+    assert code == 0, terminal.text
+    assert BAR in terminal.text
+    assert "holds the 29 points" in terminal.flat
+    code, terminal = run([program, "backup", tmp_path / "index.tar.gz", "--index", index])
+    assert code == 0
+    assert BAR in terminal.text
+    code, terminal = run([program, "restore", tmp_path / "index.tar.gz", "--index", tmp_path / "restored"])
+    assert code == 0
+    assert "holds the 29 points" in terminal.flat
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_job_is_stopped_and_goes_on(
+    program: Path, archive: Path, model_path: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    command = [program, "index", archive, "--index", tmp_path / "index", "--model", model_path]
+    with Terminal(command) as terminal:
+        terminal.wait_for("load the network" if number == signal.SIGINT else "starting Ray")
+        if number == signal.SIGINT:
+            terminal.type("\x03")  # it reaches every process of the terminal, Ray's own as well
+        else:
+            os.kill(terminal.pid, number)
+        assert terminal.finish(60) == code, terminal.text
+        assert_clean(terminal)
+        assert "the same command goes on" in terminal.flat
+    ledger = Ledger(home(tmp_path / "index"), read_only=True)
+    job = ledger.last_job()
+    ledger.close()
+    assert job
+    assert job.outcome == "interrupted"
+    _, status = run([program, "status", "--index", tmp_path / "index"])
+    assert "interrupted, " in status.flat
+    assert " files still to do" in status.flat
+    assert "complete no: run the same" in status.flat
+    if number == signal.SIGTERM:
+        return
+    assert run(command)[0] == 3
+    _, status = run([program, "status", "--index", tmp_path / "index"])
+    assert "complete yes" in status.flat
+    assert "still to do" not in status.flat
+
+
+def test_training_evaluation_and_compression(program: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    phantoms.write_repository(repository, images=5, side=64)
+    train = [program, "train", repository, "--output", "own.safetensors", "--epochs", 2]
+    with Terminal(train, folder=tmp_path) as terminal:
+        terminal.wait_for("loss")
+        terminal.type("\x03")
+        assert terminal.finish() == 130, terminal.text
+        assert_clean(terminal)
+        assert "holds what was learned" in terminal.flat
+    code, terminal = run(train, folder=tmp_path)
+    assert code == 2
+    assert "go on with --resume" in terminal.flat
+    code, terminal = run([*train, "--resume"], folder=tmp_path)
+    assert code == 3, terminal.text  # a file is broken
+    assert terminal.text.count(BAR) == 2
+    assert "accuracy" in terminal.text
+    written = (tmp_path / "own.safetensors").stat()
+    code, terminal = run(train, folder=tmp_path)  # the finished model is not replaced by another one
+    assert code == 2
+    assert "own.safetensors is there already" in terminal.flat
+    assert (tmp_path / "own.safetensors").stat() == written
+
+    measure = ["--layers", "fcl1", "--protocol", "training-images", "--search", "exact", "--open"]
+    page = tmp_path / "opened"
+    browser = {"BROWSER": f"sh -c 'echo \"$0\" > {page}' %s"}
+    code, terminal = run(
+        [program, "evaluate", repository, "--model", "own.safetensors", *measure], environment=browser, folder=tmp_path
+    )
+    assert code == 3, terminal.text
+    assert "searching" in terminal.text
+    assert page.read_text().strip() == (tmp_path / "report" / "index.html").as_uri()
+    small = [program, "model", "compress", "own.safetensors", repository, "--rank", 16]
+    code, terminal = run(small, folder=tmp_path)
+    assert code == 3, terminal.text
+    assert "own-small.safetensors: " in terminal.flat
+    assert run(small, folder=tmp_path)[0] == 2
+
+
+def test_cross_validation(program: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    phantoms.write_repository(repository, images=5, side=32)
+    command = [program, "cross-validate", repository, "--folds", 2, "--epochs", 1]
+    with Terminal(command, folder=tmp_path) as terminal:
+        terminal.wait_for("decoding")
+        terminal.type("\x03")  # while processes of its own decode
+        assert terminal.finish() == 130, terminal.text
+        assert_clean(terminal)
+    code, terminal = run(command, folder=tmp_path)
+    assert code == 3, terminal.text
+    assert "mean ± sd" in terminal.text
+
+
+def test_a_dataset_is_fetched(program: Path, tmp_path: Path) -> None:
+    with serve({"brain": 3, "knee": 3}, series=1, slices=2) as server:
+        write_table(server.plan, tmp_path / "plan.csv")
+        fetch = [program, "dataset", "fetch", "plan.csv", "set", "--endpoint", server.endpoint]
+        code, terminal = run(fetch, folder=tmp_path)
+    assert code == 0, terminal.text
+    assert terminal.text.count(BAR) == 2
+    assert "12 images, 12 of them fetched now" in terminal.flat
+
+
+def test_the_demo(tmp_path: Path) -> None:
+    root = FOLDER.parents[1]
+    environment = {"PYTHONPATH": str(root)}
+    code, terminal = run(
+        [sys.executable, "-m", "tests.demo", "demo"], environment=environment, folder=tmp_path, columns=100
+    )
+    assert code == 0, terminal.text
+    assert "148 files indexed as 354 points" in terminal.flat
+    assert (tmp_path / "demo" / "sheet.png").stat().st_size > 10_000
+    assert "The answers are in" in terminal.flat
