@@ -104,7 +104,7 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, Abort):
         errors.show("interrupted")
         return exit_code()
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # the latter by the console with which Typer prints its help
         return EXIT_BROKEN_PIPE
     except Exception as error:
         if errors.debug and not isinstance(error, Interrupted):

@@ -215,7 +215,8 @@ def index(
 
     if report:
         _check_report(report, force=force)
-    stored = _stored(index, anew=reembed)
+    named_layers = parse_layers(layers) if layers is not None else None
+    stored = _stored(index, anew=reembed, patient=not dry_run)
     if reembed and not (stored or model):
         raise SettingError(f"{index} does not say which model made it: name the model with --model")
     settings = JobSettings(
@@ -223,7 +224,7 @@ def index(
         model=find_model(model) if model or not stored else resolve_model(index, stored, None),
         index=index,
         runtime=runtime,
-        layers=parse_layers(layers) if layers is not None else tuple(stored.layers) if stored else ("fcl1",),
+        layers=named_layers or (tuple(stored.layers) if stored else ("fcl1",)),
         quantization=quantization or (stored.quantization if stored else "turbo4"),
         labels=labels,
         limit=limit,
@@ -276,7 +277,7 @@ def _lines() -> Iterator[str]:
     yield from sys.stdin
 
 
-def _stored(address: str, *, anew: bool) -> Any:
+def _stored(address: str, *, anew: bool, patient: bool) -> Any:
     """The description of an index that is there already, or ``None``; to make it anew, also one of an older schema.
 
     Raises:
@@ -294,7 +295,7 @@ def _stored(address: str, *, anew: bool) -> Any:
         return (
             read_description(path, any_version=True)
             if anew and isinstance(path, Path)
-            else describe_index(address, patient=True)
+            else describe_index(address, patient=patient)
         )
     except NotAnIndexError:
         return None

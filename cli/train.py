@@ -66,7 +66,7 @@ def train(
     origin = find_model(start) if start else None
     chosen = find_recipe(recipe or ("fine-tune" if start else "fast"), epochs=epochs)
     files = split_repository(read_repository(repository), seed=seed, validation=validation)
-    model = (model or Path(_name(repository, chosen.name))).absolute()
+    model = (model or Path(default_name(repository, chosen.name))).absolute()
     _check_output(model, resume=resume, force=force)
 
     import os
@@ -106,7 +106,7 @@ def train(
         raise typer.Exit(EXIT_LEFT_OUT)
 
 
-def _name(repository: Path, recipe: str) -> str:
+def default_name(repository: Path, recipe: str) -> str:
     """What a model is called that got no name: after its images, its recipe and the day."""
     source = repository.absolute()
     images = source.name if source.is_dir() else source.parent.name

@@ -52,7 +52,10 @@ class IndexLock:
         except Timeout as error:
             raise in_use(self._folder) from error
         except OSError as error:
-            raise VectorIndexError(f"{self._folder} cannot be locked: {error.strerror or error}") from error
+            raise VectorIndexError(
+                f"{self._folder} cannot be written ({error.strerror or error}), only searched: "
+                "'cbmir copy' it to where you may write"
+            ) from error
         now = datetime.now(UTC).isoformat(timespec="seconds")
         values = asdict(Holder(self._purpose, os.getpid(), socket.gethostname(), now))
         try:

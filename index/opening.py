@@ -137,6 +137,8 @@ def check_creatable(
             raise NotAnIndexError(f"{parsed} is not empty and not an index: name a new or empty folder") from error
         raise
     check_same(str(parsed), existing, description)
+    if isinstance(parsed, Path) and is_read_only(parsed):
+        raise VectorIndexError(f"{parsed} cannot be written, only searched: 'cbmir copy' it to where you may write")
     return existing
 
 

@@ -1,7 +1,7 @@
 """An embedded index where nothing can be written: on a read-only file system, or in another user's folder.
 
-The engine opens its files for writing even to search in them. So it is given a private copy of them, in the folder for
-temporary files, but for the vectors themselves, which are most of an index and are read where they lie.
+The engine (Qdrant Edge 0.9) opens all of its files for writing even to search in them, and takes no links to them. So
+it is given a private copy, in the folder for temporary files, for as long as the index is open: 13 KB a picture.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from pathlib import Path
 
 from index.lock import LOCK_NAME, in_use
 from model.errors import VectorIndexError
-
-_VECTORS = "vectors"
-"""Folder of the engine that holds the original vectors of a segment, in files ``chunk_*.mmap``."""
 
 _BLOCK_BYTES = 1 << 20
 
@@ -40,7 +37,7 @@ class PrivateCopy:
 
     def __init__(self, folder: Path) -> None:
         self._lock = _shared_lock(folder)
-        self._temporary = tempfile.TemporaryDirectory(prefix="cbmir-read-only-", ignore_cleanup_errors=True)
+        self._temporary = tempfile.TemporaryDirectory(prefix="cbmir-read-only-")
         self.path = Path(self._temporary.name, "shard")
         try:
             _copy(folder / "shard", self.path)
@@ -82,10 +79,7 @@ def _copy(source: Path, target: Path) -> None:
             copy.mkdir(parents=True, exist_ok=True)
             continue
         copy.parent.mkdir(parents=True, exist_ok=True)
-        if path.parent.name == _VECTORS and path.suffix == ".mmap":
-            copy.symlink_to(path)
-        else:
-            _copy_data(path, copy)
+        _copy_data(path, copy)
 
 
 def _copy_data(source: Path, target: Path) -> None:

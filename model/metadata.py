@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +80,40 @@ def read_metadata(path: str | Path) -> Metadata:
         raise CheckpointError(f"{path} is no model file, or is damaged: {error}") from error
     if raw is None:
         raise CheckpointError(f"{path} was not written by 'cbmir train': it says nothing of classes or preprocessing")
-    values: dict[str, Any] = json.loads(raw)
-    version = values.pop("format", None)
-    if version != FORMAT:
-        raise CheckpointError(f"{path} has format {version}, this program reads format {FORMAT}: train it anew")
-    values["classes"] = tuple(values["classes"])
-    if calibration := values.pop("calibration", None):
-        values["calibration"] = Calibration(**calibration)
-    metadata = Metadata(**values)
+    try:
+        metadata = _from_json(json.loads(raw), path)
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"{path} is damaged, or of another program ({what}): train it anew") from error
     if metadata.preprocessing != PREPROCESSING:
         raise CheckpointError(f"{path} expects other preprocessing ({metadata.preprocessing}): train it anew")
     return metadata
+
+
+def _from_json(values: Any, path: str | Path) -> Metadata:
+    """The metadata that was written as JSON.
+
+    Raises:
+        KeyError, TypeError: a field is missing, of another kind, or unknown.
+        CheckpointError: it has another version.
+    """
+    if not isinstance(values, dict):
+        raise TypeError("it is no JSON object")
+    version = values.pop("format", None)
+    if version != FORMAT:
+        raise CheckpointError(f"{path} has format {version}, this program reads format {FORMAT}: train it anew")
+    classes, _ = values["classes"], values["fingerprint"]
+    if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
+        raise TypeError("classes is no list of names")
+    for name, kind in (("fingerprint", str), ("preprocessing", str), ("recipe", dict), ("data", dict), ("epoch", int)):
+        if not isinstance(values.get(name, kind()), kind):
+            raise TypeError(f"{name} is none of a checkpoint")
+    if unknown := sorted(set(values) - {field.name for field in fields(Metadata)}):
+        raise TypeError(f"there is no field {unknown[0]!r}")
+    calibration = values.pop("calibration", None)
+    return Metadata(
+        **{**values, "classes": tuple(classes)}, calibration=Calibration(**calibration) if calibration else None
+    )
 
 
 def _header(path: Path) -> dict[str, str]:

@@ -43,6 +43,9 @@ def test_foreign_and_damaged_files_are_refused(tmp_path: Path) -> None:
         "was not written by": tmp_path / "foreign",
         "format 99": rewrite(tmp_path, tmp_path / "future", format=99),
         "other preprocessing": rewrite(tmp_path, tmp_path / "other", preprocessing="none"),
+        "classes is no list": rewrite(tmp_path, tmp_path / "classes", classes=None),
+        "no field 'later'": rewrite(tmp_path, tmp_path / "later", later=1),
+        "unexpected keyword": rewrite(tmp_path, tmp_path / "calibration", calibration={"warmth": 1}),
     }
     cases["is no model file"].write_text("words")
     save_file({"x": torch.zeros(1)}, cases["was not written by"])
