@@ -141,14 +141,18 @@ def _print(values: dict[str, Any]) -> None:
 
 
 def _graph(complete: bool, values: Mapping[str, Any]) -> str:
-    inside = f"{values['vectors in the graph']:,} of {values['vectors']:,} vectors are in its graph"
-    return f"yes, {inside}" if complete else f"no, {inside}: run 'cbmir index' again to build it"
+    inside, every = values["vectors in the graph"], values["vectors"]
+    counted = f"{inside:,} of {every:,} vectors are in its graph"
+    if not complete:
+        return f"no, {counted}: run 'cbmir index' again to build it"
+    return f"yes, {counted}" + (", and so few are compared one by one" if inside < every else "")
 
 
 _TEXTS: Final[Mapping[str, Callable[[Any], str | list[str]]]] = {
     "index": lambda path: [path],
     "model": lambda path: [path],
     "archives": list,
+    "organs": lambda counts: ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none",
     "files": lambda states: _counts({_STATES.get(state, state): count for state, count in states.items()}),
     "unfinished archives": lambda archives: [f"{archive}: {why}" for archive, why in archives.items()],
     "complete": {True: "yes", False: "no: run the same 'cbmir index' again", None: "not known"}.__getitem__,
@@ -167,7 +171,9 @@ def _plain_text(value: Any) -> str:
 
 
 def _counts(values: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {_number(one)}" for key, one in values.items() if one is not None) or "none"
+    return (
+        ", ".join(f"{key.replace('_', ' ')} {_number(one)}" for key, one in values.items() if one is not None) or "none"
+    )
 
 
 def _number(value: Any) -> str:

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
-import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from model.errors import TrainingInterrupted
 from model.metadata import read_metadata
+from model.recipes import recipe
+from model.repository import read_repository, split_repository
+from model.training import Observer, train
 from tests import phantoms
+
+
+class StopsAtOnce(Observer):
+    def stop(self) -> bool:
+        return True
 
 
 @pytest.fixture(scope="module")
@@ -18,23 +25,14 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_ctrl_c_keeps_what_was_learned_and_resume_goes_on(
-    program: Path, cbmir: Callable[..., int], repository: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_an_interrupted_training_is_not_replaced_and_belongs_to_its_data(
+    cbmir: Callable[..., int], repository: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "model.safetensors"
-    command = [program, "train", repository, "--output", model, "--epochs", 40]
-    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, bufsize=1) as process:
-        assert process.stderr
-        for line in process.stderr:
-            if line.startswith("epoch 1:"):
-                process.send_signal(signal.SIGINT)
-                break
-        _, text = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "holds what was learned" in (said := " ".join(text.split()))
-    assert "go on with --resume" in said
+    files = split_repository(read_repository(repository), seed=0)
+    with pytest.raises(TrainingInterrupted):
+        train(files, recipe("fast", epochs=40), model, observer=StopsAtOnce())
     assert read_metadata(model).classes == tuple(phantoms.ORGANS)
-
     assert cbmir("train", repository, "--output", model, "--epochs", 40) == 2
     assert "holds an interrupted training" in " ".join(capfd.readouterr().err.split())
     assert cbmir("train", repository, "--output", model, "--epochs", 3, "--resume") == 2
@@ -55,6 +53,10 @@ def test_training_ends_with_a_table(
     assert metadata.recipe["name"] == "fast"
     assert metadata.measures
     assert not list(tmp_path.glob("*.training"))
+    written = model.stat()
+    assert cbmir("train", repository, "--output", model, "--epochs", 1) == 2  # a finished model is kept
+    assert "is there already" in " ".join(capfd.readouterr().err.split())
+    assert model.stat() == written
 
 
 def test_what_cannot_be_trained_is_one_sentence(

@@ -67,7 +67,7 @@ class Watch(JobObserver):
             pool.append([actor["Address"]["NodeID"] for actor in found if actor["State"] == "ALIVE"])
 
 settings = JobSettings(
-    (archive,), model, index, ray_address=cluster.address, actors=(1, 2), gpus=0.5, batch_size=1
+    (archive,), index, model, ray_address=cluster.address, actors=(1, 2), gpus=0.5, batch_size=1
 )
 report = index_archive(settings, Watch())
 print(json.dumps({"points": report.points, "gpu node": gpu_node.node_id, "pool": pool}))
