@@ -7,6 +7,7 @@ import hmac
 import logging
 import zlib
 from collections.abc import Iterator
+from copy import copy
 from io import BytesIO
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.config import IGNORE, settings
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.filereader import _read_file_meta_info, read_partial, read_preamble
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
@@ -29,15 +31,30 @@ from pydicom.uid import (
 
 from model.decoders import order_decoders
 from model.display import to_grey
+from model.elements import number
 from model.errors import ImageError, Reason
+from model.fragments import frames_of
 from model.frames import Frame, GreyImage, Header
 from model.objects import check_object, has_pixels
+from model.pixel_module import bits_above, complete
 from model.sources import Source, say
 
 # What matters of its warnings becomes an error here, with the file's name; the rest would only clutter a terminal.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 settings.reading_validation_mode = IGNORE
 order_decoders()
+
+_PIXEL_MODULE = (
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+)
 
 MAX_DATASET = 2**29
 """Bytes to which a deflated dataset may grow: it is inflated in memory."""
@@ -60,7 +77,7 @@ def read_dicom(
         ImageError: the file has no pixel data, is no picture of a patient, is too large, is damaged, or is
             compressed with a transfer syntax that no installed decoder reads.
     """
-    address, number, frames = source.address, only or 1, 0
+    address, place, frames = source.address, only or 1, 0
     try:
         ds = read_dataset(source)
         header = read_header(ds, patient_key)
@@ -71,9 +88,9 @@ def read_dicom(
         if only is not None and not 1 <= only <= frames:
             return
         for values in stored_values(source, ds, only):
-            pixels = to_grey(values, ds, number - 1)
-            yield Frame(pixels, number, frames, _identity(header, number, pixels), header)
-            number += 1
+            pixels = to_grey(values, ds, place - 1)
+            yield Frame(pixels, place, frames, _identity(header, place, pixels), header)
+            place += 1
     except ImageError:
         raise
     except MemoryError as error:
@@ -81,10 +98,10 @@ def read_dicom(
     except NotImplementedError as error:
         raise ImageError(address, Reason.UNSUPPORTED, say(error, address)) from error
     except Exception as error:  # parsers of damaged headers, and every decoder plug-in, raise whatever they like
-        place = f"frame {number} of {frames}" if frames else "header"
-        raise ImageError(address, _reason(error), f"{place}: {say(error, address)}") from error
-    if only is None and number != frames + 1:
-        raise ImageError(address, Reason.CORRUPT, f"{number - 1} of {frames} frames could be decoded")
+        where = f"frame {place} of {frames}" if frames else "header"
+        raise ImageError(address, _reason(error), f"{where}: {say(error, address)}") from error
+    if only is None and place != frames + 1:
+        raise ImageError(address, Reason.CORRUPT, f"{place - 1} of {frames} frames could be decoded")
 
 
 def read_dataset(source: Source) -> Dataset:
@@ -109,6 +126,7 @@ def read_dataset(source: Source) -> Dataset:
         ds.file_meta = FileMetaDataset()
     if "TransferSyntaxUID" not in ds.file_meta:
         ds.file_meta.TransferSyntaxUID = _assumed_syntax(ds)
+    complete(ds)
     return ds
 
 
@@ -159,12 +177,48 @@ def _refuse_bomb(address: str, content: bytes) -> None:
 
 
 def stored_values(source: Source, ds: Dataset, only: int | None = None) -> Iterator[NDArray[Any]]:
-    """The decoded frames in order, or ``only`` one by its 1-based number; from the file if ``ds`` holds no pixels."""
-    syntax, indices = ds.file_meta.TransferSyntaxUID, None if only is None else [only - 1]
-    if has_pixels(ds):
+    """The decoded frames in order, or ``only`` one by its 1-based number; from the file if ``ds`` holds no pixels.
+
+    Every way to a frame is this one: what an index holds is what an inspection shows.
+    """
+    count = max(1, int(number(ds, "NumberOfFrames") or 1))
+    indices = range(count) if only is None else range(only - 1, only)
+    shift = bits_above(ds)
+    for values in _decoded(source, ds, count, indices):
+        yield values >> shift if shift and values.ndim == 2 else values
+
+
+def _decoded(source: Source, ds: Dataset, count: int, indices: range) -> Iterator[NDArray[Any]]:
+    syntax = UID(ds.file_meta.TransferSyntaxUID)
+    if not has_pixels(ds):
+        yield from iter_pixels(source.path, transfer_syntax_uid=syntax, indices=list(indices))
+        return
+    decoder = get_decoder(syntax)
+    if not syntax.is_encapsulated:
+        if shift := bits_above(ds):  # else the highest bits would be cleared
+            ds = copy(ds)
+            ds.BitsStored = int(ds.BitsStored) + shift
         # What iter_pixels does for a dataset, which collects the pixel module twice.
-        return (values for values, _ in get_decoder(syntax).iter_array(ds, indices=indices))
-    return iter_pixels(source.path, transfer_syntax_uid=syntax, indices=indices)
+        yield from (values for values, _ in decoder.iter_array(ds, indices=list(indices)))
+        return
+    streams = frames_of(ds.PixelData, count)
+    for index in indices:
+        if index < len(streams):
+            yield next(values for values, _ in decoder.iter_array(_of_one_frame(ds, streams[index]), indices=[0]))
+
+
+def _of_one_frame(ds: Dataset, stream: bytes) -> Dataset:
+    """The image pixel module of a dataset, with one frame's code stream."""
+    one = Dataset()
+    one.file_meta = ds.file_meta
+    one.set_original_encoding(*ds.original_encoding)
+    for keyword in _PIXEL_MODULE:
+        if (element := ds.get_item(keyword)) is not None:
+            one[element.tag] = element
+    one.NumberOfFrames = 1
+    one.PixelData = encapsulate([stream], has_bot=False)
+    one["PixelData"].VR = "OB"
+    return one
 
 
 def _assumed_syntax(ds: Dataset) -> UID:

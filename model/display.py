@@ -22,9 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
+from pydicom.pixels.processing import apply_color_lut
 
+from model.elements import number, text
 from model.frames import GreyImage
+from model.lookup import LookupTable, read_table
 
 Values = NDArray[Any]
 
@@ -34,11 +36,11 @@ def to_grey(values: Values, ds: Dataset, frame: int) -> GreyImage:
 
     ``values`` are the decoded stored values, ``(rows, columns)`` or ``(rows, columns, 3)``; YBR is already RGB.
     """
-    photometric = str(ds.get("PhotometricInterpretation", "MONOCHROME2"))
+    photometric = text(ds, "PhotometricInterpretation") or "MONOCHROME2"
     if photometric == "PALETTE COLOR":
-        values = _from_palette(values, ds)
+        return _luma(_from_palette(values, ds), 8)
     if values.ndim == 3:
-        return _luma(values)
+        return _luma(values, int(number(ds, "BitsStored") or 8 * values.dtype.itemsize))
     attributes = _frame_attributes(ds, frame)
     padding = _padding_mask(values, ds)
     display = _voi(_to_real_world(values, attributes), attributes, padding)
@@ -71,9 +73,33 @@ def scale_to_range(values: Values, valid: NDArray[np.bool_] | None = None) -> ND
 
 
 def _to_real_world(values: Values, attributes: Dataset) -> Values:
-    """The modality step; 16-bit values stay exact in float32, which is half the memory of pydicom's float64."""
-    real = apply_modality_lut(values, attributes)
-    return real.astype(np.float32) if real.dtype == np.float64 and values.dtype.itemsize <= 2 else real
+    """The modality step; 16-bit values stay exact in float32, which is half the memory of float64.
+
+    A table of X-ray angiography and fluoroscopy makes the values linear to the beam, for measuring and not for the
+    display (PS3.3 C.8.7.1.1.2). A slope of 0 is taken for 1, as other viewers do.
+    """
+    if table := _modality_table(attributes):
+        return table.apply(values)
+    slope, intercept = number(attributes, "RescaleSlope"), number(attributes, "RescaleIntercept")
+    slope, intercept = slope or 1.0, intercept or 0.0
+    if (slope, intercept) == (1.0, 0.0):
+        return values
+    real = values.astype(np.float64)
+    real *= slope
+    real += intercept
+    return real.astype(np.float32) if values.dtype.itemsize <= 2 else real
+
+
+def _modality_table(ds: Dataset) -> LookupTable | None:
+    items = ds.get("ModalityLUTSequence")
+    if not items or text(ds, "SOPClassUID") in _XRAY or text(ds, "Modality") in {"XA", "RF"}:
+        return None
+    return read_table(items[0], "LUTDescriptor", "LUTData")
+
+
+def _voi_table(ds: Dataset) -> LookupTable | None:
+    items = ds.get("VOILUTSequence")
+    return read_table(items[0], "LUTDescriptor", "LUTData") if items else None
 
 
 def _to_float(values: Values) -> NDArray[Any]:
@@ -83,29 +109,37 @@ def _to_float(values: Values) -> NDArray[Any]:
 
 def _from_palette(values: Values, ds: Dataset) -> Values:
     """Colours of a palette (PS3.3 C.7.6.3.1.6) as RGB, uint8."""
-    if not ds.original_encoding[1]:  # pydicom takes 16-bit entries for little endian
-        swapped = Dataset()
-        swapped.file_meta = ds.file_meta
-        swapped.update(ds.group_dataset(0x0028))
-        entries = int(ds.RedPaletteColorLookupTableDescriptor[0]) or 2**16
-        for name in ("Red", "Green", "Blue"):
-            table = ds.get(f"{name}PaletteColorLookupTableData")
-            if table and len(table) >= 2 * entries:
-                del swapped[f"{name}PaletteColorLookupTableData"]  # the element is the file's own: not to be changed
-                setattr(swapped, f"{name}PaletteColorLookupTableData", np.frombuffer(table, ">u2").byteswap().tobytes())
-        ds = swapped
-    colour = apply_color_lut(values, ds)
+    tables = [
+        read_table(ds, f"{name}PaletteColorLookupTableDescriptor", f"{name}PaletteColorLookupTableData")
+        for name in ("Red", "Green", "Blue")
+    ]
+    whole = [table for table in tables if table is not None]
+    if len(whole) == 3:
+        colour = np.stack([table.apply(values) for table in whole], axis=-1)
+    else:  # segmented tables
+        colour = apply_color_lut(values, ds)
     # Entries of 8 bits in 16 are common, whatever their descriptor says.
     return colour.astype(np.uint8) if colour.max(initial=0) < 256 else (colour >> 8).astype(np.uint8)
 
 
-def _luma(rgb: Values) -> GreyImage:
+def _luma(rgb: Values, bits: int) -> GreyImage:
+    """Luma of RGB with so many bits stored, of which the highest eight are what an 8-bit display shows."""
     colour = rgb[..., :3]
     if colour.dtype != np.uint8:
-        # 16-bit palettes and colour: the high byte is what an 8-bit display shows.
-        colour = (colour >> (8 * (colour.dtype.itemsize - 1))).astype(np.uint8)
+        colour = (colour >> max(0, bits - 8)).clip(0, 255).astype(np.uint8)
     return np.asarray(Image.fromarray(colour, "RGB").convert("L"))
 
+
+_XRAY = frozenset({"1.2.840.10008.5.1.4.1.1.12.1", "1.2.840.10008.5.1.4.1.1.12.2"})
+"""X-Ray Angiographic and Radiofluoroscopic Image Storage."""
+
+_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in ("50", "51", "81", "91", "203"))
+"""Transfer syntaxes from which a padded pixel may come back as another value nearby."""
+
+_PADDING_TOLERANCE = 2
+
+_OF_OBJECT = frozenset({0x0008_0016, 0x0008_0060})
+"""SOP Class UID and Modality."""
 
 _SPECIAL = (
     "SharedFunctionalGroupsSequence",
@@ -117,8 +151,7 @@ _SPECIAL = (
 
 def _frame_attributes(ds: Dataset, frame: int) -> Dataset:
     """The modality and VOI attributes that hold for one frame, in one dataset; empty ones are absent from it."""
-    rescale = [ds[name].is_empty for name in ("RescaleSlope", "RescaleIntercept") if name in ds]
-    if not any(rescale) and not any(name in ds for name in _SPECIAL):
+    if not any(name in ds for name in _SPECIAL):
         return ds  # as it is, in most files
     shared = ds.get("SharedFunctionalGroupsSequence") or [Dataset()]
     per_frame = ds.get("PerFrameFunctionalGroupsSequence") or []
@@ -131,21 +164,19 @@ def _frame_attributes(ds: Dataset, frame: int) -> Dataset:
     flat = Dataset()
     flat.file_meta = ds.file_meta  # a table's values are read in the file's byte order
     flat.set_original_encoding(*ds.original_encoding)
-    for part in (ds.group_dataset(0x0028), *macros):
-        flat.update({element.tag: element for element in part if not element.is_empty})
-    for keyword in ("ModalityLUTSequence", "VOILUTSequence"):
-        table = flat.get(keyword)
-        if table and not (table[0].get("LUTDescriptor") and table[0].get("LUTData") is not None):
-            del flat[keyword]
+    own = [tag for tag in ds.keys() if tag.group == 0x0028 or tag in _OF_OBJECT]  # noqa: SIM118 (no mapping)
+    for part, tags in ((ds, own), *((macro, list(macro.keys())) for macro in macros)):
+        for tag in tags:
+            element = part.get_item(tag)  # as it is written: a value that means nothing is dropped where it is read
+            if element is not None and element.value not in (None, b"", ""):
+                flat[tag] = element
     return flat
 
 
 def _voi(values: Values, ds: Dataset, padding: NDArray[np.bool_] | None) -> NDArray[np.float32]:
     """Display values 0…1, float32, by VOI LUT, window or range, in this order."""
-    if luts := ds.get("VOILUTSequence"):
-        # The table's own index arithmetic needs integers; a rescale may have made them floats.
-        table = apply_voi(np.rint(values).astype(np.int64), ds)
-        return np.asarray((table / float(2 ** int(luts[0].LUTDescriptor[2]) - 1)).clip(0.0, 1.0), dtype=np.float32)
+    if table := _voi_table(ds):
+        return np.asarray(table.apply(values) / np.float32(2**table.bits - 1), dtype=np.float32)
     if (window := _window(ds)) is None:
         return scale_to_range(values, None if padding is None else ~padding)
     centre, width, function = window
@@ -162,8 +193,8 @@ def _voi(values: Values, ds: Dataset, padding: NDArray[np.bool_] | None) -> NDAr
 
 def _window(ds: Dataset) -> tuple[float, float, str] | None:
     """Centre, width and function of the first window, or ``None`` if there is none that the standard allows."""
-    centre, width = _first(ds.get("WindowCenter")), _first(ds.get("WindowWidth"))
-    function = str(ds.get("VOILUTFunction") or "LINEAR").upper()
+    centre, width = number(ds, "WindowCenter"), number(ds, "WindowWidth")
+    function = text(ds, "VOILUTFunction") or "LINEAR"
     if centre is None or width is None or width < (1 if function == "LINEAR" else 1e-9):
         return None
     return centre, width, function
@@ -171,10 +202,10 @@ def _window(ds: Dataset) -> tuple[float, float, str] | None:
 
 def describe_display(values: Values, ds: Dataset, frame: int) -> str:
     """In words, by which step of the rule :func:`to_grey` makes a frame's stored values visible."""
-    if values.ndim == 3 or ds.get("PhotometricInterpretation") == "PALETTE COLOR":
+    if values.ndim == 3 or text(ds, "PhotometricInterpretation") == "PALETTE COLOR":
         return "colour as luma (ITU-R 601)"
     attributes = _frame_attributes(ds, frame)
-    if attributes.get("VOILUTSequence"):
+    if _voi_table(attributes):
         return "VOI LUT"
     if window := _window(attributes):
         return "window centre {:g}, width {:g}, {}".format(*window)
@@ -184,21 +215,24 @@ def describe_display(values: Values, ds: Dataset, frame: int) -> str:
     return f"no window: range {counted.min():g} to {counted.max():g}" if counted.size else "all padding"
 
 
-def _first(value: Any) -> float | None:
-    """The first value of a possibly multi-valued, possibly empty DS element."""
-    if value is None or value == "":
-        return None
-    try:
-        return float(value)
-    except TypeError:
-        return float(value[0]) if len(value) else None
-
-
 def _padding_mask(values: Values, ds: Dataset) -> NDArray[np.bool_] | None:
-    padding = ds.get("PixelPaddingValue")
-    if padding is None or padding == "":
+    padding = number(ds, "PixelPaddingValue")
+    if padding is None:
         return None
-    limit = ds.get("PixelPaddingRangeLimit")
-    low, high = sorted((int(padding), int(padding if limit in (None, "") else limit)))
-    mask = (values >= low) & (values <= high)
+    limit = number(ds, "PixelPaddingRangeLimit")
+    low, high = sorted(_with_sign(one, values) for one in (padding, padding if limit is None else limit))
+    tolerance = _PADDING_TOLERANCE if str(ds.file_meta.get("TransferSyntaxUID", "")) in _LOSSY else 0
+    mask = (values >= low - tolerance) & (values <= high + tolerance)
     return mask if mask.any() else None
+
+
+def _with_sign(value: float, values: Values) -> int:
+    """A padding value as stored values have it: with the sign of another element it is off by all bits."""
+    whole = int(value)
+    if values.dtype.kind not in "iu":
+        return whole
+    limits = np.iinfo(values.dtype)
+    if limits.min <= whole <= limits.max:
+        return whole
+    span: int = 1 << int(limits.bits)
+    return whole - span if whole > limits.max else whole + span

@@ -1,4 +1,4 @@
-"""TIFF, PNG, JPEG and BMP files into grey frames, by Pillow."""
+"""TIFF, PNG, JPEG and BMP files into grey frames, by Pillow; TIFF that it does not show rightly by tifffile."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from collections.abc import Iterator
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from model.display import scale_to_range
 from model.errors import ImageError, Reason
 from model.frames import Frame, GreyImage, Header
 from model.sources import Source, say
+from model.tiff import is_tiff, needs_tifffile, read_pages
 
 FORMATS = ("TIFF", "PNG", "JPEG", "BMP")
 
 MAX_PICTURE_PIXELS = 2**27
 """Width × height above which a picture is left out; checked before a pixel is decoded."""
+
+PngImagePlugin.MAX_TEXT_CHUNK = 2**26  # colour profiles and texts of PNG are inflated, and not used
+PngImagePlugin.MAX_TEXT_MEMORY = 2**27
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit stands in its place and gives a reason of its own
 
@@ -39,23 +43,52 @@ def read_picture(source: Source, only: int | None = None) -> Iterator[Frame]:
     path = source.address
     try:
         identity = _digest(source)
+        if is_tiff(source.start) and (needs_tifffile(source) or not _opens(source)):
+            for pixels, number, count in read_pages(source, only, MAX_PICTURE_PIXELS):
+                yield Frame(pixels, number, count, f"file/{identity}/{number}", Header())
+            return
         with Image.open(BytesIO(source.content) if source.content else source.path, formats=FORMATS) as picture:
-            pages, number = int(getattr(picture, "n_frames", 1)), 0
-            for number, page in enumerate(ImageSequence.Iterator(picture), 1):
-                if only not in (None, number):
-                    continue
+            pages = _pages(picture)
+            for number in range(1, pages + 1) if only is None else [only] * (1 <= only <= pages):
+                page = _page(picture, number)
                 if page.width * page.height > MAX_PICTURE_PIXELS:
                     size = f"{page.width} × {page.height} pixels, limit {MAX_PICTURE_PIXELS:,}"
                     raise ImageError(path, Reason.TOO_LARGE, size)
                 yield Frame(_grey(page), number, pages, f"file/{identity}/{number}", Header())
-        if only is None and number != pages:
-            raise ImageError(path, Reason.CORRUPT, f"{number} of {pages} pages could be decoded")
     except ImageError:
         raise
     except UnidentifiedImageError as error:
         raise ImageError(path, Reason.CORRUPT, "the picture's header cannot be parsed") from error
     except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, struct.error, zlib.error and more
         raise ImageError(path, Reason.CORRUPT, say(error, path)) from error
+
+
+def _opens(source: Source) -> bool:
+    try:
+        with Image.open(BytesIO(source.content) if source.content else source.path, formats=FORMATS):
+            return True
+    except UnidentifiedImageError:
+        return False
+
+
+def _page(picture: Image.Image, number: int) -> Image.Image:
+    picture.seek(number - 1)
+    return picture
+
+
+def _pages(picture: Image.Image) -> int:
+    """How many pages there are; of a JPEG with further pictures behind it (MPO) only those that are whole."""
+    pages = int(getattr(picture, "n_frames", 1))
+    if picture.format != "MPO":
+        return pages
+    for number in range(1, pages):
+        try:
+            picture.seek(number)
+        except (ValueError, EOFError, OSError):  # cut off, or written wrongly: the first picture is whole
+            pages = number
+            break
+    picture.seek(0)
+    return pages
 
 
 def _digest(source: Source) -> str:

@@ -1,0 +1,106 @@
+"""Values of optional data elements: what can be understood of them is taken, and the rest is dropped.
+
+Archives hold windows with a decimal comma, a unit, a word, an empty first value; tables and paddings under another VR
+than their own (PS3.5 section 6.2). None of that is worth a picture.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+
+_NUMBER: Final = re.compile(r"\s*([-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?)")
+
+_FORMATS: Final = {"US": "u2", "SS": "i2", "UL": "u4", "SL": "i4", "FL": "f4", "FD": "f8", "OF": "f4", "OD": "f8"}
+
+_WORDS: Final = frozenset({"OW", "OB", "US or SS", "US or OW", "US or SS or OW", "OB or OW"})
+"""VRs of 16-bit words without a sign of their own."""
+
+
+def text(ds: Dataset, keyword: str) -> str:
+    """The first value of an element of text, upper case, without the blanks around it; empty if it is absent."""
+    element = ds.get_item(keyword)
+    value = element.value if element is not None else None
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    elif value is not None and not isinstance(value, str):
+        value = next(iter(value), "") if isinstance(value, Iterable) else value
+    return str(value or "").partition("\\")[0].strip(" \0").upper()
+
+
+def numbers(ds: Dataset, keyword: str) -> list[float]:
+    """The finite numbers among an element's values, in order."""
+    found = (_number(value) for value in _values(ds, keyword))
+    return [value for value in found if value is not None and math.isfinite(value)]
+
+
+def number(ds: Dataset, keyword: str) -> float | None:
+    """The first of them."""
+    return next(iter(numbers(ds, keyword)), None)
+
+
+def words(ds: Dataset, keyword: str) -> np.ndarray[Any, np.dtype[np.uint16]]:
+    """An element of 16-bit words, of whatever VR, without a sign, as the file's byte order has them."""
+    element = ds.get_item(keyword)
+    value = element.value if element is not None else None
+    if value is None:
+        return np.zeros(0, np.uint16)
+    if isinstance(value, bytes | bytearray):
+        order = "<" if _is_little(ds, element) else ">"
+        return np.frombuffer(bytes(value[: len(value) // 2 * 2]), f"{order}u2").astype(np.uint16)
+    listed = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    return np.asarray([int(one) & 0xFFFF for one in listed], np.uint16)
+
+
+def is_given(ds: Dataset, keyword: str) -> bool:
+    """Whether an element is there and has a value."""
+    element = ds.get_item(keyword)
+    if element is None or element.value is None:
+        return False
+    value = element.value
+    return bool(len(value)) if hasattr(value, "__len__") else True
+
+
+def _values(ds: Dataset, keyword: str) -> list[Any]:
+    element = ds.get_item(keyword)
+    value = element.value if element is not None else None
+    if value is None:
+        return []
+    if not isinstance(value, bytes | bytearray):
+        return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    vr = element.VR if element.VR not in {None, "UN"} else dictionary_VR(Tag(keyword))
+    if vr in _WORDS:
+        vr = "SS" if _is_signed(ds) else "US"
+    if vr not in _FORMATS:
+        return bytes(value).decode("ascii", "replace").split("\\")
+    kind = np.dtype(("<" if _is_little(ds, element) else ">") + _FORMATS[vr])
+    return list(np.frombuffer(bytes(value[: len(value) // kind.itemsize * kind.itemsize]), kind).tolist())
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, str):
+        found = _NUMBER.match(value)
+        return float(found[1].replace(",", ".")) if found else None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_signed(ds: Dataset) -> bool:
+    element = ds.get_item("PixelRepresentation")
+    return element is not None and element.value in (1, b"\x01\x00", b"\x00\x01")
+
+
+def _is_little(ds: Dataset, element: Any) -> bool:
+    if isinstance(element, RawDataElement):
+        return bool(element.is_little_endian)
+    return ds.original_encoding[1] is not False
