@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import fields
 from types import TracebackType
 from typing import Any, Self
@@ -58,6 +58,8 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with suppress(RayError):
+            ray.kill(self.counters)  # in a Ray that goes on it would go on, too, as long as anything refers to it
         self._stack.close()
 
     def counts(self) -> StageCounts:

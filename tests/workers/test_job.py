@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ray._private.state import actors
 
 from index.interface import Where
 from index.opening import open_index
@@ -256,3 +257,11 @@ def test_a_users_own_modules_do_not_take_the_place_of_ours(
     assert "4 files indexed" in run("index", "eye", "--index", "made", "--model", relative)
     assert "eye-001.dcm" in run("search", "eye/eye-000.dcm", "--index", "made", "--no-class-prediction")
     assert "points" in run("status", "--index", "made")
+
+
+def test_a_job_leaves_nothing_behind_in_a_ray_that_goes_on(archive: Path, model_path: Path, tmp_path: Path) -> None:
+    index_archive(settings(archive / "eye", tmp_path / "index", model_path))
+    deadline = time.monotonic() + 30
+    while alive := [one["ActorClassName"] for one in actors().values() if one["State"] == "ALIVE"]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.2)
