@@ -72,6 +72,22 @@ def scale_to_range(values: Values, valid: NDArray[np.bool_] | None = None) -> ND
     return np.clip(scaled, 0.0, 1.0, out=scaled).astype(np.float32, copy=False)
 
 
+def picture_to_grey(values: Values, *, white_is_zero: bool = False) -> GreyImage:
+    """Samples of a picture that carries no window, ``(rows, columns)`` or with colours behind, as ``(rows, columns)``.
+
+    8-bit ones are taken as they are, colour as luma; deeper ones are scaled from their least to their greatest value.
+    """
+    if values.ndim == 3:
+        values = values[..., :3] if values.shape[-1] >= 3 else values[..., 0]
+    if values.dtype == np.uint8:
+        grey = _luma(values, 8) if values.ndim == 3 else values
+        return np.asarray(255 - grey if white_is_zero else grey, dtype=np.uint8)
+    if values.ndim == 3:
+        values = values.astype(np.float64) @ np.array([0.299, 0.587, 0.114])  # luma after ITU-R 601
+    display = scale_to_range(values)
+    return np.asarray(np.rint((1.0 - display if white_is_zero else display) * 255.0), dtype=np.uint8)
+
+
 def _to_real_world(values: Values, attributes: Dataset) -> Values:
     """The modality step; 16-bit values stay exact in float32, which is half the memory of float64.
 

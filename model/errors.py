@@ -52,6 +52,7 @@ class Reason(StrEnum):
     CORRUPT = "corrupt or truncated"
     NON_FINITE = "features not finite"
     CRASHED = "decoder crashed"
+    FOLDER_LINK = "link to a folder"
     DELETED = "deleted"
 
 

@@ -1,4 +1,4 @@
-"""TIFF, PNG, JPEG and BMP files into grey frames, by Pillow; TIFF that it does not show rightly by tifffile."""
+"""Picture files into grey frames: by Pillow, and by tifffile or imagecodecs what it does not show rightly."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from model.display import scale_to_range
+from model.code_streams import decode, frame_header, needs_imagecodecs
+from model.display import picture_to_grey, scale_to_range
 from model.errors import ImageError, Reason
 from model.frames import Frame, GreyImage, Header
 from model.sources import Source, say
 from model.tiff import is_tiff, needs_tifffile, read_pages
 
-FORMATS = ("TIFF", "PNG", "JPEG", "BMP")
+FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM")
 
 MAX_PICTURE_PIXELS = 2**27
 """Width × height above which a picture is left out; checked before a pixel is decoded."""
@@ -43,6 +44,10 @@ def read_picture(source: Source, only: int | None = None) -> Iterator[Frame]:
     path = source.address
     try:
         identity = _digest(source)
+        if not is_tiff(source.start) and needs_imagecodecs(source.content or source.start):
+            if only in (None, 1):
+                yield Frame(_decoded(source), 1, 1, f"file/{identity}/1", Header())
+            return
         if is_tiff(source.start) and (needs_tifffile(source) or not _opens(source)):
             for pixels, number, count in read_pages(source, only, MAX_PICTURE_PIXELS):
                 yield Frame(pixels, number, count, f"file/{identity}/{number}", Header())
@@ -61,6 +66,16 @@ def read_picture(source: Source, only: int | None = None) -> Iterator[Frame]:
         raise ImageError(path, Reason.CORRUPT, "the picture's header cannot be parsed") from error
     except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, struct.error, zlib.error and more
         raise ImageError(path, Reason.CORRUPT, say(error, path)) from error
+
+
+def _decoded(source: Source) -> GreyImage:
+    """A picture that is no matter for Pillow."""
+    stream = source.content or source.path.read_bytes()
+    header = frame_header(stream)
+    if header and header.rows * header.columns > MAX_PICTURE_PIXELS:
+        size = f"{header.columns} × {header.rows} pixels, limit {MAX_PICTURE_PIXELS:,}"
+        raise ImageError(source.address, Reason.TOO_LARGE, size)
+    return picture_to_grey(decode(stream))
 
 
 def _opens(source: Source) -> bool:

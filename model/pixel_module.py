@@ -24,6 +24,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from model.code_streams import frame_header
 from model.elements import number, text
 from model.fragments import ITEM, fragments_of
 
@@ -106,13 +107,9 @@ def _syntax_of(stream: bytes) -> UID | None:
     """What a code stream is, by its first bytes; ``None`` if it is none that DICOM knows."""
     if stream[:4] == b"\xff\x4f\xff\x51":
         return HTJ2K if b"\xff\x50" in stream[:256] else JPEG2000
-    if stream[:3] == b"\xff\xd8\xff":
-        place = 2
-        while place + 4 <= len(stream) and stream[place] == 0xFF:
-            if stream[place + 1] in _FRAME_HEADERS:
-                return _FRAME_HEADERS[stream[place + 1]]
-            place += 2 + int.from_bytes(stream[place + 2 : place + 4], "big")
-        return None
+    if stream[:2] == b"\xff\xd8":
+        header = frame_header(stream)
+        return _FRAME_HEADERS[header.marker] if header else None
     segments = int.from_bytes(stream[:4], "little")
     if 1 <= segments <= 15 and stream[4:8] == b"\x40\x00\x00\x00":  # PS3.5 annex G.5
         return RLELossless

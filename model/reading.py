@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from model.code_streams import JPEG_XL
 from model.errors import ImageError, Reason
 from model.frames import Frame
 from model.sources import open_source
@@ -20,6 +21,9 @@ _PICTURE_SIGNATURES = (
     b"II+\x00",
     b"MM\x00+",
     b"BM",
+    b"GIF8",
+    *(kind + blank for kind in (b"P5", b"P6") for blank in (b"\n", b" ", b"\r", b"\t")),  # PGM, PPM
+    *JPEG_XL,
 )
 
 
@@ -70,19 +74,26 @@ def _frames(address: str | Path, only: int | None, options: ReadOptions) -> Iter
             from model.dicom import read_dicom  # pydicom takes 0.3 s to import
 
             yield from read_dicom(source, only, options.patient_key, skip_burned_in=options.skip_burned_in)
-        elif source.start.startswith(_PICTURE_SIGNATURES):
+        elif is_picture(source.start):
             from model.pictures import read_picture
 
             yield from read_picture(source, only)
         else:
             raise ImageError(
-                source.address, Reason.NOT_AN_IMAGE, "neither DICOM, TIFF, PNG, JPEG nor BMP by its content"
+                source.address,
+                Reason.NOT_AN_IMAGE,
+                "by its content neither DICOM nor a picture: TIFF, PNG, JPEG (LS, XL), BMP, GIF, WebP, PGM, PPM",
             )
 
 
 def is_image(start: bytes) -> bool:
     """Whether a file that starts so may be an image that can be read."""
-    return is_dicom(start) or start.startswith(_PICTURE_SIGNATURES)
+    return is_dicom(start) or is_picture(start)
+
+
+def is_picture(start: bytes) -> bool:
+    """Whether a file that starts so is a picture of a known format."""
+    return start.startswith(_PICTURE_SIGNATURES) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
 
 
 def is_dicom(start: bytes) -> bool:

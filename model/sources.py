@@ -144,8 +144,50 @@ def _open(address: str) -> IO[bytes]:
     if is_local(address):
         return Path(address).open("rb")
     system, path = file_system(address)
+    if is_archive_member(address):
+        # By its exact name: the file system's own open takes a leading or a double slash for none.
+        path = address.rpartition("::")[0].partition("://")[2]
+        member: IO[bytes]
+        member = system.zip.open(path) if address.startswith("zip") else system._open(path, "rb")  # noqa: SLF001
+        return member
     stream: IO[bytes] = system.open(path, "rb")
     return stream
+
+
+ARCHIVE_PROTOCOLS = frozenset({"zip", "tar"})
+
+
+def is_archive_member(address: str) -> bool:
+    """Whether an address names something in a zip or tar file, or all of it."""
+    return "::" in address and address.partition("://")[0] in ARCHIVE_PROTOCOLS
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An entry of a zip or tar file: its exact name, its size in bytes, and a number that changes with its content.
+
+    ``problem`` says why it cannot be read, if it is no file.
+    """
+
+    name: str
+    size: int
+    version: int
+    problem: str | None = None
+
+
+def archive_members(address: str) -> Iterator[Member]:
+    """Every entry of a zip or tar file but its folders, under the name that it has there, whatever that looks like."""
+    system, _ = file_system(address)
+    if address.partition("://")[0] == "zip":
+        for info in system.zip.infolist():
+            if not info.is_dir():
+                yield Member(info.filename, info.file_size, info.CRC)
+        return
+    for entry in system.tar.getmembers():
+        if entry.isfile():
+            yield Member(entry.name, entry.size, int(entry.mtime * 1e9))
+        elif not entry.isdir():
+            yield Member(entry.name, 0, 0, "a link or a device, and no file")
 
 
 def file_system(address: str) -> tuple[Any, str]:

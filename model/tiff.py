@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.display import scale_to_range
+from model.display import picture_to_grey
 from model.errors import ImageError, Reason
 from model.frames import GreyImage
 from model.sources import Source, say
@@ -69,6 +69,8 @@ def read_pages(source: Source, only: int | None, limit: int) -> Iterator[tuple[G
 
     with tifffile.TiffFile(_file(source)) as file:
         count = len(file.pages)
+        if not count:
+            raise ImageError(source.address, Reason.CORRUPT, "the picture's header cannot be parsed")
         for number in range(1, count + 1) if only is None else [only] * (1 <= only <= count):
             page: Any = file.pages[number - 1]
             if page.imagewidth * page.imagelength > limit:
@@ -101,13 +103,6 @@ def _displayed(source: Source, page: Any) -> GreyImage:
     if photometric == 3:
         colours = np.asarray(page.colormap)[:, values]  # of 16 bits
         values = np.moveaxis(colours, 0, -1)
-    if values.ndim == 3:
-        values = values[..., :3] if values.shape[-1] >= 3 else values[..., 0]
-    if values.ndim == 3:
-        values = values.astype(np.float64) @ np.array([0.299, 0.587, 0.114])  # luma after ITU-R 601
-    display = scale_to_range(values)
-    if photometric == 0:
-        display = 1.0 - display
-    grey = np.asarray(np.rint(display * 255.0), dtype=np.uint8)
+    grey = picture_to_grey(values, white_is_zero=photometric == 0)
     turn = _TURNS.get(int(page.tags.valueof(_ORIENTATION, 1) or 1))
     return grey if turn is None else np.asarray(Image.fromarray(grey).transpose(turn))

@@ -12,9 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.sources import file_system, is_local, join, say
+from model.sources import archive_members, file_system, is_archive_member, is_local, join, say
 
 NOT_TEXT = "its name is not UTF-8"
+
+FOLDER_LINK = "a link to a folder elsewhere, which is not followed: name that folder to index it, too"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ def discover(root: Root) -> Iterator[FoundDirectory]:
         yield from _members(root, root.members)
     elif is_local(root.address):
         yield from _walk_local(root)
+    elif is_archive_member(root.address):
+        yield from _walk_archive(root)
     else:
         yield from _walk_remote(root)
 
@@ -150,12 +154,51 @@ def _walk_local(root: Root) -> Iterator[FoundDirectory]:
                         files.append(FoundFile(entry.name, status.st_size, status.st_mtime_ns))
                     elif not stat.S_ISDIR(status.st_mode):
                         unreadable[entry.name] = "no regular file"
+                    elif not _is_inside(entry.path, start):
+                        unreadable[entry.name] = FOLDER_LINK
         except OSError as error:
             unreadable[""] = error.strerror or str(error)
         files.sort(key=lambda file: file.name)
         inner.sort(reverse=True)
         pending.extend(inner)
         yield FoundDirectory(relative, files, unreadable)
+
+
+def _is_inside(link: str, start: Path) -> bool:
+    """Whether a link to a folder leads to what is walked anyway."""
+    target, walked = os.path.realpath(link), os.path.realpath(start)
+    return os.path.commonpath([target, walked]) == walked
+
+
+def _walk_archive(root: Root) -> Iterator[FoundDirectory]:
+    """The entries of a zip or tar file by its table of contents, so that none is overlooked, whatever it is called."""
+    directories: dict[str, FoundDirectory] = {}
+    try:
+        for member in archive_members(root.address):
+            if root.below and not (member.name == root.below or member.name.startswith(f"{root.below}/")):
+                continue
+            path, name = _rooted(member.name)
+            directory = directories.setdefault(path, FoundDirectory(path, [], {}))
+            if not _is_text(member.name):
+                directory.unreadable[_escaped(name)] = NOT_TEXT
+            elif member.problem:
+                directory.unreadable[name] = member.problem
+            else:
+                directory.files.append(FoundFile(name, member.size, member.version))
+    except Exception as error:  # one archive that cannot be reached is no reason to leave the others
+        yield FoundDirectory(root.below, [], {"": say(error, root.start)})
+        return
+    if not directories:
+        yield FoundDirectory(root.below, [], {})
+    for path in sorted(directories):
+        directories[path].files.sort(key=lambda file: file.name)
+        yield directories[path]
+
+
+def _rooted(name: str) -> tuple[str, str]:
+    """Folder and name of an entry; joined by a slash they are its name again, also where that is absolute."""
+    folder, _, last = name.rpartition("/")
+    return (folder, last) if folder else ("", name)
 
 
 def _single_file(root: Root) -> FoundDirectory:

@@ -16,6 +16,7 @@ from index.opening import create_index
 from model.errors import CbmirError, JobError, JobInterrupted, Reason
 from model.reading import ReadOptions
 from workers.archives import Archive
+from workers.discovery import FOLDER_LINK
 from workers.ledger import FileKey, Ledger
 from workers.planning import PendingFile, Plan
 from workers.preparing import Checked, check_job, pending_files, register_roots, settle_key, wanted_description
@@ -182,7 +183,8 @@ class _Job:
 
     def _note_unreadable(self) -> None:
         for path, why in self.plan.unreadable.items():
-            self._note_left_out(FileLeftOut(path, Reason.UNREADABLE.value, why))
+            reason = Reason.FOLDER_LINK if why == FOLDER_LINK else Reason.UNREADABLE
+            self._note_left_out(FileLeftOut(path, reason.value, why))
 
     def _prune(self) -> set[FileKey]:
         """Remove what the walk has found gone; return the files that must be read again for it."""

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import io
 import os
+import tarfile
+import zipfile
 from pathlib import Path
 
-from workers.discovery import Root, discover
+import pytest
+
+from model.sources import join, open_source
+from workers.discovery import FOLDER_LINK, Root, discover
 
 
 def test_every_file_is_found_once_in_order(tmp_path: Path) -> None:
@@ -82,3 +88,44 @@ def test_the_files_of_a_list_come_directory_by_directory(tmp_path: Path) -> None
     root = Root(0, str(tmp_path), members=("a/1", "a/2", "a/x/3", "b"))
     found = [(one.path, [file.name for file in one.files], set(one.unreadable)) for one in discover(root)]
     assert found == [("a", ["1"], {"2"}), ("a/x", ["3"], set()), ("", ["b"], set())]
+
+
+NAMES = ("/abs/1", "/2", "same", "same/3", "./4", "x//y", "http://h/5", "C:/6", "C:\\7", "../8", "usual/9")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_no_entry_of_an_archive_vanishes(tmp_path: Path, kind: str) -> None:
+    packed = tmp_path / f"odd.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(packed, "w") as file:
+            for name in NAMES:
+                file.writestr(name, f"content of {name}")
+    else:
+        with tarfile.open(packed, "w") as tar:
+            for name in NAMES:
+                info = tarfile.TarInfo(name)
+                info.size = len(f"content of {name}")
+                tar.addfile(info, io.BytesIO(f"content of {name}".encode()))
+            link = tarfile.TarInfo("link")
+            link.type, link.linkname = tarfile.SYMTYPE, "same"
+            tar.addfile(link)
+    root = Root(0, f"{kind}://::{packed}")
+    found: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
+    for directory in discover(root):
+        for one in directory.files:
+            path = f"{directory.path}/{one.name}" if directory.path else one.name
+            with open_source(join(root.address, path), lambda _: True) as source:
+                found[path] = (source.content or b"").decode()
+        unreadable |= directory.unreadable
+    assert found == {name: f"content of {name}" for name in NAMES}
+    assert list(unreadable) == (["link"] if kind == "tar" else [])
+
+
+def test_a_link_to_a_folder_elsewhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "archive" / "inner").mkdir(parents=True)
+    (tmp_path / "archive" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "archive" / "inside").symlink_to(tmp_path / "archive" / "inner")
+    [top, _] = discover(Root(0, str(tmp_path / "archive")))
+    assert top.unreadable == {"link": FOLDER_LINK}
