@@ -1,0 +1,80 @@
+"""The commands that train, measure and fetch, and the demo, run for once as a person runs them: in a terminal."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from model.dataset.tables import write_table
+from tests import phantoms
+from tests.model.dataset.bucket_server import serve
+from tests.recordings import FOLDER
+from tests.terminal import Terminal, assert_clean, run
+
+BAR = "━" * 24
+
+
+def test_training_evaluation_and_compression(program: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    phantoms.write_repository(repository, images=5, side=64)
+    train = [program, "train", repository, "--output", "own.safetensors", "--epochs", 2]
+    with Terminal(train, folder=tmp_path) as terminal:
+        terminal.wait_for("loss")
+        terminal.type("\x03")
+        assert terminal.finish() == 130, terminal.text
+        assert_clean(terminal)
+        assert "holds what was learned" in terminal.flat
+    code, terminal = run([*train, "--resume"], folder=tmp_path)
+    assert code == 3, terminal.text  # a file is broken
+    assert terminal.text.count(BAR) == 2
+    assert "accuracy" in terminal.text
+
+    measure = ["--layers", "fcl1", "--protocol", "training-images", "--search", "exact", "--open"]
+    page = tmp_path / "opened"
+    browser = {"BROWSER": f"sh -c 'echo \"$0\" > {page}' %s"}
+    code, terminal = run(
+        [program, "evaluate", repository, "--model", "own.safetensors", *measure], environment=browser, folder=tmp_path
+    )
+    assert code == 3, terminal.text
+    assert "searching" in terminal.text
+    assert page.read_text().strip() == (tmp_path / "report" / "index.html").as_uri()
+    small = [program, "model", "compress", "own.safetensors", repository, "--rank", 16]
+    code, terminal = run(small, folder=tmp_path)
+    assert code == 3, terminal.text
+    assert "own-small.safetensors: " in terminal.flat
+
+
+def test_cross_validation(program: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    phantoms.write_repository(repository, images=5, side=32)
+    command = [program, "cross-validate", repository, "--folds", 2, "--epochs", 1]
+    with Terminal(command, folder=tmp_path) as terminal:
+        terminal.wait_for("decoding")
+        terminal.type("\x03")  # while processes of its own decode
+        assert terminal.finish() == 130, terminal.text
+        assert_clean(terminal)
+    code, terminal = run(command, folder=tmp_path)
+    assert code == 3, terminal.text
+    assert "mean ± sd" in terminal.text
+
+
+def test_a_dataset_is_fetched(program: Path, tmp_path: Path) -> None:
+    with serve({"brain": 3, "knee": 3}, series=1, slices=2) as server:
+        write_table(server.plan, tmp_path / "plan.csv")
+        fetch = [program, "dataset", "fetch", "plan.csv", "set", "--endpoint", server.endpoint]
+        code, terminal = run(fetch, folder=tmp_path)
+    assert code == 0, terminal.text
+    assert terminal.text.count(BAR) == 2
+    assert "12 images, 12 of them fetched now" in terminal.flat
+
+
+def test_the_demo(tmp_path: Path) -> None:
+    root = FOLDER.parents[1]
+    environment = {"PYTHONPATH": str(root)}
+    code, terminal = run(
+        [sys.executable, "-m", "tests.demo", "demo"], environment=environment, folder=tmp_path, columns=100
+    )
+    assert code == 0, terminal.text
+    assert "148 files indexed as 354 points" in terminal.flat
+    assert (tmp_path / "demo" / "sheet.png").stat().st_size > 10_000
+    assert "The answers are in" in terminal.flat
