@@ -191,7 +191,9 @@ def stored_values(source: Source, ds: Dataset, only: int | None = None) -> Itera
 def _decoded(source: Source, ds: Dataset, count: int, indices: range) -> Iterator[NDArray[Any]]:
     syntax = UID(ds.file_meta.TransferSyntaxUID)
     if not has_pixels(ds):
-        yield from iter_pixels(source.path, transfer_syntax_uid=syntax, indices=list(indices))
+        yield from iter_pixels(
+            source.path, transfer_syntax_uid=syntax, indices=list(indices), allow_excess_frames=False
+        )
         return
     decoder = get_decoder(syntax)
     if not syntax.is_encapsulated:
@@ -199,7 +201,8 @@ def _decoded(source: Source, ds: Dataset, count: int, indices: range) -> Iterato
             ds = copy(ds)
             ds.BitsStored = int(ds.BitsStored) + shift
         # What iter_pixels does for a dataset, which collects the pixel module twice.
-        yield from (values for values, _ in decoder.iter_array(ds, indices=list(indices)))
+        found = decoder.iter_array(ds, indices=list(indices), allow_excess_frames=False)
+        yield from (values for values, _ in found)
         return
     streams = frames_of(ds.PixelData, count)
     for index in indices:

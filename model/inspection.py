@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 
 import PIL
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from model.errors import SettingError
 from model.frames import Frame
 from model.reading import is_dicom, is_image, read_frames
 from model.sources import Source, open_source
+from model.tiff import is_tiff
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,9 @@ def inspect_file(address: str | Path, frame: int = 1) -> Inspection:
     if found is None:
         raise SettingError(f"{address} has no frame {frame}: it has {next(read_frames(address, only=1)).of}")
     with open_source(address, is_image) as source:
-        facts = _dicom_facts(source, frame) if is_dicom(source.start) else _picture_facts(source)
+        with warnings.catch_warnings():  # what matters of the decoders' warnings is an error of the reader
+            warnings.simplefilter("ignore")
+            facts = _dicom_facts(source, frame) if is_dicom(source.start) else _picture_facts(source)
     return Inspection(found, facts)
 
 
@@ -64,9 +69,16 @@ def _dicom_facts(source: Source, frame: int) -> dict[str, str]:
 
 
 def _picture_facts(source: Source) -> dict[str, str]:
-    with Image.open(BytesIO(source.content) if source.content else source.path) as picture:
+    try:
+        with Image.open(BytesIO(source.content) if source.content else source.path) as picture:
+            return {
+                "format": str(picture.format),
+                "pixels": f"mode {picture.mode}",
+                "decoder": f"pillow {PIL.__version__}",
+            }
+    except UnidentifiedImageError:  # read by another library
+        name = "tifffile" if is_tiff(source.start) else "imagecodecs"
         return {
-            "format": str(picture.format),
-            "pixels": f"mode {picture.mode}",
-            "decoder": f"pillow {PIL.__version__}",
+            "format": "TIFF" if name == "tifffile" else "JPEG, JPEG-LS or JPEG XL",
+            "decoder": f"{name} {version(name)}",
         }

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from model.child_processes import be_a_child, starting_children
 from model.errors import ImageError, RepositoryError
 from model.preprocessing import RESIZED, resize
 from model.reading import read_frames
@@ -77,11 +78,17 @@ def load_repository(
     errors: list[ImageError] = []
     origins: dict[Split, list[tuple[int, int, int]]] = {"train": [], "validation": [], "test": []}
     loader = DataLoader(
-        _Files([file.path for file in files]), batch_size=None, num_workers=workers, collate_fn=_as_it_is
+        _Files([file.path for file in files]),
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=be_a_child,
     )
     with ExitStack() as stack:
         stores = {split: stack.enter_context(tempfile.TemporaryFile(prefix="cbmir-frames-")) for split in origins}
-        for place, (file, frames) in enumerate(zip(files, loader, strict=True)):
+        with starting_children():
+            decoded = iter(loader)
+        for place, (file, frames) in enumerate(zip(files, decoded, strict=True)):
             if isinstance(frames, ImageError):
                 errors.append(frames)
             else:

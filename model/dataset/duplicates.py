@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.child_processes import be_a_child, starting_children
 from model.errors import ImageError
 from model.reading import read_frames
 
@@ -56,11 +57,17 @@ def find_pairs(
         progress: told of files done and of their number.
     """
     hashes: list[NDArray[np.uint8] | None] = []
-    with ProcessPoolExecutor(workers) as pool:
-        for one in pool.map(perceptual_hash, paths, chunksize=_CHUNK):
-            hashes.append(one)
-            if progress:
-                progress(len(hashes), len(paths))
+    with ProcessPoolExecutor(workers, initializer=be_a_child) as pool:
+        with starting_children():
+            found = pool.map(perceptual_hash, paths, chunksize=_CHUNK)
+        try:
+            for one in found:
+                hashes.append(one)
+                if progress:
+                    progress(len(hashes), len(paths))
+        except BaseException:  # interrupted: what has not begun is not waited for
+            pool.shutdown(cancel_futures=True)
+            raise
     known = np.array([number for number, one in enumerate(hashes) if one is not None])
     table = np.array([one for one in hashes if one is not None], np.uint8).view(np.uint64)
     pairs = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 from model.dataset.tables import write_table
 from tests import phantoms
 from tests.model.dataset.bucket_server import serve
@@ -56,6 +58,32 @@ def test_cross_validation(program: Path, tmp_path: Path) -> None:
     code, terminal = run(command, folder=tmp_path)
     assert code == 3, terminal.text
     assert "mean ± sd" in terminal.text
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "compress", "split"])
+def test_ctrl_c_while_processes_of_its_own_decode(
+    program: Path, model_path: Path, tmp_path: Path, command: str
+) -> None:
+    repository = tmp_path / "repository"
+    phantoms.write_repository(repository, images=150, side=256)
+    arguments = {
+        "train": ["train", repository, "--output", tmp_path / "own"],
+        "evaluate": ["evaluate", repository, "--model", model_path],
+        "compress": ["model", "compress", model_path, repository, "--output", tmp_path / "small"],
+        "split": ["dataset", "split", tmp_path / "set"],
+    }[command]
+    if command == "split":
+        made = [program, "dataset", "add", tmp_path / "set"]
+        (tmp_path / "set").mkdir()
+        for organ in ("eye", "knee"):
+            made += ["--class", organ, repository / organ]
+        assert run(made)[0] in {0, 3}
+    with Terminal([program, *arguments], folder=tmp_path) as terminal:
+        terminal.wait_for({"compress": "factorising", "split": "comparing"}.get(command, "decoding"))
+        terminal.type("\x03")
+        terminal.type("\x03")  # as somebody in a hurry does
+        assert terminal.finish(40) == 130, terminal.text
+        assert_clean(terminal)
 
 
 def test_a_dataset_is_fetched(program: Path, tmp_path: Path) -> None:
