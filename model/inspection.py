@@ -9,10 +9,12 @@ from io import BytesIO
 from pathlib import Path
 
 import PIL
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from model.code_streams import JPEG_XL, needs_imagecodecs
 from model.errors import SettingError
 from model.frames import Frame
+from model.pictures import reads_by_tifffile
 from model.reading import is_dicom, is_image, read_frames
 from model.sources import Source, open_source
 from model.tiff import is_tiff
@@ -41,10 +43,9 @@ def inspect_file(address: str | Path, frame: int = 1) -> Inspection:
     found = next(read_frames(address, only=frame), None)
     if found is None:
         raise SettingError(f"{address} has no frame {frame}: it has {next(read_frames(address, only=1)).of}")
-    with open_source(address, is_image) as source:
-        with warnings.catch_warnings():  # what matters of the decoders' warnings is an error of the reader
-            warnings.simplefilter("ignore")
-            facts = _dicom_facts(source, frame) if is_dicom(source.start) else _picture_facts(source)
+    with open_source(address, is_image) as source, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what matters of the decoders' warnings is an error of the reader
+        facts = _dicom_facts(source, frame) if is_dicom(source.start) else _picture_facts(source)
     return Inspection(found, facts)
 
 
@@ -69,16 +70,15 @@ def _dicom_facts(source: Source, frame: int) -> dict[str, str]:
 
 
 def _picture_facts(source: Source) -> dict[str, str]:
-    try:
-        with Image.open(BytesIO(source.content) if source.content else source.path) as picture:
-            return {
-                "format": str(picture.format),
-                "pixels": f"mode {picture.mode}",
-                "decoder": f"pillow {PIL.__version__}",
-            }
-    except UnidentifiedImageError:  # read by another library
-        name = "tifffile" if is_tiff(source.start) else "imagecodecs"
+    stream = source.content or source.start
+    if is_tiff(source.start) and reads_by_tifffile(source):
+        return {"format": "TIFF", "decoder": f"tifffile {version('tifffile')}"}
+    if not is_tiff(source.start) and needs_imagecodecs(stream):
+        name = "JPEG XL" if stream.startswith(JPEG_XL) else "JPEG-LS, or JPEG that is lossless or of 12 bits"
+        return {"format": name, "decoder": f"imagecodecs {version('imagecodecs')}"}
+    with Image.open(BytesIO(source.content) if source.content else source.path) as picture:
         return {
-            "format": "TIFF" if name == "tifffile" else "JPEG, JPEG-LS or JPEG XL",
-            "decoder": f"{name} {version(name)}",
+            "format": str(picture.format),
+            "pixels": f"mode {picture.mode}",
+            "decoder": f"pillow {PIL.__version__}",
         }

@@ -48,7 +48,7 @@ def read_picture(source: Source, only: int | None = None) -> Iterator[Frame]:
             if only in (None, 1):
                 yield Frame(_decoded(source), 1, 1, f"file/{identity}/1", Header())
             return
-        if is_tiff(source.start) and (needs_tifffile(source) or not _opens(source)):
+        if is_tiff(source.start) and reads_by_tifffile(source):
             for pixels, number, count in read_pages(source, only, MAX_PICTURE_PIXELS):
                 yield Frame(pixels, number, count, f"file/{identity}/{number}", Header())
             return
@@ -76,6 +76,11 @@ def _decoded(source: Source) -> GreyImage:
         size = f"{header.columns} × {header.rows} pixels, limit {MAX_PICTURE_PIXELS:,}"
         raise ImageError(source.address, Reason.TOO_LARGE, size)
     return picture_to_grey(decode(stream))
+
+
+def reads_by_tifffile(source: Source) -> bool:
+    """Whether a TIFF file is read by tifffile: Pillow does not show it rightly, or not at all."""
+    return needs_tifffile(source) or not _opens(source)
 
 
 def _opens(source: Source) -> bool:
