@@ -89,8 +89,15 @@ def options(
 def main() -> None:
     """Run the program; every error becomes one sentence on standard error and an exit code."""
     open_standard_streams()
+    sys.unraisablehook = _show_if_debugged
     gc.set_threshold(20_000, 20, 20)  # imports make many objects that stay: looking through them each time costs 5 %
     sys.exit(_flushed(run(sys.argv[1:])))
+
+
+def _show_if_debugged(unraisable: sys.UnraisableHookArgs) -> None:
+    """Of an exception in a destructor, which Python itself ignores: libraries raise them when Ctrl-C cuts them off."""
+    if errors.debug:
+        sys.__unraisablehook__(unraisable)
 
 
 def run(arguments: list[str]) -> int:

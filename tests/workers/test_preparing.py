@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
@@ -8,13 +9,18 @@ import pytest
 
 from index.interface import Index
 from index.opening import create_index, open_index
+from model.bundled import find_model
+from model.errors import CbmirError
+from model.metadata import read_metadata
 from tests.conftest import small_job
 from tests.index.conftest import describe
 from tests.index.wire import StandIn
 from workers.archives import Archive
 from workers.discovery import Root
+from workers.job import index_archive
 from workers.planning import Plan
-from workers.preparing import pending_files, register_roots
+from workers.preparing import check_job, pending_files, plan_job, register_roots
+from workers.settings import JobSettings
 
 
 def test_jobs_that_add_archives_to_a_server_at_the_same_moment_get_numbers_of_their_own(
@@ -47,3 +53,43 @@ def test_only_a_list_may_name_what_is_not_there(tmp_path: Path) -> None:
     roots = [Root(0, str(gone)), Root(1, f"zip://::{gone}.zip"), Root(2, str(gone), members=("1", "2"))]
     assert list(pending_files(settings, roots, None, plan)) == []
     assert plan.unreadable == {str(gone / name): "No such file or directory" for name in ("1", "2")}
+
+
+def test_a_job_needs_no_model_where_one_is_known(archive: Path, model_path: Path, tmp_path: Path) -> None:
+    bundled = check_job(JobSettings((archive,), tmp_path / "new"), patient=False)
+    assert bundled.model == find_model()
+    made = describe(model_fingerprint=read_metadata(model_path).fingerprint, model_path=str(model_path))
+    create_index(tmp_path / "index", made, purpose="test").close()
+    layers = JobSettings((archive,), tmp_path / "index", layers=made.layers, quantization=made.quantization)
+    assert resolved(layers) == model_path
+
+
+def resolved(settings: JobSettings) -> Path:
+    """The model that a job would take, whatever stands against the rest of it."""
+    from workers.preparing import _model
+
+    return _model(settings, patient=False)
+
+
+def test_a_dry_run_refuses_what_the_job_refuses(archive: Path, model_path: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "thesis"
+    foreign.mkdir()
+    (foreign / "thesis.doc").write_text("years of work")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "labels.csv").write_text("path,label\nabsent.dcm,knee\n")
+    cases = {
+        "not empty and not an index": {"index": foreign},
+        "is a file, not the folder": {"index": tmp_path / "file"},
+        "makes no sense": {"actors": (3, 2)},
+        "computes on processors only": {"gpus": 1.0, "runtime": "openvino"},
+        "exclude each other": {"prune": True, "limit": 2},
+        "none of the 1 paths": {"labels": str(tmp_path / "labels.csv")},
+        "does not exist": {"archives": (tmp_path / "absent",)},
+    }
+    for message, changes in cases.items():
+        settings = replace(small_job((archive,), model_path, tmp_path / "index"), **changes)
+        for job in (plan_job, index_archive):
+            with pytest.raises(CbmirError, match=message):
+                job(settings)
+    assert not (tmp_path / "index").exists()
+    assert [path.name for path in foreign.iterdir()] == ["thesis.doc"]

@@ -15,7 +15,7 @@ from tests.conftest import small_job
 from workers import sink
 from workers.job import index_archive
 from workers.ledger import FileKey, Ledger
-from workers.reembedding import building, reembed
+from workers.reembedding import building, plan_reembedding, reembed
 from workers.removal import delete_points
 from workers.report import JobReport
 from workers.settings import JobObserver
@@ -63,6 +63,19 @@ def test_nothing_is_replaced_by_less(archive: Path, model_path: Path, other_mode
     assert (folder / "thesis.doc").exists()
     with open_index(index, purpose="test") as old:
         assert old.count() == 8
+
+
+def test_labels_that_would_be_lost_are_asked_for_before_the_work(
+    archive: Path, model_path: Path, other_model_path: Path, tmp_path: Path
+) -> None:
+    labelled = small_job((archive,), model_path, tmp_path / "index", labels="folder", limit=3)
+    index_archive(labelled)
+    without = replace(labelled, model=other_model_path, labels=None, limit=None)
+    for job in (reembed, plan_reembedding):  # a dry run refuses the same
+        with pytest.raises(SettingError, match=r"3 files of .* have labels, which a new index would lack"):
+            job(without)
+    assert not building(tmp_path / "index").exists()
+    assert plan_reembedding(replace(without, labels="folder")).pending == 26
 
 
 def test_a_kill_between_the_two_renames_is_mended(

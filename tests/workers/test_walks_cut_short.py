@@ -47,11 +47,13 @@ def unmount(folder: Path) -> None:
 
 
 @JOBS
-@pytest.mark.parametrize("limit", [None, 1, 2, 50])
-def test_an_archive_that_is_not_mounted(settings: JobSettings, job: Job, limit: int | None, tmp_path: Path) -> None:
+def test_an_archive_that_is_not_mounted(settings: JobSettings, job: Job, tmp_path: Path) -> None:
     unmount(tmp_path / "eye")
-    with pytest.raises((JobError, SettingError), match=r"is it mounted|is it named, and mounted|exclude each other"):
-        job(replace(settings, limit=limit), JobObserver())
+    for limit in (1, 2, 50):
+        with pytest.raises(SettingError, match="exclude each other"):
+            job(replace(settings, limit=limit), JobObserver())
+    with pytest.raises(JobError, match=r"is it mounted|is it named, and mounted"):
+        job(settings, JobObserver())
     assert points(settings) in {8, 9}  # the new one may have come
 
 
