@@ -133,7 +133,7 @@ def check_creatable(
             _require_place(parsed)
         return None
     except NotAnIndexError as error:
-        if isinstance(parsed, Path):
+        if isinstance(parsed, Path) and parsed.is_dir():
             raise NotAnIndexError(f"{parsed} is not empty and not an index: name a new or empty folder") from error
         raise
     check_same(str(parsed), existing, description)

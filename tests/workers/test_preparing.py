@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 
@@ -77,7 +78,7 @@ def test_a_dry_run_refuses_what_the_job_refuses(archive: Path, model_path: Path,
     (foreign / "thesis.doc").write_text("years of work")
     (tmp_path / "file").write_text("")
     (tmp_path / "labels.csv").write_text("path,label\nabsent.dcm,knee\n")
-    cases = {
+    cases: dict[str, dict[str, Any]] = {
         "not empty and not an index": {"index": foreign},
         "is a file, not the folder": {"index": tmp_path / "file"},
         "makes no sense": {"actors": (3, 2)},
