@@ -32,7 +32,7 @@ check: install
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 bench: install
 	$(BIN)/python -m tests.benchmarks $(BENCH)

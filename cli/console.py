@@ -69,6 +69,10 @@ class Terminal(Console):
             else:
                 yield Segment("\n".join(map(printable, text.split("\n"))), style)
 
+    def say(self, sentence: str) -> None:
+        """Print prose: wrapped between words on a terminal, one line through a pipe."""
+        self.print(sentence, soft_wrap=not self.is_terminal)
+
     def on_broken_pipe(self) -> None:
         """Let the program end as one whose reader has gone; the library would end it with exit code 1."""
         raise BrokenPipeError

@@ -256,7 +256,7 @@ def index(
     )
     if not log_json:
         print_report(result, settings)
-    output.print(summary(result), soft_wrap=True)
+    output.say(summary(result))
     if not stored and not log_json:
         print_next(settings)
     if result.anything_left_out:
