@@ -60,15 +60,6 @@ def words(ds: Dataset, keyword: str) -> np.ndarray[Any, np.dtype[np.uint16]]:
     return np.asarray([int(one) & 0xFFFF for one in listed], np.uint16)
 
 
-def is_given(ds: Dataset, keyword: str) -> bool:
-    """Whether an element is there and has a value."""
-    element = ds.get_item(keyword)
-    if element is None or element.value is None:
-        return False
-    value = element.value
-    return bool(len(value)) if hasattr(value, "__len__") else True
-
-
 def _values(ds: Dataset, keyword: str) -> list[Any]:
     element = ds.get_item(keyword)
     value = element.value if element is not None else None

@@ -48,7 +48,11 @@ def print_report(report: JobReport, settings: JobSettings) -> None:
         messages.print(what, soft_wrap=True, markup=False)
     if settings.labels:
         found = report.files_found - report.left_out_by_reason.get(Reason.UNREADABLE.value, 0)
-        messages.print(f"labels: {report.files_labelled:,} of {found:,} files have one in {settings.labels}")
+        messages.print(
+            f"labels: {report.files_labelled:,} of {found:,} files have one in {settings.labels}",
+            soft_wrap=True,
+            markup=False,
+        )
     for file in report.left_out[:MAX_LISTED]:
         print_left_out(file.path, f"{file.reason}: {file.detail}")
     if len(report.left_out) > MAX_LISTED:
