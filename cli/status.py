@@ -92,7 +92,10 @@ def _ledger(folder: Path, description: Description, *, held: bool) -> dict[str, 
             report = json.loads(job.report)
             last |= {key: report[key] for key in ("files_indexed", "points", "files_left_out", "images_per_second")}
         unfinished = unfinished_archives(ledger, description.roots, held=held)
-        return {"files": ledger.counts(), "last job": last, "unfinished archives": unfinished}
+        counts: dict[str, int] = {**ledger.counts()}
+        if in_part := ledger.indexed_in_part():
+            counts["without some frames"] = in_part
+        return {"files": counts, "last job": last, "unfinished archives": unfinished}
     finally:
         ledger.close()
 

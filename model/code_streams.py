@@ -36,6 +36,23 @@ def frame_header(stream: bytes) -> FrameHeader | None:
     return None
 
 
+def near(stream: bytes) -> int:
+    """By how much samples of a JPEG-LS stream may differ from what was compressed (NEAR, ISO 14495-1 C.2.3)."""
+    place = 2
+    while place + 4 <= len(stream) and stream[place] == 0xFF:
+        length = int.from_bytes(stream[place + 2 : place + 4], "big")
+        if stream[place + 1] == 0xDA:  # start of scan: so many components of two bytes each, then NEAR
+            at = place + 5 + 2 * stream[place + 4]
+            return stream[at] if at < len(stream) else 0
+        place += 2 + length
+    return 0
+
+
+def has_end(stream: bytes) -> bool:
+    """Whether a JPEG stream has its end marker, apart from what may follow it."""
+    return b"\xff\xd9" in stream.rstrip(b"\0")[-1024:]
+
+
 def needs_imagecodecs(stream: bytes) -> bool:
     """Whether a picture is JPEG XL, JPEG-LS, lossless JPEG, or JPEG of more than 8 bits."""
     if stream.startswith(JPEG_XL):
@@ -59,7 +76,7 @@ def decode(stream: bytes) -> NDArray[Any]:
         header = frame_header(stream)
         if header is None:
             raise ValueError("it has no frame header")
-        if b"\xff\xd9" not in stream[-1024:]:  # the decoder would fill up what is missing, and not say so
+        if not has_end(stream):  # the decoder would fill up what is missing, and not say so
             raise ValueError("it ends before its end marker")
         by = imagecodecs.jpegls_decode if header.marker == JPEG_LS_FRAME else imagecodecs.jpeg8_decode
         values = by(stream)

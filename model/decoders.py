@@ -11,7 +11,6 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Final
 
-from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
 from pydicom.pixels.utils import _get_jpg_parameters
 from pydicom.uid import (
@@ -29,6 +28,10 @@ from pydicom.uid import (
     JPEGLSNearLossless,
     RLELossless,
 )
+
+from model.code_streams import has_end
+from model.pixel_module import JPEG_XL_SYNTAXES
+from model.stored_frames import StoredFrames
 
 _JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
 _HTJ2K = (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
@@ -73,6 +76,8 @@ def decode_grey(src: bytes, runner: DecodeRunner) -> bytearray:
     if runner.samples_per_pixel != 1:
         raise ValueError("imagecodecs is used for grey frames only")
     _refuse_other_size(src, runner)
+    if runner.transfer_syntax in _JPEG and not has_end(src):  # the decoder would fill up what is missing
+        raise ValueError("the code stream ends before its end marker")
     decode = imagecodecs.htj2k_decode if runner.transfer_syntax in _HTJ2K else imagecodecs.jpeg8_decode
     pixels: Any = decode(src)
     if pixels.shape != (runner.rows, runner.columns):
@@ -149,15 +154,15 @@ def _refuse_other_size(src: bytes, runner: DecodeRunner) -> None:
         raise ValueError("the code stream says {} × {} pixels of {} samples, the header says otherwise".format(*size))
 
 
-def decoder_of(ds: Dataset, frame: int) -> str:
+def decoder_of(frames: StoredFrames, syntax: UID, index: int) -> str:
     """Name and version of the library that decodes a frame, 0-based: the first of :data:`ORDER` that does."""
-    syntax = ds.file_meta.TransferSyntaxUID
-    decoder = get_decoder(syntax)
-    if decoder.is_native:
+    if syntax in JPEG_XL_SYNTAXES:
+        return library("imagecodecs", syntax)
+    if syntax not in ORDER:
         return "none needed"
-    for name in ORDER.get(syntax, ()):
+    for name in ORDER[syntax]:
         try:
-            next(decoder.iter_array(ds, indices=[frame], decoding_plugin=name))
+            frames.decode(index, name)
         except Exception:  # noqa: S112 (refused: the next one is asked, as pydicom does)
             continue
         return library(name, syntax)

@@ -7,20 +7,14 @@ import hmac
 import logging
 import zlib
 from collections.abc import Iterator
-from copy import copy
+from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.config import IGNORE, settings
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
-from pydicom.filereader import _read_file_meta_info, read_partial, read_preamble
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.utils import iter_pixels
-from pydicom.tag import BaseTag
+from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -31,30 +25,18 @@ from pydicom.uid import (
 
 from model.decoders import order_decoders
 from model.display import to_grey
-from model.elements import number
 from model.errors import ImageError, Reason
-from model.fragments import frames_of
-from model.frames import Frame, GreyImage, Header
-from model.objects import check_object, has_pixels
-from model.pixel_module import bits_above, complete
+from model.frames import BrokenFrame, Frame, GreyImage, Header
+from model.objects import check_object
+from model.pixel_data import PixelData, pixels_behind, pixels_in_memory
+from model.pixel_module import complete
 from model.sources import Source, say
+from model.stored_frames import StoredFrames
 
 # What matters of its warnings becomes an error here, with the file's name; the rest would only clutter a terminal.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 settings.reading_validation_mode = IGNORE
 order_decoders()
-
-_PIXEL_MODULE = (
-    "Rows",
-    "Columns",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "PlanarConfiguration",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-)
 
 MAX_DATASET = 2**29
 """Bytes to which a deflated dataset may grow: it is inflated in memory."""
@@ -62,9 +44,24 @@ MAX_DATASET = 2**29
 _DEFLATED = DeflatedExplicitVRLittleEndian.encode()
 
 
+@dataclass(frozen=True, slots=True)
+class DicomObject:
+    """A file's data elements, made whole, and its pixel data.
+
+    Attributes:
+        ds: the data elements; a transfer syntax is always set.
+        pixels: the pixel data, ``None`` if there are none.
+        notes: what of the header was set, or taken for something else, and why.
+    """
+
+    ds: Dataset
+    pixels: PixelData | None
+    notes: tuple[str, ...]
+
+
 def read_dicom(
     source: Source, only: int | None = None, patient_key: bytes | None = None, *, skip_burned_in: bool = False
-) -> Iterator[Frame]:
+) -> Iterator[Frame | BrokenFrame]:
     """Yield the frames of one DICOM file in order, at most one decoded frame in memory at a time.
 
     Args:
@@ -74,64 +71,90 @@ def read_dicom(
         skip_burned_in: as well.
 
     Raises:
-        ImageError: the file has no pixel data, is no picture of a patient, is too large, is damaged, or is
-            compressed with a transfer syntax that no installed decoder reads.
+        ImageError: the file has no pixel data, is no picture of a patient, is too large, its header is damaged, or it
+            cannot be read. What is wrong with a single frame is yielded.
     """
-    address, place, frames = source.address, only or 1, 0
+    address = source.address
     try:
-        ds = read_dataset(source)
+        found = read_object(source)
+        ds = found.ds
         header = read_header(ds, patient_key)
         sop_class = _text(ds, "SOPClassUID") or str(ds.file_meta.get("MediaStorageSOPClassUID", ""))
-        frames = check_object(address, ds, sop_class=sop_class, pixels_unread=source.content is None)
+        if found.pixels is None and not _has_prefix(source) and not sop_class and not _is_described(ds):
+            raise ImageError(address, Reason.NOT_AN_IMAGE, "it begins as DICOM may, and is none")
+        pixels, count = check_object(address, ds, found.pixels, sop_class=sop_class)
         if skip_burned_in and _text(ds, "BurnedInAnnotation") == "YES":
             raise ImageError(address, Reason.BURNED_IN, "its header says so (0028,0301)")
-        if only is not None and not 1 <= only <= frames:
+        if only is not None and not 1 <= only <= count:
             return
-        for values in stored_values(source, ds, only):
-            pixels = to_grey(values, ds, place - 1)
-            yield Frame(pixels, place, frames, _identity(header, place, pixels), header)
-            place += 1
+        frames = StoredFrames(ds, pixels, count)
     except ImageError:
         raise
     except MemoryError as error:
         raise ImageError(address, Reason.UNREADABLE, "there is too little memory to decode it") from error
-    except NotImplementedError as error:
-        raise ImageError(address, Reason.UNSUPPORTED, say(error, address)) from error
-    except Exception as error:  # parsers of damaged headers, and every decoder plug-in, raise whatever they like
-        where = f"frame {place} of {frames}" if frames else "header"
-        raise ImageError(address, _reason(error), f"{where}: {say(error, address)}") from error
-    if only is None and place != frames + 1:
-        raise ImageError(address, Reason.CORRUPT, f"{place - 1} of {frames} frames could be decoded")
+    except Exception as error:  # parsers of damaged headers raise whatever they like
+        if not _has_prefix(source) and not isinstance(error, OSError):
+            raise ImageError(address, Reason.NOT_AN_IMAGE, "it begins as DICOM may, and is none") from error
+        raise ImageError(address, _reason(error), f"header: {say(error, address)}") from error
+    for number in range(1, count + 1) if only is None else (only,):
+        grey = _grey(address, ds, frames, number, count)
+        if isinstance(grey, BrokenFrame):
+            yield grey
+        else:
+            yield Frame(grey, number, count, _identity(header, number, grey), header)
 
 
-def read_dataset(source: Source) -> Dataset:
-    """Parse a file's header, and its pixel data if the source holds it in memory; a transfer syntax is always set.
+def _grey(address: str, ds: Dataset, frames: StoredFrames, number: int, count: int) -> GreyImage | BrokenFrame:
+    """A frame as displayed, or why it cannot be.
+
+    Raises:
+        ImageError: the file cannot be read now; another time it perhaps can.
+    """
+    try:
+        stored = frames.decode(number - 1)
+        return to_grey(stored.values, ds, number - 1, stored.tolerance)
+    except MemoryError as error:
+        raise ImageError(address, Reason.UNREADABLE, "there is too little memory to decode it") from error
+    except Exception as error:  # every decoder plug-in raises whatever it likes
+        reason = _reason(error)
+        if reason is Reason.UNREADABLE:
+            raise ImageError(address, reason, say(error, address)) from error
+        return BrokenFrame(number, count, reason, say(error, address))
+
+
+def read_object(source: Source) -> DicomObject:
+    """Parse a file's header; its pixel data stay in the file if the source does not hold it in memory.
 
     Raises:
         ImageError: nothing can be parsed, or a deflated dataset is a bomb.
     """
-    content = source.content
     if (deflated := _deflated(source)) is not None:
         _refuse_bomb(source.address, deflated)
-        content = deflated
-    if content is not None:
-        ds = dcmread(BytesIO(content), force=True)
-        if len(ds) == 0:  # pydicom gives everything up for bytes after the last element that are none
-            ds = read_partial(BytesIO(content), stop_when=_is_behind_pixels, force=True)
+        ds = dcmread(BytesIO(deflated), force=True)
+        pixels = pixels_in_memory(ds)
     else:
-        ds = dcmread(source.path, force=True, stop_before_pixels=True)
+        with source.path.open("rb") if source.content is None else BytesIO(source.content) as file:
+            # Only up to there: pydicom gives everything up if what follows was cut off, or is no data element.
+            ds = dcmread(file, force=True, stop_before_pixels=True)
+            pixels = pixels_behind(ds, file, source.content or source.path)
     if len(ds) == 0:
+        if not _has_prefix(source):
+            raise ImageError(source.address, Reason.NOT_AN_IMAGE, "it begins as DICOM may, and is none")
         raise ImageError(source.address, Reason.CORRUPT, "it starts like DICOM, but no data elements can be parsed")
     if not getattr(ds, "file_meta", None):
         ds.file_meta = FileMetaDataset()
     if "TransferSyntaxUID" not in ds.file_meta:
         ds.file_meta.TransferSyntaxUID = _assumed_syntax(ds)
-    complete(ds)
-    return ds
+    return DicomObject(ds, pixels, tuple(complete(ds, pixels)))
 
 
-def _is_behind_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    return tag.group == 0 or tag > 0x7FE0_0010
+def _has_prefix(source: Source) -> bool:
+    return source.start[128:132] == b"DICM"
+
+
+def _is_described(ds: Dataset) -> bool:
+    """Whether a dataset has any of the elements by which every DICOM object says what it is."""
+    return any(keyword in ds for keyword in ("Modality", "StudyInstanceUID", "SOPInstanceUID", "Rows", "StudyDate"))
 
 
 def read_header(ds: Dataset, patient_key: bytes | None = None) -> Header:
@@ -176,54 +199,6 @@ def _refuse_bomb(address: str, content: bytes) -> None:
             raise ImageError(address, Reason.TOO_LARGE, f"its deflated dataset is larger than {MAX_DATASET:,} bytes")
 
 
-def stored_values(source: Source, ds: Dataset, only: int | None = None) -> Iterator[NDArray[Any]]:
-    """The decoded frames in order, or ``only`` one by its 1-based number; from the file if ``ds`` holds no pixels.
-
-    Every way to a frame is this one: what an index holds is what an inspection shows.
-    """
-    count = max(1, int(number(ds, "NumberOfFrames") or 1))
-    indices = range(count) if only is None else range(only - 1, only)
-    shift = bits_above(ds)
-    for values in _decoded(source, ds, count, indices):
-        yield values >> shift if shift and values.ndim == 2 else values
-
-
-def _decoded(source: Source, ds: Dataset, count: int, indices: range) -> Iterator[NDArray[Any]]:
-    syntax = UID(ds.file_meta.TransferSyntaxUID)
-    if not has_pixels(ds):
-        yield from iter_pixels(
-            source.path, transfer_syntax_uid=syntax, indices=list(indices), allow_excess_frames=False
-        )
-        return
-    decoder = get_decoder(syntax)
-    if not syntax.is_encapsulated:
-        if shift := bits_above(ds):  # else the highest bits would be cleared
-            ds = copy(ds)
-            ds.BitsStored = int(ds.BitsStored) + shift
-        # What iter_pixels does for a dataset, which collects the pixel module twice.
-        found = decoder.iter_array(ds, indices=list(indices), allow_excess_frames=False)
-        yield from (values for values, _ in found)
-        return
-    streams = frames_of(ds.PixelData, count)
-    for index in indices:
-        if index < len(streams):
-            yield next(values for values, _ in decoder.iter_array(_of_one_frame(ds, streams[index]), indices=[0]))
-
-
-def _of_one_frame(ds: Dataset, stream: bytes) -> Dataset:
-    """The image pixel module of a dataset, with one frame's code stream."""
-    one = Dataset()
-    one.file_meta = ds.file_meta
-    one.set_original_encoding(*ds.original_encoding)
-    for keyword in _PIXEL_MODULE:
-        if (element := ds.get_item(keyword)) is not None:
-            one[element.tag] = element
-    one.NumberOfFrames = 1
-    one.PixelData = encapsulate([stream], has_bot=False)
-    one["PixelData"].VR = "OB"
-    return one
-
-
 def _assumed_syntax(ds: Dataset) -> UID:
     """The transfer syntax by the encoding that parsed, for files without a meta header."""
     implicit, little = ds.original_encoding
@@ -233,6 +208,8 @@ def _assumed_syntax(ds: Dataset) -> UID:
 
 
 def _reason(error: Exception) -> Reason:
+    if isinstance(error, NotImplementedError):
+        return Reason.UNSUPPORTED
     if isinstance(error, OSError) and error.errno is not None:  # the file system's own, not a decoder's
         return Reason.UNREADABLE
     missing = isinstance(error, RuntimeError) and "missing dependencies" in str(error)

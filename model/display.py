@@ -8,7 +8,8 @@ The rule, once, in the order of DICOM PS3.4 N.2 (softcopy presentation: modality
 2. Real-world values become display values by the first VOI LUT; else by the first window (PS3.3 C.11.2), LINEAR,
    LINEAR_EXACT or SIGMOID, the frame's own Frame VOI LUT Sequence before the shared one; else by the range from the
    least to the greatest value, the Pixel Padding Value or Range left out (PS3.3 C.7.5.1.1.2).
-3. MONOCHROME1 is inverted (PS3.3 C.7.6.3.1.2). Padded pixels are black.
+3. MONOCHROME1 is inverted (PS3.3 C.7.6.3.1.2), and so is the Presentation LUT Shape INVERSE. Padded pixels are black.
+   Where compression is lossy, values as near to the padding value as it may have changed them are padding, too.
 
 Colour (RGB, YBR and PALETTE COLOR, PS3.3 C.7.6.3.1.2) has no modality or VOI step: it becomes luma after ITU-R 601,
 as in the paper's "colour to grey" (section 4.1). Overlays are not drawn.
@@ -31,10 +32,11 @@ from model.lookup import LookupTable, read_table
 Values = NDArray[Any]
 
 
-def to_grey(values: Values, ds: Dataset, frame: int) -> GreyImage:
+def to_grey(values: Values, ds: Dataset, frame: int, tolerance: int = 0) -> GreyImage:
     """Return frame ``frame`` (0-based) of ``ds`` as displayed, ``(rows, columns)`` uint8.
 
-    ``values`` are the decoded stored values, ``(rows, columns)`` or ``(rows, columns, 3)``; YBR is already RGB.
+    ``values`` are the decoded stored values, ``(rows, columns)`` or ``(rows, columns, 3)``; YBR is already RGB. By up
+    to ``tolerance`` their compression may have changed them.
     """
     photometric = text(ds, "PhotometricInterpretation") or "MONOCHROME2"
     if photometric == "PALETTE COLOR":
@@ -42,9 +44,9 @@ def to_grey(values: Values, ds: Dataset, frame: int) -> GreyImage:
     if values.ndim == 3:
         return _luma(values, int(number(ds, "BitsStored") or 8 * values.dtype.itemsize))
     attributes = _frame_attributes(ds, frame)
-    padding = _padding_mask(values, ds)
+    padding = _padding_mask(values, ds, tolerance)
     display = _voi(_to_real_world(values, attributes), attributes, padding)
-    if photometric == "MONOCHROME1":
+    if _is_inverted(ds):
         np.subtract(1.0, display, out=display)
     if padding is not None:
         display[padding] = 0.0
@@ -149,11 +151,6 @@ def _luma(rgb: Values, bits: int) -> GreyImage:
 _XRAY = frozenset({"1.2.840.10008.5.1.4.1.1.12.1", "1.2.840.10008.5.1.4.1.1.12.2"})
 """X-Ray Angiographic and Radiofluoroscopic Image Storage."""
 
-_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in ("50", "51", "81", "91", "203"))
-"""Transfer syntaxes from which a padded pixel may come back as another value nearby."""
-
-_PADDING_TOLERANCE = 2
-
 _OF_OBJECT = frozenset({0x0008_0016, 0x0008_0060})
 """SOP Class UID and Modality."""
 
@@ -216,7 +213,7 @@ def _window(ds: Dataset) -> tuple[float, float, str] | None:
     return centre, width, function
 
 
-def describe_display(values: Values, ds: Dataset, frame: int) -> str:
+def describe_display(values: Values, ds: Dataset, frame: int, tolerance: int = 0) -> str:
     """In words, by which step of the rule :func:`to_grey` makes a frame's stored values visible."""
     if values.ndim == 3 or text(ds, "PhotometricInterpretation") == "PALETTE COLOR":
         return "colour as luma (ITU-R 601)"
@@ -226,18 +223,27 @@ def describe_display(values: Values, ds: Dataset, frame: int) -> str:
     if window := _window(attributes):
         return "window centre {:g}, width {:g}, {}".format(*window)
     real = _to_real_world(values, attributes)
-    padding = _padding_mask(values, ds)
+    padding = _padding_mask(values, ds, tolerance)
     counted = real if padding is None else real[~padding]
     return f"no window: range {counted.min():g} to {counted.max():g}" if counted.size else "all padding"
 
 
-def _padding_mask(values: Values, ds: Dataset) -> NDArray[np.bool_] | None:
+def _is_inverted(ds: Dataset) -> bool:
+    """Whether the least value is white.
+
+    MONOCHROME2 with the Presentation LUT Shape INVERSE contradicts itself (PS3.3 C.8.11.3.1.2 has it for MONOCHROME1
+    only). The shape is the last step of the grayscale pipeline, and says that its result must be inverted to be
+    P-Values (PS3.4 N.2); the photometric interpretation says no more than what is meant to be dark. So the shape holds.
+    """
+    return text(ds, "PhotometricInterpretation") == "MONOCHROME1" or text(ds, "PresentationLUTShape") == "INVERSE"
+
+
+def _padding_mask(values: Values, ds: Dataset, tolerance: int) -> NDArray[np.bool_] | None:
     padding = number(ds, "PixelPaddingValue")
     if padding is None:
         return None
     limit = number(ds, "PixelPaddingRangeLimit")
     low, high = sorted(_with_sign(one, values) for one in (padding, padding if limit is None else limit))
-    tolerance = _PADDING_TOLERANCE if str(ds.file_meta.get("TransferSyntaxUID", "")) in _LOSSY else 0
     mask = (values >= low - tolerance) & (values <= high + tolerance)
     return mask if mask.any() else None
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_description, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -20,6 +20,15 @@ from pydicom.tag import Tag
 _NUMBER: Final = re.compile(r"\s*([-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?)")
 
 _FORMATS: Final = {"US": "u2", "SS": "i2", "UL": "u4", "SL": "i4", "FL": "f4", "FD": "f8", "OF": "f4", "OD": "f8"}
+
+_OPTIONAL: Final = (
+    *("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "HighBit"),
+)
+"""Values that an image is shown without."""
+
+_SHOWN: Final = 40
+"""Characters of a value that are repeated to a person."""
 
 _WORDS: Final = frozenset({"OW", "OB", "US or SS", "US or OW", "US or SS or OW", "OB or OW"})
 """VRs of 16-bit words without a sign of their own."""
@@ -45,6 +54,29 @@ def numbers(ds: Dataset, keyword: str) -> list[float]:
 def number(ds: Dataset, keyword: str) -> float | None:
     """The first of them."""
     return next(iter(numbers(ds, keyword)), None)
+
+
+def dropped_values(ds: Dataset) -> list[str]:
+    """What of the optional values of a dataset was not taken as it is written, in words."""
+    notes = []
+    for keyword in _OPTIONAL:
+        element = ds.get_item(keyword)
+        if element is None or element.value in (None, b"", ""):
+            continue
+        written = [str(value).strip(" \0") for value in _values(ds, keyword)]
+        taken = numbers(ds, keyword)
+        if [_plain(value) for value in written] != taken:
+            shown = "\\".join(written)[:_SHOWN]
+            kept = ", ".join(f"{value:g}" for value in taken[:2]) or "nothing"
+            notes.append(f"{dictionary_description(keyword)} {shown!r}: {kept} taken of it")
+    return notes
+
+
+def _plain(written: str) -> float | None:
+    try:
+        return float(written)
+    except ValueError:
+        return None
 
 
 def words(ds: Dataset, keyword: str) -> np.ndarray[Any, np.dtype[np.uint16]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from model.errors import Reason
+
 if TYPE_CHECKING:  # numpy takes 0.06 s to import, which a job with nothing to do can save
     import numpy as np
     from numpy.typing import NDArray
@@ -49,3 +51,18 @@ class Frame:
     of: int
     identity: str
     header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenFrame:
+    """A frame that cannot be shown, of a file whose other frames perhaps can.
+
+    Attributes:
+        number, of: see :class:`Frame`.
+        reason, detail: see :class:`model.errors.ImageError`.
+    """
+
+    number: int
+    of: int
+    reason: Reason
+    detail: str

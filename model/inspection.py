@@ -51,10 +51,17 @@ def inspect_file(address: str | Path, frame: int = 1) -> Inspection:
 
 def _dicom_facts(source: Source, frame: int) -> dict[str, str]:
     from model.decoders import decoder_of
-    from model.dicom import read_dataset, stored_values
+    from model.dicom import read_object
     from model.display import describe_display
+    from model.elements import dropped_values
+    from model.objects import check_object
+    from model.stored_frames import StoredFrames
 
-    ds = read_dataset(source)
+    found = read_object(source)
+    ds = found.ds
+    pixels, count = check_object(source.address, ds, found.pixels, sop_class=ds.get("SOPClassUID") or "")
+    frames = StoredFrames(ds, pixels, count)
+    stored = frames.decode(frame - 1)
     syntax = ds.file_meta.TransferSyntaxUID
     sign = "signed" if ds.get("PixelRepresentation") else "unsigned"
     bits = f"{ds.get('BitsStored')} of {ds.get('BitsAllocated')} bits, {sign}"
@@ -62,10 +69,11 @@ def _dicom_facts(source: Source, frame: int) -> dict[str, str]:
         "format": f"DICOM, {ds.SOPClassUID.name if ds.get('SOPClassUID') else 'no SOP class'}",
         "transfer syntax": f"{syntax.name} ({syntax})",
         "pixels": f"{ds.get('PhotometricInterpretation')}, {bits}",
-        "displayed by": describe_display(next(stored_values(source, ds, frame)), ds, frame - 1),
+        "displayed by": describe_display(stored.values, ds, frame - 1, stored.tolerance),
+        "decoder": decoder_of(frames, syntax, frame - 1),
     }
-    if source.content is not None:
-        facts["decoder"] = decoder_of(ds, frame - 1)
+    if notes := [*found.notes, *dropped_values(ds)]:
+        facts["notes"] = "; ".join(notes)
     return facts
 
 

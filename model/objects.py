@@ -7,7 +7,9 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, MPEGTransferSyntaxes
 
+from model.elements import number
 from model.errors import ImageError, Reason
+from model.pixel_data import PixelData
 
 MAX_FRAME_PIXELS: Final = 2**27
 """Rows × columns above which a frame is left out: 11,585 × 11,585, far beyond any clinical detector."""
@@ -26,22 +28,15 @@ _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 
 _VIDEO: Final = frozenset(MPEGTransferSyntaxes)
 
-_PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
-
-def has_pixels(ds: Dataset) -> bool:
-    """Whether the dataset holds pixel data of any kind."""
-    return any(keyword in ds for keyword in _PIXEL_KEYWORDS)
-
-
-def check_object(address: str, ds: Dataset, *, sop_class: str, pixels_unread: bool) -> int:
-    """Return the number of frames of a picture.
+def check_object(address: str, ds: Dataset, pixels: PixelData | None, *, sop_class: str) -> tuple[PixelData, int]:
+    """Return the pixel data of a picture, and its number of frames.
 
     Args:
         address: how to name the file.
-        ds: its header, with or without pixel data.
+        ds: its header.
+        pixels: its pixel data, if it has any.
         sop_class: its SOP Class UID, or empty.
-        pixels_unread: the pixel data is still in the file, so that its absence from ``ds`` says nothing.
 
     Raises:
         ImageError: the object is no picture of a patient, is a video, or is absurdly large.
@@ -51,20 +46,20 @@ def check_object(address: str, ds: Dataset, *, sop_class: str, pixels_unread: bo
         raise ImageError(address, Reason.NO_PIXEL_DATA, "DICOMDIR: its members are files of their own")
     if kind := _NO_PICTURES.get(sop_class):
         raise ImageError(address, Reason.NOT_A_PICTURE, f"{kind} object")
-    rows, columns = ds.get("Rows"), ds.get("Columns")
-    if not (pixels_unread and rows) and not has_pixels(ds):
+    if pixels is None:
         raise ImageError(address, Reason.NO_PIXEL_DATA, f"{name} object")
     syntax = ds.file_meta.TransferSyntaxUID
     if syntax in _VIDEO:
         raise ImageError(address, Reason.UNSUPPORTED, f"video: {UID(syntax).name}")
+    rows, columns = (int(number(ds, keyword) or 0) for keyword in ("Rows", "Columns"))
     if not rows or not columns:
         raise ImageError(address, Reason.CORRUPT, "Rows or Columns are missing or zero")
-    if int(rows) * int(columns) > MAX_FRAME_PIXELS:
+    if rows * columns > MAX_FRAME_PIXELS:
         raise ImageError(address, Reason.TOO_LARGE, f"{rows} × {columns} pixels a frame, limit {MAX_FRAME_PIXELS:,}")
-    frames = max(1, int(ds.get("NumberOfFrames") or 1))
+    frames = max(1, int(number(ds, "NumberOfFrames") or 1))
     if sop_class == _WHOLE_SLIDE:
         _check_whole_slide(address, ds, frames)
-    return frames
+    return pixels, frames
 
 
 def _check_whole_slide(address: str, ds: Dataset, frames: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterator
 from io import BytesIO
 
@@ -12,11 +13,12 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from model.code_streams import decode, frame_header, needs_imagecodecs
 from model.display import picture_to_grey, scale_to_range
 from model.errors import ImageError, Reason
-from model.frames import Frame, GreyImage, Header
+from model.frames import BrokenFrame, Frame, GreyImage, Header
+from model.heif import is_heif, open_heif
 from model.sources import Source, say
 from model.tiff import is_tiff, needs_tifffile, read_pages
 
-FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM")
+FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
 
 MAX_PICTURE_PIXELS = 2**27
 """Width × height above which a picture is left out; checked before a pixel is decoded."""
@@ -32,40 +34,60 @@ _PHOTOMETRIC_INTERPRETATION, _WHITE_IS_ZERO = 262, 0
 _HIGH_DEPTH_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
 
-def read_picture(source: Source, only: int | None = None) -> Iterator[Frame]:
+def read_picture(source: Source, only: int | None = None) -> Iterator[Frame | BrokenFrame]:
     """Yield the pages of a picture file in order; the orientation of EXIF is applied.
 
     8-bit pictures are taken as they are, colour as luma (ITU-R 601); deeper ones, which carry no window, are scaled
     from their least to their greatest value. ``only`` is the 1-based number of the one page to decode and yield.
 
     Raises:
-        ImageError: the file cannot be decoded, or is too large.
+        ImageError: the file cannot be decoded, or is of a kind that cannot be read here.
     """
     path = source.address
     try:
         identity = _digest(source)
-        if not is_tiff(source.start) and needs_imagecodecs(source.content or source.start):
-            if only in (None, 1):
-                yield Frame(_decoded(source), 1, 1, f"file/{identity}/1", Header())
-            return
-        if is_tiff(source.start) and reads_by_tifffile(source):
-            for pixels, number, count in read_pages(source, only, MAX_PICTURE_PIXELS):
-                yield Frame(pixels, number, count, f"file/{identity}/{number}", Header())
-            return
-        with Image.open(BytesIO(source.content) if source.content else source.path, formats=FORMATS) as picture:
-            pages = _pages(picture)
-            for number in range(1, pages + 1) if only is None else [only] * (1 <= only <= pages):
-                page = _page(picture, number)
-                if page.width * page.height > MAX_PICTURE_PIXELS:
-                    size = f"{page.width} × {page.height} pixels, limit {MAX_PICTURE_PIXELS:,}"
-                    raise ImageError(path, Reason.TOO_LARGE, size)
-                yield Frame(_grey(page), number, pages, f"file/{identity}/{number}", Header())
+        for page, number, count in _pages_of(source, only):
+            if isinstance(page, BrokenFrame):
+                yield page
+            else:
+                yield Frame(page, number, count, f"file/{identity}/{number}", Header())
     except ImageError:
         raise
     except UnidentifiedImageError as error:
         raise ImageError(path, Reason.CORRUPT, "the picture's header cannot be parsed") from error
     except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, struct.error, zlib.error and more
         raise ImageError(path, Reason.CORRUPT, say(error, path)) from error
+
+
+def _pages_of(source: Source, only: int | None) -> Iterator[tuple[GreyImage | BrokenFrame, int, int]]:
+    """The pages, each with its number and how many there are."""
+    formats: tuple[str, ...] = FORMATS
+    if is_heif(source.start):
+        formats = (open_heif(source.address),)
+    if not is_tiff(source.start) and needs_imagecodecs(source.content or source.start):
+        if only in (None, 1):
+            yield _decoded(source), 1, 1
+        return
+    if is_tiff(source.start) and reads_by_tifffile(source):
+        yield from read_pages(source, only, MAX_PICTURE_PIXELS)
+        return
+    with Image.open(BytesIO(source.content) if source.content else source.path, formats=formats) as picture:
+        count = _pages(picture)
+        for number in range(1, count + 1) if only is None else [only] * (1 <= only <= count):
+            yield _page(source, picture, number, count), number, count
+
+
+def _page(source: Source, picture: Image.Image, number: int, count: int) -> GreyImage | BrokenFrame:
+    try:
+        picture.seek(number - 1)
+        if picture.width * picture.height > MAX_PICTURE_PIXELS:
+            size = f"{picture.width} × {picture.height} pixels, limit {MAX_PICTURE_PIXELS:,}"
+            return BrokenFrame(number, count, Reason.TOO_LARGE, size)
+        return _grey(picture)
+    except MemoryError as error:
+        raise ImageError(source.address, Reason.UNREADABLE, "there is too little memory to decode it") from error
+    except Exception as error:  # what Pillow's plug-ins raise, see above
+        return BrokenFrame(number, count, Reason.CORRUPT, say(error, source.address))
 
 
 def _decoded(source: Source) -> GreyImage:
@@ -91,11 +113,6 @@ def _opens(source: Source) -> bool:
         return False
 
 
-def _page(picture: Image.Image, number: int) -> Image.Image:
-    picture.seek(number - 1)
-    return picture
-
-
 def _pages(picture: Image.Image) -> int:
     """How many pages there are; of a JPEG with further pictures behind it (MPO) only those that are whole."""
     pages = int(getattr(picture, "n_frames", 1))
@@ -118,8 +135,16 @@ def _digest(source: Source) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _upright(page: Image.Image) -> Image.Image:
+    """A page turned as its EXIF says; one whose EXIF cannot be parsed is taken as it lies."""
+    try:
+        return ImageOps.exif_transpose(page)
+    except (SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        return page
+
+
 def _grey(page: Image.Image) -> GreyImage:
-    upright = ImageOps.exif_transpose(page)
+    upright = _upright(page)
     if upright.mode in _HIGH_DEPTH_MODES:
         display = scale_to_range(np.asarray(upright))
         if getattr(page, "tag_v2", {}).get(_PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:

@@ -10,7 +10,9 @@ from typing import Final
 
 from model.code_streams import JPEG_XL
 from model.errors import ImageError, Reason
-from model.frames import Frame
+from model.frames import BrokenFrame, Frame
+from model.heif import is_avif, is_heif
+from model.signatures import what_it_is
 from model.sources import open_source
 
 _PICTURE_SIGNATURES = (
@@ -24,6 +26,8 @@ _PICTURE_SIGNATURES = (
     b"GIF8",
     *(kind + blank for kind in (b"P5", b"P6") for blank in (b"\n", b" ", b"\r", b"\t")),  # PGM, PPM
     *JPEG_XL,
+    b"\xff\x4f\xff\x51",  # JPEG 2000, a code stream; then a file
+    b"\x00\x00\x00\x0cjP  \x0d\x0a\x87\x0a",
 )
 
 
@@ -45,7 +49,26 @@ READ_ALL: Final = ReadOptions()
 
 
 def read_frames(address: str | Path, only: int | None = None, options: ReadOptions = READ_ALL) -> Iterator[Frame]:
-    """Yield the frames of an image file, in order.
+    """Yield the frames of an image file, in order, as :func:`read_each_frame` does.
+
+    Raises:
+        ImageError: as there, or one of the frames cannot be decoded.
+    """
+    for frame in read_each_frame(address, only, options):
+        if isinstance(frame, BrokenFrame):
+            raise broken_file(address, frame)
+        yield frame
+
+
+def broken_file(address: str | Path, frame: BrokenFrame) -> ImageError:
+    """The error of a file that is given up for one of its frames."""
+    return ImageError(address, frame.reason, f"frame {frame.number} of {frame.of}: {frame.detail}")
+
+
+def read_each_frame(
+    address: str | Path, only: int | None = None, options: ReadOptions = READ_ALL
+) -> Iterator[Frame | BrokenFrame]:
+    """Yield each frame of an image file, in order, or why it is broken.
 
     DICOM is recognised by its prefix (PS3.10 section 7.1) or, without one, by a first data element of the groups with
     which a dataset starts. Warnings of the decoders are silenced: what matters of them becomes an error.
@@ -56,7 +79,7 @@ def read_frames(address: str | Path, only: int | None = None, options: ReadOptio
         options: see there.
 
     Raises:
-        ImageError: the file cannot be read, is no image, or one of its frames cannot be decoded.
+        ImageError: the file cannot be read, or is no image.
     """
     frames = _frames(address, only, options)
     while True:
@@ -68,7 +91,7 @@ def read_frames(address: str | Path, only: int | None = None, options: ReadOptio
         yield frame
 
 
-def _frames(address: str | Path, only: int | None, options: ReadOptions) -> Iterator[Frame]:
+def _frames(address: str | Path, only: int | None, options: ReadOptions) -> Iterator[Frame | BrokenFrame]:
     with open_source(address, is_image) as source:
         if is_dicom(source.start):
             from model.dicom import read_dicom  # pydicom takes 0.3 s to import
@@ -79,11 +102,7 @@ def _frames(address: str | Path, only: int | None, options: ReadOptions) -> Iter
 
             yield from read_picture(source, only)
         else:
-            raise ImageError(
-                source.address,
-                Reason.NOT_AN_IMAGE,
-                "by its content neither DICOM nor a picture: TIFF, PNG, JPEG (LS, XL), BMP, GIF, WebP, PGM, PPM",
-            )
+            raise ImageError(source.address, Reason.NOT_AN_IMAGE, what_it_is(source.start))
 
 
 def is_image(start: bytes) -> bool:
@@ -93,7 +112,8 @@ def is_image(start: bytes) -> bool:
 
 def is_picture(start: bytes) -> bool:
     """Whether a file that starts so is a picture of a known format."""
-    return start.startswith(_PICTURE_SIGNATURES) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+    is_webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+    return start.startswith(_PICTURE_SIGNATURES) or is_webp or is_heif(start) or is_avif(start)
 
 
 def is_dicom(start: bytes) -> bool:

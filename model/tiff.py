@@ -1,6 +1,7 @@
 """Pages of TIFF files that Pillow does not read, or reads as other numbers than they are: by tifffile and imagecodecs.
 
-Those are samples that are signed, deeper than 8 bits, or floating point, planes one behind the other, and BigTIFF.
+Those are samples that are signed, deeper than 8 bits, or floating point, planes one behind the other, CIE L*a*b*,
+BigTIFF, and code streams that libtiff does not have (JPEG 2000, JPEG XL, WebP, LERC).
 """
 
 from __future__ import annotations
@@ -12,15 +13,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 from model.display import picture_to_grey
 from model.errors import ImageError, Reason
-from model.frames import GreyImage
+from model.frames import BrokenFrame, GreyImage
 from model.sources import Source, say
 
 _ORIENTATION = 274
 """TIFF 6.0, section 8."""
+
+_OF_PILLOW = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000})
+"""Compressions of the libtiff that Pillow brings: fax, LZW, JPEG, deflate, PackBits, LZMA, Zstandard."""
+
+_WHITE_IS_ZERO, _PALETTE, _SEPARATED, _CIE_LAB, _ICC_LAB = 0, 3, 5, 8, 9
+"""Photometric interpretations (TIFF 6.0 sections 8, 16, 23; TIFF Technical Note 4)."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,8 +61,8 @@ def needs_tifffile(source: Source) -> bool:
         return False
 
 
-def read_pages(source: Source, only: int | None, limit: int) -> Iterator[tuple[GreyImage, int, int]]:
-    """Yield the pages as displayed, each with its number and how many there are.
+def read_pages(source: Source, only: int | None, limit: int) -> Iterator[tuple[GreyImage | BrokenFrame, int, int]]:
+    """Yield the pages as displayed, or why one is not, each with its number and how many there are.
 
     Args:
         source: a file for which :func:`needs_tifffile` holds.
@@ -63,7 +70,7 @@ def read_pages(source: Source, only: int | None, limit: int) -> Iterator[tuple[G
         limit: pixels of a page above which it is left out.
 
     Raises:
-        ImageError: a page is too large, of a kind that is no picture, or cannot be decoded.
+        ImageError: there is no page.
     """
     import tifffile
 
@@ -73,10 +80,19 @@ def read_pages(source: Source, only: int | None, limit: int) -> Iterator[tuple[G
             raise ImageError(source.address, Reason.CORRUPT, "the picture's header cannot be parsed")
         for number in range(1, count + 1) if only is None else [only] * (1 <= only <= count):
             page: Any = file.pages[number - 1]
-            if page.imagewidth * page.imagelength > limit:
-                size = f"{page.imagewidth} × {page.imagelength} pixels, limit {limit:,}"
-                raise ImageError(source.address, Reason.TOO_LARGE, size)
-            yield _displayed(source, page), number, count
+            yield _page(source, page, number, count, limit), number, count
+
+
+def _page(source: Source, page: Any, number: int, count: int, limit: int) -> GreyImage | BrokenFrame:
+    if page.imagewidth * page.imagelength > limit:
+        size = f"{page.imagewidth} × {page.imagelength} pixels, limit {limit:,}"
+        return BrokenFrame(number, count, Reason.TOO_LARGE, size)
+    try:
+        return _displayed(page)
+    except NotImplementedError as error:
+        return BrokenFrame(number, count, Reason.UNSUPPORTED, say(error, source.address))
+    except Exception as error:  # tifffile and imagecodecs raise whatever they like of damaged pages
+        return BrokenFrame(number, count, Reason.CORRUPT, say(error, source.address))
 
 
 def _file(source: Source) -> Any:
@@ -84,25 +100,76 @@ def _file(source: Source) -> Any:
 
 
 def _is_special(page: Any) -> bool:
-    return page.bitspersample not in {1, 2, 4, 8} or page.sampleformat != 1 or page.planarconfig == 2
+    return (
+        page.bitspersample not in {1, 2, 4, 8}
+        or page.sampleformat != 1
+        or page.planarconfig == 2
+        or page.compression not in _OF_PILLOW
+        or page.photometric in {_CIE_LAB, _ICC_LAB}
+        or (page.samplesperpixel == 2 and 1 in page.extrasamples)
+    )
 
 
-def _displayed(source: Source, page: Any) -> GreyImage:
+def _displayed(page: Any) -> GreyImage:
+    """A page as displayed.
+
+    Raises:
+        NotImplementedError: it is no picture, or its compression is not known here.
+        Exception: what tifffile raises of damaged pages.
+    """
     samples, photometric = int(page.samplesperpixel), int(page.photometric)
-    if samples not in {1, 2, 3, 4} or photometric not in {0, 1, 2, 3}:
-        what = f"{samples} samples a pixel, photometric interpretation {photometric}"
-        raise ImageError(source.address, Reason.UNSUPPORTED, f"TIFF with {what}")
+    if samples not in {1, 2, 3, 4} or photometric not in {0, 1, 2, _PALETTE, _SEPARATED, 6, _CIE_LAB, _ICC_LAB}:
+        raise NotImplementedError(f"TIFF with {samples} samples a pixel, photometric interpretation {photometric}")
     try:
         values: NDArray[Any] = np.squeeze(page.asarray())
     except (ValueError, KeyError, NotImplementedError) as error:
         if page.compression != 1:
-            raise ImageError(source.address, Reason.UNSUPPORTED, say(error, source.address)) from error
+            raise NotImplementedError(str(error)) from error
         raise
     if values.ndim == 3 and page.planarconfig == 2:
         values = np.moveaxis(values, 0, -1)
-    if photometric == 3:
+    if photometric == _PALETTE:
         colours = np.asarray(page.colormap)[:, values]  # of 16 bits
         values = np.moveaxis(colours, 0, -1)
-    grey = picture_to_grey(values, white_is_zero=photometric == 0)
+    elif photometric == _SEPARATED and samples == 4:
+        values = _rgb_of_inks(values)
+    elif photometric in {_CIE_LAB, _ICC_LAB} and samples >= 3:
+        values = _rgb_of_lab(values[..., :3], signed=photometric == _CIE_LAB)
+    elif samples in {2, 4}:
+        values = _on_black(values, int(page.extrasamples[0]) if page.extrasamples else 0)
+    grey = picture_to_grey(values, white_is_zero=photometric == _WHITE_IS_ZERO)
     turn = _TURNS.get(int(page.tags.valueof(_ORIENTATION, 1) or 1))
     return grey if turn is None else np.asarray(Image.fromarray(grey).transpose(turn))
+
+
+def _greatest(values: NDArray[Any]) -> float:
+    return float(np.iinfo(values.dtype).max) if values.dtype.kind in "iu" else 1.0
+
+
+def _on_black(values: NDArray[Any], alpha: int) -> NDArray[Any]:
+    """Samples on a black ground, as on a viewer's; ``alpha`` is TIFF's ExtraSamples, 1 if they lie there already."""
+    colours = values[..., :-1]
+    if alpha == 2:
+        colours = (colours * (values[..., -1:] / _greatest(values))).astype(values.dtype)
+    return colours
+
+
+def _rgb_of_inks(values: NDArray[Any]) -> NDArray[Any]:
+    """RGB of cyan, magenta, yellow and black, as Pillow has it: without a colour profile."""
+    greatest = _greatest(values)
+    light = (greatest - values.astype(np.float64)) / greatest
+    return np.rint(light[..., :3] * light[..., 3:] * greatest).astype(values.dtype)
+
+
+def _rgb_of_lab(values: NDArray[Any], *, signed: bool) -> NDArray[np.uint8]:
+    """SRGB of CIE L*a*b* of 8 or 16 bits, whose a* and b* have a sign or an offset."""
+    if values.dtype.itemsize not in {1, 2} or values.dtype.kind == "f":
+        raise NotImplementedError(f"CIE L*a*b* as {values.dtype}")
+    if values.dtype.itemsize == 2:
+        values = values.astype(np.uint16) >> 8
+    lab = values.astype(np.uint8)
+    if not signed:
+        lab = lab ^ np.array([0, 128, 128], np.uint8)
+    picture = Image.frombytes("LAB", (lab.shape[1], lab.shape[0]), np.ascontiguousarray(lab).tobytes(), "raw", "LAB")
+    profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    return np.asarray(ImageCms.applyTransform(picture, ImageCms.buildTransform(*profiles, "LAB", "RGB")))

@@ -12,10 +12,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from model.errors import ImageError, Reason
+from model.frames import BrokenFrame
 from model.preprocessing import to_input
-from model.reading import READ_ALL, ReadOptions, read_frames
+from model.reading import READ_ALL, ReadOptions, broken_file, read_each_frame
 from model.sources import file_system, is_local, say
-from workers.rows import frame_row, left_out_row
+from workers.rows import broken_row, frame_row, left_out_row
 
 MAX_FRAMES = 20_000
 """Frames above which a file is left out: 1 GB of network input."""
@@ -53,20 +54,30 @@ deadline = _Deadline()
 
 
 def decode_file(number: int, address: str, seconds: float, options: ReadOptions = READ_ALL) -> Rows:
-    """All rows of one file, or the one row that says why it was left out: never a part of a file.
+    """All rows of one file, one a frame, or the one row that says why it was left out.
+
+    A frame that is broken is left out by its own row; a file of which all are is left out as a whole.
 
     The caller cancels the deadline, ``seconds`` from now, after which this process is ended.
     """
     rows: Rows = []
+    first, whole = None, False
     try:
         if not is_local(address):
             deadline.cancel()
             file_system(address)  # reading the table of contents of an archive file is not this file's time
         deadline.set(seconds)
-        for frame in read_frames(address, options=options):
+        for frame in read_each_frame(address, options=options):
             if frame.of > MAX_FRAMES:
                 raise ImageError(address, Reason.TOO_LARGE, f"{frame.of:,} frames, limit {MAX_FRAMES:,}")
-            rows.append(frame_row(number, frame, to_input(frame.pixels)))
+            if isinstance(frame, BrokenFrame):
+                first = first or frame
+                rows.append(broken_row(number, frame))
+            else:
+                whole = True
+                rows.append(frame_row(number, frame, to_input(frame.pixels)))
+        if first and not whole:
+            raise broken_file(address, first)
     except ImageError as error:
         return [left_out_row(number, error.reason, error.detail)]
     except (MemoryError, OSError) as error:

@@ -173,7 +173,11 @@ class _Job:
     def _changed(self) -> bool:
         return self.plan.pending > 0 or self.report.files_pruned > 0
 
-    def _leave_out(self, file: PendingFile, reason: str, detail: str) -> None:
+    def _leave_out(self, file: PendingFile, reason: str, detail: str, frames: str | None = None) -> None:
+        if frames:
+            self.report.frames_left_out.append(part := FileLeftOut(file.shown, reason, detail, frames))
+            self.observer.left_out(part)
+            return
         self._pending_left_out += 1
         self._note_left_out(FileLeftOut(file.shown, reason, detail))
 
@@ -217,6 +221,7 @@ class _Job:
         report.ended, report.seconds_total = _now(), seconds
         report.files_new, report.files_changed, report.files_unchanged = plan.new, plan.changed, plan.unchanged
         report.files_found = plan.pending + plan.unchanged + len(plan.unreadable)
+        report.in_part_before = plan.in_part_before
         report.left_out_before, report.files_gone = plan.left_out_before, len(plan.gone.files) if plan.gone else 0
         report.files_labelled, report.walk_finished = plan.labelled, plan.finished
         done = self._pending_left_out + (self.stream.stored.files if self.stream else 0)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from model.errors import DiskFullError, VectorIndexError
@@ -17,8 +17,16 @@ NAME = "ledger.sqlite"
 State = Literal["writing", "indexed", "left out"]
 """Of a file: its points may be partly there; they are all there; it was left out."""
 
-Known = tuple[int, int, State, str | None]
-"""Size, time of change in nanoseconds, state and label of a file."""
+
+class Known(NamedTuple):
+    """What a walk asks of a file: size, time of change in nanoseconds, state, label, and why it lacks something."""
+
+    size: int
+    mtime_ns: int
+    state: State
+    label: str | None
+    reason: str | None = None
+
 
 BUSY_SECONDS = 60.0
 """Time to wait for another job's transaction."""
@@ -52,7 +60,10 @@ class FileKey:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """What the ledger knows of a file; ``points`` are all the points that it may have in the index."""
+    """What the ledger knows of a file; ``points`` are all the points that it may have in the index.
+
+    ``reason`` and ``detail`` say why it was left out or, of an indexed file, why some of its frames were.
+    """
 
     key: FileKey
     size: int
@@ -105,9 +116,9 @@ class Ledger:
 
     def directory(self, root: int, directory: str) -> dict[str, Known]:
         """The files known in one directory, by name."""
-        query = "SELECT name, size, mtime_ns, state, label FROM files WHERE root = ? AND directory = ?"
+        query = "SELECT name, size, mtime_ns, state, label, reason FROM files WHERE root = ? AND directory = ?"
         with self._errors():
-            return {row[0]: row[1:] for row in self._connection.execute(query, (root, directory))}
+            return {row[0]: Known(*row[1:]) for row in self._connection.execute(query, (root, directory))}
 
     def directories(self, root: int) -> set[str]:
         """All directories of a root in which files are known."""
@@ -188,6 +199,12 @@ class Ledger:
         query = "SELECT state, COUNT(*) FROM files WHERE ? IS NULL OR root = ? GROUP BY state"
         with self._errors():
             return dict(self._connection.execute(query, (root, root)).fetchall())
+
+    def indexed_in_part(self) -> int:
+        """Number of indexed files of which some frames were left out."""
+        query = "SELECT COUNT(*) FROM files WHERE state = 'indexed' AND reason IS NOT NULL"
+        with self._errors():
+            return int(self._connection.execute(query).fetchone()[0])
 
     def labelled(self) -> int:
         """Number of indexed files that have a label."""

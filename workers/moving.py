@@ -10,7 +10,8 @@ from index.address import home
 from index.privacy import privacy_key
 from index.schema import frame_point_id
 from model.errors import ImageError, JobError, SettingError
-from model.reading import ReadOptions, read_frames
+from model.frames import Frame
+from model.reading import ReadOptions, read_each_frame
 from model.sources import is_local, join
 from workers.archives import Archive, absolute
 from workers.discovery import Root, discover
@@ -136,7 +137,8 @@ def _compare(settings: JobSettings, sample: Mapping[FileKey, str], new: str, led
     for key, ids in points.items():
         address = sample[key]
         try:
-            found = {frame_point_id(frame) for frame in read_frames(address, options=options)}
+            frames = read_each_frame(address, options=options)
+            found = {frame_point_id(frame) for frame in frames if isinstance(frame, Frame)}
         except ImageError as error:
             raise JobError(f"{error}: {new} is not the archive as it was indexed") from error
         if found != set(ids):

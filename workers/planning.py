@@ -63,6 +63,7 @@ class Plan:
     Attributes:
         new, changed, unchanged: files by what the ledger knows of them.
         left_out_before: unchanged files that an earlier job left out.
+        in_part_before: unchanged files of which an earlier job left some frames out.
         bytes_pending: size of the new and changed files.
         unreadable: what could not be looked at: path → why.
         labelled: files for which a label was found.
@@ -74,6 +75,7 @@ class Plan:
     changed: int = 0
     unchanged: int = 0
     left_out_before: int = 0
+    in_part_before: int = 0
     bytes_pending: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
     labelled: int = 0
@@ -133,12 +135,13 @@ def plan_files(
                 if labels:
                     label = labels(start, relative.removeprefix(part.below).lstrip("/").removeprefix("./"))  # tar's ./
                 else:
-                    label = before[3] if before else None
+                    label = before.label if before else None
                 found += 1
                 plan.labelled += label is not None
                 if before and _is_same(file, label, before, retry_left_out):
                     plan.unchanged += 1
-                    plan.left_out_before += before[2] == "left out"
+                    plan.left_out_before += before.state == "left out"
+                    plan.in_part_before += before.state == "indexed" and before.reason is not None
                     continue
                 if limit is not None and plan.pending >= limit:
                     plan.limited = True
@@ -176,9 +179,8 @@ def _vanished(part: Root, ledger: Ledger, seen: set[str], blind: Sequence[Root])
 
 
 def _is_same(file: FoundFile, label: str | None, before: Known, retry_left_out: bool) -> bool:
-    size, mtime_ns, state, old_label = before
-    done = state == "indexed" or (state == "left out" and not retry_left_out)
-    return done and (size, mtime_ns, old_label) == (file.size, file.mtime_ns, label)
+    done = before.state != "writing" and not (retry_left_out and before.reason)
+    return done and (before.size, before.mtime_ns, before.label) == (file.size, file.mtime_ns, label)
 
 
 def windows(files: Iterator[PendingFile]) -> Generator[list[PendingFile], None, None]:

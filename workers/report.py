@@ -20,11 +20,24 @@ TRANSIENT = frozenset({Reason.UNREADABLE.value, Reason.CRASHED.value})
 
 @dataclass(frozen=True, slots=True)
 class FileLeftOut:
-    """A file that is not in the index; ``path`` is absolute, ``reason`` one of :class:`model.errors.Reason`."""
+    """A file that is not in the index, or some frames of one that is.
+
+    Attributes:
+        path: absolute.
+        reason: one of :class:`model.errors.Reason`.
+        detail: what exactly was wrong.
+        frames: numbers of the frames, such as ``3, 7-9 of 75``; ``None`` if the whole file was left out.
+    """
 
     path: str
     reason: str
     detail: str
+    frames: str | None = None
+
+    @property
+    def why(self) -> str:
+        """Reason and detail, and of which frames."""
+        return f"{self.reason}: " + (f"frame {self.frames}: " if self.frames else "") + self.detail
 
 
 @dataclass(slots=True)
@@ -37,6 +50,7 @@ class JobReport:
         files_found: files under the archives: new, changed and unchanged ones.
         files_indexed, points: stored by this job; ``copies`` of the points were other files' pictures, too.
         files_left_out: by this job; ``left_out_before`` by earlier ones, unchanged since.
+        files_in_part: indexed by this job without some of their frames; ``in_part_before`` by earlier ones.
         files_missing: still to do, of those that were found; none after a complete job.
         walk_finished: whether every file of the archives was looked at; not so with ``--limit``, or when interrupted.
         files_labelled: of those found, for which a label was given.
@@ -48,7 +62,7 @@ class JobReport:
         stage_busy: part of ``seconds_indexing`` in which a stage's workers worked, 0…1.
         bottleneck: the stage whose workers were busiest.
         images_per_second: points over ``seconds_indexing``, from Ray's start to the last point stored.
-        left_out: the files that this job left out.
+        left_out: the files that this job left out; ``frames_left_out`` the frames of files that it indexed.
     """
 
     archives: list[str]
@@ -67,6 +81,8 @@ class JobReport:
     files_indexed: int = 0
     files_left_out: int = 0
     left_out_before: int = 0
+    files_in_part: int = 0
+    in_part_before: int = 0
     files_missing: int = 0
     walk_finished: bool = False
     files_labelled: int = 0
@@ -86,10 +102,12 @@ class JobReport:
     images_per_second: float = 0.0
     left_out_by_reason: dict[str, int] = field(default_factory=dict)
     left_out: list[FileLeftOut] = field(default_factory=list)
+    frames_left_out: list[FileLeftOut] = field(default_factory=list)
 
     def count_left_out(self) -> None:
         """Bring the counts of files left out up to the list."""
         self.files_left_out = len(self.left_out)
+        self.files_in_part = len({file.path for file in self.frames_left_out})
         self.left_out_by_reason = dict(Counter(file.reason for file in self.left_out).most_common())
 
     def find_bottleneck(self, workers: Mapping[str, int]) -> None:
@@ -106,14 +124,14 @@ class JobReport:
 
     @property
     def anything_left_out(self) -> bool:
-        """Whether files under the archives are not in the index, by this job's doing or an earlier one's."""
-        return bool(self.left_out or self.left_out_before)
+        """Whether files under the archives, or frames of them, are not in the index, by this job or an earlier one."""
+        return bool(self.left_out or self.left_out_before or self.frames_left_out or self.in_part_before)
 
     def to_json(self, *, files: bool = True) -> str:
-        """The report as JSON; ``files=False`` leaves the list of single files out."""
-        values: dict[str, Any] = asdict(self if files else replace(self, left_out=[]))
+        """The report as JSON; ``files=False`` leaves the lists of single files out."""
+        values: dict[str, Any] = asdict(self if files else replace(self, left_out=[], frames_left_out=[]))
         if not files:
-            del values["left_out"]
+            del values["left_out"], values["frames_left_out"]
         text = json.dumps(values, indent=1, ensure_ascii=False)
         return text.encode(errors="backslashreplace").decode()  # a folder's name may not be UTF-8
 

@@ -13,16 +13,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from model.errors import Reason
-from model.frames import Frame, Header
+from model.frames import BrokenFrame, Frame, Header
 from model.preprocessing import INPUT
 
 _FILE = [
     ("file", pa.int64()),  # number of the file within its window
     ("frame", pa.int32()),
-    ("of", pa.int32()),  # rows that the file has in all
+    ("of", pa.int32()),  # rows that the file has in all, unless one says with frame 0 that it was left out
     ("identity", pa.string()),
     *((name, pa.string()) for name in Header.__dataclass_fields__),
-    ("reason", pa.string()),  # why the file was left out; null for a frame
+    ("reason", pa.string()),  # why the frame or, with frame 0, the file was left out; null for a good frame
     ("detail", pa.string()),
 ]
 
@@ -51,6 +51,12 @@ def frame_row(file: int, frame: Frame, pixels: NDArray[np.uint8]) -> dict[str, A
         **header,
         "pixels": pixels.tobytes(),
     }
+
+
+def broken_row(file: int, frame: BrokenFrame) -> dict[str, Any]:
+    """The row of a frame that was left out, of a file whose other frames perhaps were not."""
+    reason, detail = frame.reason.value, frame.detail
+    return {"file": file, "frame": frame.number, "of": frame.of, "reason": reason, "detail": detail}
 
 
 def left_out_row(file: int, reason: Reason, detail: str) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class JobObserver:
         """Something has moved."""
 
     def left_out(self, file: FileLeftOut) -> None:
-        """A file was left out."""
+        """A file was left out, or some frames of it."""
 
     def ended(self, report: JobReport) -> None:
         """The job is over, whatever its outcome."""

@@ -30,8 +30,8 @@ DROP_POINTS = 1024
 COMMIT_SECONDS = 5.0
 """Time between flushes of the index, after each of which the ledger calls its files done."""
 
-LeftOut = Callable[[PendingFile, str, str], None]
-"""Told of a file that was left out, its reason and the detail."""
+LeftOut = Callable[[PendingFile, str, str, str | None], None]
+"""Told of a file that was left out, the reason and the detail, and of which frames if it was not the whole."""
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class SinkCounts:
 
 @dataclass(frozen=True, slots=True)
 class _Complete:
-    """A file of which every row has arrived: its points, or why it is left out."""
+    """A file of which every row has arrived: its points, or why it is left out, or why some of its frames are."""
 
     file: PendingFile
     points: tuple[Point, ...]
@@ -66,7 +66,7 @@ class _Complete:
     """Points that an earlier version of the file has in the index, and this one has not."""
 
     def record(self) -> FileRecord:
-        state: State = "left out" if self.reason else "indexed"
+        state: State = "indexed" if self.points else "left out"
         ids = tuple(point.id for point in self.points)
         file = self.file
         return FileRecord(file.key, file.size, file.mtime_ns, state, file.label, ids, self.reason, self.detail)
@@ -75,9 +75,9 @@ class _Complete:
 class Sink:
     """Takes the tables of one window in any order.
 
-    A file is stored as a whole or not at all. Before its points are sent the ledger notes their ids beside those of the
-    file's former points; once the index has flushed them the ledger calls the file done. So a job that dies anywhere
-    leaves nothing that the next one would not find and mend.
+    A file is stored with all its good frames at once, or not at all. Before its points are sent the ledger notes their
+    ids beside those of the file's former points; once the index has flushed them the ledger calls the file done. So a
+    job that dies anywhere leaves nothing that the next one would not find and mend.
     """
 
     def __init__(
@@ -97,10 +97,10 @@ class Sink:
         for row in table.to_pylist():
             number = row["file"]
             if number in self.accounted:
-                continue  # another frame has left this file out already
+                continue  # a task that was lost and run again brings a file twice
             rows = self._rows[number]
-            rows[row["frame"]] = row  # a task that was lost and run again may bring a frame twice
-            if row["reason"] or len(rows) >= row["of"]:
+            rows[row["frame"]] = row  # as it may bring a frame
+            if row["frame"] == 0 or len(rows) >= row["of"]:
                 self._complete(number, list(rows.values()))
         if sum(len(complete.points) or 1 for complete in self._ready) >= UPSERT_POINTS:
             self._store()
@@ -125,13 +125,21 @@ class Sink:
         file = self._window[number]
         self.accounted.add(number)
         del self._rows[number]
-        failed = next((row for row in rows if row["reason"]), None)
-        if failed:
-            self._left_out(file, failed["reason"], failed["detail"])
-            self._ready.append(_Complete(file, (), failed["reason"], failed["detail"]))
-        else:
-            points = tuple(self._point(file, row) for row in sorted(rows, key=lambda row: int(row["frame"])))
-            self._ready.append(_Complete(file, points))
+        rows.sort(key=lambda row: int(row["frame"]))
+        points = tuple(self._point(file, row) for row in rows if not row["reason"])
+        alike: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+        for row in rows:
+            if row["reason"]:
+                alike[row["reason"], row["detail"]].append(row["frame"])
+        reason = detail = None
+        for why, frames in alike.items():
+            named = f"{_ranges(frames)} of {rows[0]['of']}" if points else None
+            self._left_out(file, *why, named)
+            if reason is None:
+                reason, detail = why[0], f"frame {named}: {why[1]}" if named else why[1]
+            if not points:
+                break  # one reason is enough for the whole file
+        self._ready.append(_Complete(file, points, reason, detail))
 
     def _point(self, file: PendingFile, row: dict[str, Any]) -> Point:
         description = self._index.description
@@ -155,7 +163,7 @@ class Sink:
         stored, intents = [], []
         for complete in self._ready:
             record, before = complete.record(), known.get(complete.file.key, ())
-            if complete.reason in TRANSIENT and before:
+            if not complete.points and complete.reason in TRANSIENT and before:
                 continue  # what is stored of it stays, and the next job tries again
             if every := tuple(dict.fromkeys(record.points + before)):
                 intents.append(replace(record, state="writing", points=every, reason=None, detail=None))
@@ -167,7 +175,7 @@ class Sink:
         for start in range(0, len(points), UPSERT_POINTS):
             self._index.upsert(points[start : start + UPSERT_POINTS])
         self._counts.points += len(arrived)
-        self._counts.files += sum(not complete.reason for complete in stored)
+        self._counts.files += sum(bool(complete.points) for complete in stored)
         self._uncommitted += stored
         self._ready = []  # not before: what an interruption cuts off here is done again by the commit that follows it
 
@@ -198,6 +206,17 @@ class Sink:
             uid = payload.header.sop_instance_uid
             if uid in uids and seen.setdefault((uid, payload.frame), point) != point:
                 self._counts.repeated_uids.add(str(uid))
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers in short: ``3, 7-9``."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1][1:] = [number]
+        else:
+            parts.append([number])
+    return ", ".join("-".join(map(str, part)) for part in parts)
 
 
 def drop_points(index: Index, ledger: Ledger, points: Mapping[FileKey, Collection[UUID]]) -> set[FileKey]:

@@ -62,8 +62,8 @@ def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
         for number, address in shard.files:
             started = time.perf_counter()
             file_rows = decode(number, address, shard.file_seconds, shard.options)
-            failed = "reason" in file_rows[0]
-            frames, left_out = frames + (0 if failed else len(file_rows)), left_out + failed
+            frames += sum("reason" not in row for row in file_rows)
+            left_out += file_rows[0]["frame"] == 0
             rows += file_rows
             seconds += time.perf_counter() - started  # without the time in which nobody takes the rows
             while len(rows) >= ROWS_A_BLOCK:
@@ -128,7 +128,7 @@ class EmbeddingActor:
         self._layers, self._counters = tuple(layers), counters
 
     def __call__(self, frames: pa.Table) -> pa.Table:
-        """Embed the frames of a block; pass on the rows of files that were left out."""
+        """Embed the frames of a block; pass on the rows of files and frames that were left out."""
         from model.layers import FEATURES
 
         started = time.perf_counter()
@@ -164,6 +164,6 @@ def _without_non_finite(embedded: pa.Table, finite: Any) -> pa.Table:
         if not good:
             row |= {
                 "reason": Reason.NON_FINITE.value,
-                "detail": f"frame {row['frame']}: NaN or infinity: check the model",
+                "detail": "NaN or infinity: check the model",
             }
     return pa.Table.from_pylist(rows, embedded.schema)

@@ -126,7 +126,7 @@ class Stream:
             if not window:
                 return
         for file in window:
-            self._left_out(file, Reason.CRASHED.value, "its worker was lost twice; run the same command again")
+            self._left_out(file, Reason.CRASHED.value, "its worker was lost twice; run the same command again", None)
 
     def _drain(self, source: RepositorySource, session: Session, sink: Sink) -> None:
         tables = run_pipeline(source, self._network, session.resources, session.counters, debug=self._settings.debug)

@@ -53,10 +53,11 @@ def print_report(report: JobReport, settings: JobSettings) -> None:
             soft_wrap=True,
             markup=False,
         )
-    for file in report.left_out[:MAX_LISTED]:
-        print_left_out(file.path, f"{file.reason}: {file.detail}")
-    if len(report.left_out) > MAX_LISTED:
-        messages.print(f"… and {len(report.left_out) - MAX_LISTED:,} more, all named in the report")
+    lacking = report.left_out + report.frames_left_out
+    for file in lacking[:MAX_LISTED]:
+        print_left_out(file.path, file.why)
+    if len(lacking) > MAX_LISTED:
+        messages.print(f"… and {len(lacking) - MAX_LISTED:,} more, all named in the report")
     if report.repeated_uids:
         messages.print(f"{len(report.repeated_uids):,} SOP Instance UIDs belong to different pictures; each is kept")
     if report.files_gone and not report.files_pruned:
@@ -79,6 +80,8 @@ def summary(report: JobReport) -> str:
     )
     if report.left_out_before:
         line += f" ({report.left_out_before:,} of them by earlier jobs)"
+    if in_part := report.files_in_part + report.in_part_before:
+        line += f", {in_part:,} without some of their frames"
     if report.points:
         line += f"; {report.images_per_second:.1f} images/s, {report.seconds_total:.0f} s in all"
     return line

@@ -67,8 +67,9 @@ class JsonLog(JobObserver):
         self._logger.info(progress.stage, extra=fields | {"files_left_out": progress.left_out})
 
     def left_out(self, file: FileLeftOut) -> None:
-        """Log the file and its reason."""
-        self._logger.warning("left out", extra={"path": file.path, "reason": file.reason, "detail": file.detail})
+        """Log the file, or its frames, and the reason."""
+        fields = {"path": file.path, "reason": file.reason, "detail": file.detail}
+        self._logger.warning("left out", extra=fields | ({"frames": file.frames} if file.frames else {}))
 
     def ended(self, report: JobReport) -> None:
         """Log the report."""

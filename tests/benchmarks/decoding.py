@@ -31,8 +31,9 @@ from rich.table import Table
 from rle.utils import decode_frame as rle_decode  # type: ignore[attr-defined]
 from rle.utils import encode_pixel_data
 
-from model.dicom import read_dataset, stored_values
+from model.dicom import read_object
 from model.sources import Source
+from model.stored_frames import StoredFrames
 from tests import phantoms
 from tests.benchmarks.figures import Figure
 
@@ -52,8 +53,10 @@ def run() -> Iterator[Figure]:
     values = np.rint(picture * 4095).astype(np.uint16)
     for syntax, code, direct in _codes(values):
         source = _source(picture, syntax, code)
-        ds = read_dataset(source)
-        ours = _rate(lambda source=source, ds=ds: next(stored_values(source, ds)))  # type: ignore[misc] # bound now
+        found = read_object(source)
+        assert found.pixels is not None
+        frames = StoredFrames(found.ds, found.pixels, 1)
+        ours = _rate(lambda frames=frames: frames.decode(0))  # type: ignore[misc] # bound now
         rates = {name: _rate(lambda decode=decode, code=code: decode(code)) for name, decode in direct.items()}  # type: ignore[misc]
         best = max(rates, key=lambda name: rates[name])
         others = ", ".join(f"{name} {rate:.0f}/s" for name, rate in rates.items())

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from io import BytesIO
+
 import pytest
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
@@ -7,17 +9,23 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
-from model.fragments import fragments_of, frames_of
+from model import fragments
+from model.fragments import fragments_of
+from model.pixel_data import pixels_in_memory
 from model.pixel_module import bits_above, complete, native_length
 
 STREAMS = [b"\xff\xd8\xff" + bytes([number]) * (10 + 2 * number) for number in range(1, 5)]
 
 
 def test_frames_begin_where_code_streams_begin() -> None:
+    def frames_of(pixel_data: bytes, count: int) -> list[bytes]:
+        found = fragments.frames_of(list(fragments_of(BytesIO(pixel_data))), count)
+        return [b"".join(pixel_data[one.place : one.place + one.length] for one in frame) for frame in found]
+
     whole = encapsulate([stream + b"\0" * (len(stream) % 2) for stream in STREAMS])
     assert [one.rstrip(b"\0") for one in frames_of(whole, 4)] == [one.rstrip(b"\0") for one in STREAMS]
     pieces = encapsulate(STREAMS, fragments_per_frame=2, has_bot=True)
-    assert len(list(fragments_of(pieces))) == 8
+    assert len(list(fragments_of(BytesIO(pieces)))) == 8
     assert [one.rstrip(b"\0") for one in frames_of(pieces, 4)] == [one.rstrip(b"\0") for one in STREAMS]
     padded = encapsulate([*STREAMS, b"\0\0"])
     assert len(frames_of(padded, 4)) == 4
@@ -50,7 +58,7 @@ def described(**values: object) -> Dataset:
 )
 def test_what_lacks_is_completed(values: dict[str, object], photometric: str, samples: int) -> None:
     ds = described(**values)
-    complete(ds)
+    complete(ds, pixels_in_memory(ds))
     assert (ds.PhotometricInterpretation, ds.SamplesPerPixel) == (photometric, samples)
     assert (ds.BitsStored, ds.PixelRepresentation) == (8, 0)
 
@@ -58,17 +66,17 @@ def test_what_lacks_is_completed(values: dict[str, object], photometric: str, sa
 def test_the_element_decides_whether_pixels_are_compressed() -> None:
     native = described(PixelData=bytes(16))
     native.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
-    complete(native)
+    complete(native, pixels_in_memory(native))
     assert native.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
     native.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
     native.set_original_encoding(is_implicit_vr=True, is_little_endian=True)
-    complete(native)
+    complete(native, pixels_in_memory(native))
     assert native.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
     jpeg = b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc0\x00\x0b" + bytes(20)
     rle = (1).to_bytes(4, "little") + (64).to_bytes(4, "little") + bytes(60)
     for stream, syntax in ((jpeg, JPEGBaseline8Bit), (rle, RLELossless)):
         compressed = described(PixelData=encapsulate([stream]))
-        complete(compressed)
+        complete(compressed, pixels_in_memory(compressed))
         assert compressed.file_meta.TransferSyntaxUID == syntax
 
 

@@ -13,7 +13,7 @@ import SimpleITK as sitk  # noqa: N813 (as its manual has it)
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from model.dicom import read_dataset
+from model.dicom import read_object
 from model.reading import is_dicom, is_image, read_frames
 from model.sources import open_source
 from tests.model.reference import SETS, expected
@@ -32,7 +32,7 @@ def grey_files(name: str) -> Iterator[tuple[Path, Dataset]]:
             warnings.simplefilter("ignore")  # pydicom's, of headers that it mends
             if not is_dicom(source.start):
                 continue
-            ds = read_dataset(source)
+            ds = read_object(source).ds
         tables = ("VOILUTSequence", "ModalityLUTSequence", "SharedFunctionalGroupsSequence", "PixelPaddingValue")
         if ds.PhotometricInterpretation.startswith("MONOCHROME") and not any(keyword in ds for keyword in tables):
             yield path, ds

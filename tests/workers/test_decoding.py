@@ -60,6 +60,6 @@ def test_a_fault_of_the_reader_costs_one_file(archive: Path, monkeypatch: pytest
     def faulty(*_: object, **__: object) -> None:
         raise KeyError("PLANTED^NAME")
 
-    monkeypatch.setattr("workers.decoding.read_frames", faulty)
+    monkeypatch.setattr("workers.decoding.read_each_frame", faulty)
     [row] = decode_file(1, str(archive / "eye" / "eye-002.dcm"), 60)
     assert (row["reason"], row["detail"]) == ("decoder crashed", "the reader failed: KeyError")

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from model.errors import VectorIndexError
-from workers.ledger import NAME, FileKey, FileRecord, Ledger
+from workers.ledger import NAME, FileKey, FileRecord, Known, Ledger
 
 KEY = FileKey(0, "a/b", "c.dcm")
 
@@ -16,7 +16,7 @@ def test_files_come_back(tmp_path: Path) -> None:
     points = (uuid4(), uuid4())
     ledger.put([FileRecord(KEY, 10, 20, "indexed", "liver", points)])
     ledger.put([FileRecord(FileKey(0, "", "bad"), 1, 2, "left out", None, (), "corrupt", "half")])
-    assert ledger.directory(0, "a/b") == {"c.dcm": (10, 20, "indexed", "liver")}
+    assert ledger.directory(0, "a/b") == {"c.dcm": Known(10, 20, "indexed", "liver")}
     assert ledger.points([KEY, FileKey(0, "", "unknown")]) == {KEY: points}
     assert ledger.directories(0) == {"a/b", ""}
     assert ledger.counts() == {"indexed": 1, "left out": 1}
@@ -36,7 +36,7 @@ def test_records_are_replaced_and_forgotten(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.put([FileRecord(KEY, 1, 1, "writing", None, (uuid4(),))])
     ledger.put([FileRecord(KEY, 2, 3, "indexed", None, ())])
-    assert ledger.directory(0, "a/b") == {"c.dcm": (2, 3, "indexed", None)}
+    assert ledger.directory(0, "a/b") == {"c.dcm": Known(2, 3, "indexed", None)}
     ledger.forget([KEY])
     assert ledger.counts() == {}
     ledger.close()

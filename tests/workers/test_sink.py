@@ -34,8 +34,8 @@ class Store:
     def sink(self, *names: str, labels: dict[str, str] | None = None) -> Sink:
         window = [PendingFile(FileKey(0, "d", n), f"/d/{n}", f"/d/{n}", 1, 1, (labels or {}).get(n)) for n in names]
 
-        def left_out(file: PendingFile, reason: str, detail: str) -> None:
-            self.left_out[file.key.name] = f"{reason}: {detail}"
+        def left_out(file: PendingFile, reason: str, detail: str, frames: str | None) -> None:
+            self.left_out[file.key.name] = f"{reason}: {detail}" + (f" (frame {frames})" if frames else "")
 
         return Sink(self.index, self.ledger, window, left_out, self.counts)
 
@@ -110,13 +110,26 @@ def test_frames_may_come_in_any_order_and_in_pieces(store: Store) -> None:
     assert [payload.frame for payload in store.index.retrieve([point_id("frame2")]).values()] == [2]
 
 
-def test_a_frame_that_is_not_finite_leaves_its_file_out_whole(store: Store) -> None:
-    sink = store.sink("cine")
-    failed = row(0, "frame2", frame=2, of=3) | {"reason": "features not finite", "detail": "frame 2"}
-    sink.take(table(row(0, "frame1", frame=1, of=3), failed, row(0, "frame3", frame=3, of=3)))
+def test_frames_that_are_broken_cost_no_other(store: Store) -> None:
+    sink = store.sink("cine", "lost")
+    not_finite = {"reason": "features not finite", "detail": "check the model"}
+    damaged = {"reason": "corrupt or truncated", "detail": "no end"}
+    every = [row(0, f"frame{n}", frame=n, of=6) for n in range(1, 7)]
+    every[1] |= not_finite
+    for n in (3, 4, 5):
+        every[n] |= damaged
+    sink.take(table(*reversed(every)))
+    sink.take(table(*(row(1, f"lost{n}", frame=n, of=2) | damaged for n in (1, 2))))
     sink.commit()
-    assert store.index.count() == 0
-    assert store.left_out == {"cine": "features not finite: frame 2"}
+    assert sorted(payload.frame for _, payload in store.index.scroll()) == [1, 3]
+    assert store.left_out == {
+        "cine": "corrupt or truncated: no end (frame 4-6 of 6)",
+        "lost": "corrupt or truncated: no end",
+    }
+    assert store.counts.files == 1
+    assert store.ledger.counts() == {"indexed": 1, "left out": 1}
+    assert store.ledger.indexed_in_part() == 1
+    assert store.ledger.directory(0, "d")["cine"].reason == "features not finite"
 
 
 def test_copies_are_one_point_whatever_their_order(tmp_path: Path) -> None:
