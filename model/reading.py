@@ -102,7 +102,7 @@ def _frames(address: str | Path, only: int | None, options: ReadOptions) -> Iter
 
             yield from read_picture(source, only)
         else:
-            raise ImageError(source.address, Reason.NOT_AN_IMAGE, what_it_is(source.start))
+            raise ImageError(source.address, Reason.NOT_AN_IMAGE, what_it_is(source))
 
 
 def is_image(start: bytes) -> bool:

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Final, cast
 
 from model.errors import ImageError, Reason
 
@@ -27,8 +27,16 @@ WHOLE_FILE_LIMIT = 2**25
 MAX_INFLATED = 2**31
 """Bytes to which a compressed file may grow."""
 
-_START = 132
-"""Bytes by which a format is told: the preamble and prefix of DICOM."""
+INSIDE: Final = "//"
+"""Between an archive file's path and what is in it; no path of a file system holds an empty name."""
+
+_SUFFIXES: Final = {
+    ".zip": "zip",
+    **dict.fromkeys((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz"), "tar"),
+}
+
+_START = 512
+"""Bytes by which a format is told: the preamble and prefix of DICOM, or the header of a tar file."""
 
 _GZIP = b"\x1f\x8b\x08"
 
@@ -42,7 +50,7 @@ class Source:
 
     Attributes:
         address: how to name the file to a person.
-        start: the first 132 bytes.
+        start: the first 512 bytes.
         content: the whole file, or ``None`` if it is larger than :data:`WHOLE_FILE_LIMIT`.
         path: a local file with these bytes; only to be read if ``content`` is ``None``.
     """
@@ -59,9 +67,15 @@ def is_local(address: str) -> bool:
 
 
 def join(root: str, path: str) -> str:
-    """The address of what lies at ``path`` below a root, which may be a folder, an archive file or an address."""
+    """The address of what lies at ``path`` below a root, which may be a folder, an archive file or an address.
+
+    A member of an archive file that lies below the root stands behind two slashes: ``2024/export.zip//folder/a.dcm``.
+    """
     if not path:
         return root
+    outer, inside, member = path.partition(INSIDE)
+    if inside and "::" not in root and (protocol := archive_protocol(outer)):
+        return f"{protocol}://{member}::{join(root, outer)}"
     if "::" in root and not is_local(root):
         inner, outer = root.split("::", 1)
         return f"{inner}{'' if inner.endswith('/') else '/'}{path}::{outer}"
@@ -152,6 +166,17 @@ def _open(address: str) -> IO[bytes]:
         return member
     stream: IO[bytes] = system.open(path, "rb")
     return stream
+
+
+def archive_protocol(name: str) -> str | None:
+    """How fsspec calls the kind of archive file that a name stands for, ``None`` if it is no such name."""
+    return next((kind for suffix, kind in _SUFFIXES.items() if name.lower().endswith(suffix)), None)
+
+
+def without_suffix(name: str) -> str:
+    """The name of an archive file without what says that it is one; any other name as it is."""
+    suffix = next((suffix for suffix in _SUFFIXES if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)]
 
 
 ARCHIVE_PROTOCOLS = frozenset({"zip", "tar"})

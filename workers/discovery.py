@@ -12,7 +12,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.sources import archive_members, file_system, is_archive_member, is_local, join, say
+from model.sources import (
+    INSIDE,
+    archive_members,
+    archive_protocol,
+    file_system,
+    is_archive_member,
+    is_local,
+    join,
+    say,
+)
 
 NOT_TEXT = "its name is not UTF-8"
 
@@ -29,6 +38,7 @@ class Root:
         below: the part that was asked for; empty: all.
         members: if given, only these paths below ``address``, in order.
         skip: absolute local paths that are left out of the walk.
+        nested: whether zip and tar files among the files are walked as folders are, one level deep.
     """
 
     number: int
@@ -36,6 +46,7 @@ class Root:
     below: str = ""
     members: tuple[str, ...] | None = None
     skip: frozenset[str] = frozenset()
+    nested: bool = True
 
     def covers(self, directory: str) -> bool:
         """Whether the walk would come to a directory of the root, if it is there."""
@@ -52,7 +63,9 @@ class Root:
         if self.members is not None:
             return False
         if is_local(self.address):
-            return Path(self.start).is_dir()
+            return Path(self.start).is_dir() or (
+                archive_protocol(self.below) is not None and Path(self.start).is_file()
+            )
         try:
             system, path = file_system(self.start)
             return bool(system.isdir(path)) or not path
@@ -86,18 +99,24 @@ class FoundDirectory:
 def discover(root: Root) -> Iterator[FoundDirectory]:
     """Walk a root depth first and in order of names.
 
-    Memory is bounded by one directory. A file stands for itself; as a root it has no name. Links to files are followed;
-    links to directories are not, as they may lead in circles. Hidden files are files like any other. A directory that
-    cannot be read has itself, the empty name, among its ``unreadable``.
+    Memory is bounded by one directory, or by the table of contents of one archive file. A file stands for itself; as a
+    root it has no name. Links to files are followed; links to directories are not, as they may lead in circles. Hidden
+    files are files like any other. A directory that cannot be read has itself, the empty name, among its
+    ``unreadable``.
     """
     if root.members is not None:
         yield from _members(root, root.members)
-    elif is_local(root.address):
-        yield from _walk_local(root)
     elif is_archive_member(root.address):
-        yield from _walk_archive(root)
+        yield from _walk_archive(root.address, root.below)
     else:
-        yield from _walk_remote(root)
+        for directory in _walk_local(root) if is_local(root.address) else _walk_remote(root):
+            prefix = f"{directory.path}/" if directory.path else ""
+            paths = [prefix + file.name for file in directory.files]
+            inside = [path for path in paths if archive_protocol(path) and (root.nested or path == root.below)]
+            walked = {path.removeprefix(prefix) for path in inside}
+            yield replace(directory, files=[file for file in directory.files if file.name not in walked])
+            for path in inside:
+                yield from _walk_nested(root, path)
 
 
 def _members(root: Root, members: tuple[str, ...]) -> Iterator[FoundDirectory]:
@@ -170,12 +189,32 @@ def _is_inside(link: str, start: Path) -> bool:
     return os.path.commonpath([target, walked]) == walked
 
 
-def _walk_archive(root: Root) -> Iterator[FoundDirectory]:
+def _walk_nested(root: Root, path: str) -> Iterator[FoundDirectory]:
+    """The entries of an archive file at a path below a root."""
+    for directory in _walk_archive(f"{archive_protocol(path)}://::{join(root.address, path)}", ""):
+        if "" in directory.unreadable:  # the archive file itself
+            yield FoundDirectory(path, [], {"": f"it cannot be unpacked: {directory.unreadable['']}"})
+            continue
+        if not directory.files and not directory.unreadable:
+            yield FoundDirectory(path, [], {"": "an archive file without any file in it"})
+        # By the whole path of a file, as it is split everywhere: a member's own name may begin with a slash.
+        found: dict[str, FoundDirectory] = {}
+        inside = f"{path}{INSIDE}" + (f"{directory.path}/" if directory.path else "")
+        for file in directory.files:
+            below, _, name = f"{inside}{file.name}".rpartition("/")
+            found.setdefault(below, FoundDirectory(below, [], {})).files.append(file._replace(name=name))
+        for name, why in directory.unreadable.items():
+            below, _, last = f"{inside}{name}".rpartition("/")
+            found.setdefault(below, FoundDirectory(below, [], {})).unreadable[last] = why
+        yield from found.values()
+
+
+def _walk_archive(address: str, below: str) -> Iterator[FoundDirectory]:
     """The entries of a zip or tar file by its table of contents, so that none is overlooked, whatever it is called."""
     directories: dict[str, FoundDirectory] = {}
     try:
-        for member in archive_members(root.address):
-            if root.below and not (member.name == root.below or member.name.startswith(f"{root.below}/")):
+        for member in archive_members(address):
+            if below and not (member.name == below or member.name.startswith(f"{below}/")):
                 continue
             path, name = _rooted(member.name)
             directory = directories.setdefault(path, FoundDirectory(path, [], {}))
@@ -186,10 +225,10 @@ def _walk_archive(root: Root) -> Iterator[FoundDirectory]:
             else:
                 directory.files.append(FoundFile(name, member.size, member.version))
     except Exception as error:  # one archive that cannot be reached is no reason to leave the others
-        yield FoundDirectory(root.below, [], {"": say(error, root.start)})
+        yield FoundDirectory(below, [], {"": say(error, join(address, below))})
         return
     if not directories:
-        yield FoundDirectory(root.below, [], {})
+        yield FoundDirectory(below, [], {})
     for path in sorted(directories):
         directories[path].files.sort(key=lambda file: file.name)
         yield directories[path]

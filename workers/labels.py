@@ -9,7 +9,7 @@ from pathlib import Path
 
 from model.errors import RepositoryError
 from model.repository import read_manifest
-from model.sources import is_local, join
+from model.sources import is_local, join, without_suffix
 from workers.archives import Archive
 from workers.planning import Labels
 
@@ -29,7 +29,8 @@ def label_reader(labels: str | None) -> Labels | None:
     by_path = _read(*_version(Path(labels).absolute()))
 
     def by_manifest(archive: str, path: str) -> str | None:
-        return by_path.get(os.path.normpath(join(archive, path)))
+        address = f"{archive}/{path}" if is_local(archive) else join(archive, path)
+        return by_path.get(os.path.normpath(address))
 
     return by_manifest
 
@@ -48,7 +49,7 @@ def refuse_unmatched_labels(labels: str | None, archives: Sequence[Archive]) -> 
     starts = [archive.address.rstrip("/") for archive in archives]
     for path in paths:
         inside = any(path == start or path.startswith(f"{start}/") for start in starts)
-        if inside and os.path.lexists(path):
+        if inside and (os.path.lexists(path) or any(parent.is_file() for parent in Path(path).parents)):
             return
     first = next(iter(paths), "nothing")
     raise RepositoryError(
@@ -68,5 +69,6 @@ def _read(manifest: Path, _mtime_ns: int) -> dict[str, str]:
 
 
 def _by_folder(_archive: str, path: str) -> str | None:
+    """Of files in ``liver.zip`` it is ``liver``."""
     folder, separator, _ = path.partition("/")
-    return folder if separator else None
+    return without_suffix(folder) if separator else None

@@ -179,7 +179,8 @@ def _vanished(part: Root, ledger: Ledger, seen: set[str], blind: Sequence[Root])
 
 
 def _is_same(file: FoundFile, label: str | None, before: Known, retry_left_out: bool) -> bool:
-    done = before.state != "writing" and not (retry_left_out and before.reason)
+    lacking = before.state == "left out" or before.reason is not None
+    done = before.state != "writing" and not (retry_left_out and lacking)
     return done and (before.size, before.mtime_ns, before.label) == (file.size, file.mtime_ns, label)
 
 

@@ -157,8 +157,9 @@ def pending_files(
     folder = home(settings.index)
     name = str(folder).removesuffix(BUILDING)
     own = frozenset(one + suffix for one in {name, os.path.realpath(name)} for suffix in ("", BUILDING, REPLACED))
+    walked = [root for root in roots if not _is_forgotten(root, ledger)]
     return plan_files(
-        [replace(root, skip=root.skip | own) for root in roots if not _is_forgotten(root, ledger)],
+        [replace(root, skip=root.skip | own, nested=settings.nested) for root in walked],
         ledger,
         plan,
         labels=label_reader(settings.labels),

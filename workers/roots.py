@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from model.sources import is_local, join
+from model.sources import archive_protocol, is_archive_member, is_local, join
 from workers.archives import Archive, absolute
 from workers.discovery import Root
 
@@ -22,6 +22,7 @@ def number_roots(known: Sequence[str], archives: Sequence[Archive]) -> tuple[tup
 
     def place(address: str, root: str) -> tuple[int, str]:
         """Number of the deepest root that holds an address, and the path below it; ``root`` is made if none does."""
+        address = _as_walked(address, names)
         holders = [name for name in names if below(address, name) is not None]
         if not holders:
             names.append(root)
@@ -31,8 +32,8 @@ def number_roots(known: Sequence[str], archives: Sequence[Archive]) -> tuple[tup
 
     def add_whole(address: str, root: str) -> None:
         number, path = place(address, root)
-        inner = [name for name in names if name != names[number] and below(name, address)]
-        whole[number, path] = Root(number, names[number], path, None, frozenset(inner))
+        inner = {name: holder(name) for name in names if name != names[number] and below(holder(name), address)}
+        whole[number, path] = Root(number, names[number], path, None, frozenset(inner.values()))
         for name in inner:
             add_whole(name, name)
 
@@ -63,12 +64,23 @@ def parts_of(roots: Sequence[str], named: str) -> list[Root]:
     address = absolute(named) if is_local(named) else named.rstrip("/")
     parts = []
     for number, root in enumerate(roots):
-        holder = root if is_local(root) else root.rpartition("::")[2]
-        if any(below(one, address) is not None for one in (root, holder)):
+        if any(below(one, address) is not None for one in (root, holder(root))):
             parts.append(Root(number, root))
         elif path := below(address, root):
             parts.append(Root(number, root, path))
     return parts
+
+
+def holder(root: str) -> str:
+    """The archive file of which a root is the inside; any other root itself."""
+    return root.rpartition("::")[2] if is_archive_member(root) else root
+
+
+def _as_walked(address: str, names: Sequence[str]) -> str:
+    """Of an archive file that is no root its own address: where it lies among other files, it is walked as a folder."""
+    protocol, _, inner = address.partition("://")
+    whole = inner.startswith("::") and archive_protocol(holder(address)) == protocol
+    return holder(address) if whole and address not in names else address
 
 
 def _above(path: str) -> Iterator[str]:

@@ -43,6 +43,7 @@ class JobSettings:
         file_seconds: time after which a file's decoder counts as hanging.
         path_privacy: see :data:`index.schema.PathPrivacy`.
         keep_patient_group: store a keyed hash of the Patient ID with each point.
+        nested: walk zip and tar files among the files as folders, one level deep.
         skip_burned_in: leave out what says that an annotation is burned into its pixels.
         retry_left_out: try again what an earlier job left out.
         prune: remove the points of files that are gone.
@@ -68,6 +69,7 @@ class JobSettings:
     file_seconds: float = 120.0
     path_privacy: PathPrivacy = "plain"
     keep_patient_group: bool = False
+    nested: bool = True
     skip_burned_in: bool = False
     retry_left_out: bool = False
     prune: bool = False
