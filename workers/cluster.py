@@ -15,6 +15,7 @@ from typing import Any
 from tenacity import Retrying, stop_after_attempt, wait_random
 
 from model.errors import JobError, SettingError
+from workers.ray_folders import temporary_folder, token
 from workers.settings import check_actors
 
 OBJECT_STORE_BYTES = 2**28
@@ -143,13 +144,15 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
     import ray
 
     own = not ray.is_initialized()
-    with tempfile.TemporaryDirectory(prefix="cbmir-empty-") as empty:
+    local: dict[str, Any] = {}
+    with ExitStack() as stack:
+        folder = temporary_folder()
+        empty = stack.enter_context(tempfile.TemporaryDirectory(prefix="cbmir-empty-", dir=folder))
+        if own and not address:
+            stack.enter_context(token())
+            local = {"num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+            local["_temp_dir"] = str(folder / "ray")
         if own:
-            local = (
-                {}
-                if address
-                else {"num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-            )
             try:
                 _connect(
                     1 if address else START_ATTEMPTS,
