@@ -42,6 +42,8 @@ _KNOWN: Final = frozenset(
     | {"YBR_RCT", "YBR_PARTIAL_422", "XYB"}
 )
 
+_ONE_SAMPLE: Final = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
+
 JPEG_XL_LOSSLESS, JPEG_XL_RECOMPRESSED, JPEG_XL = (UID(f"1.2.840.10008.1.2.4.{number}") for number in (110, 111, 112))
 """PS3.5 annex A.4.12; pydicom does not know them yet."""
 
@@ -101,11 +103,10 @@ def _photometric(ds: Dataset) -> Iterator[_Setting]:
     photometric = " ".join(written.replace("_", " ").split())
     photometric = photometric.replace(" ", "_") if photometric.startswith("YBR") else photometric
     samples = number(ds, "SamplesPerPixel")
-    if photometric not in _KNOWN:
+    if photometric not in _KNOWN or ((samples == 3) == (photometric in _ONE_SAMPLE) and samples in {1, 3}):
         photometric = "RGB" if samples == 3 else "MONOCHROME2"
     if samples is None:
-        grey = photometric in {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"}
-        yield "SamplesPerPixel", 1 if grey else 3, _MISSING
+        yield "SamplesPerPixel", 1 if photometric in _ONE_SAMPLE else 3, _MISSING
     if not _is_written_so(ds, "PhotometricInterpretation", photometric):
         yield "PhotometricInterpretation", photometric, f"the file says {written!r}" if written else _MISSING
 

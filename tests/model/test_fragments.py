@@ -51,6 +51,8 @@ def described(**values: object) -> Dataset:
     [
         ({}, "MONOCHROME2", 1),
         ({"SamplesPerPixel": 3}, "RGB", 3),
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "MONOCHROME2"}, "RGB", 3),
+        ({"SamplesPerPixel": 1, "PhotometricInterpretation": "YBR_FULL"}, "MONOCHROME2", 1),
         ({"PhotometricInterpretation": "monochrome1"}, "MONOCHROME1", 1),
         ({"PhotometricInterpretation": "YBR FULL"}, "YBR_FULL", 3),
         ({"PhotometricInterpretation": "PALETTE  COLOR "}, "PALETTE COLOR", 1),

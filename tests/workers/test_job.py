@@ -9,12 +9,16 @@ import sqlite3
 import subprocess
 import sys
 import time
+import zipfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import JPEGLSLossless
 from ray._private.state import actors
 
 from index.interface import Where
@@ -72,6 +76,36 @@ def test_the_whole_way_of_an_image(archive: Path, model_path: Path, tmp_path: Pa
             expected = embedder.embed(to_input(pixels)[None])
             assert payload.organ == embedder.metadata.classes[int(expected.probabilities[0].argmax())]
             assert np.allclose(opened.vector(point, "fcl1"), expected.features["fcl1"][0], rtol=2e-3, atol=2e-3)
+
+
+def test_broken_frames_and_archives_in_folders(model_path: Path, tmp_path: Path) -> None:
+    scans, index = tmp_path / "scans", tmp_path / "index"
+    scans.mkdir()
+    pictures = [phantoms.draw("brain", seed, 64) for seed in range(5)]
+    ds = phantoms.dicom(pictures, "brain", "cine", syntax=JPEGLSLossless)
+    streams = [bytes(stream) for stream in generate_frames(ds.PixelData, number_of_frames=5)]
+    ds.PixelData = encapsulate([one[:60] if number in {1, 2} else one for number, one in enumerate(streams)])
+    ds.save_as(scans / "cine", enforce_file_format=True)
+    phantoms.dicom([phantoms.draw("eye", 1, 64)], "eye", 1).save_as(tmp_path / "1.dcm", enforce_file_format=True)
+    with zipfile.ZipFile(scans / "eye.zip", "w") as packed:
+        packed.write(tmp_path / "1.dcm", "deep/1.dcm")
+        packed.writestr("notes.txt", "no image")
+    job = settings(scans, index, model_path, labels="folder")
+    report = index_archive(job)
+    assert (report.outcome, report.files_found, report.files_indexed, report.points) == ("complete", 3, 2, 4)
+    assert (report.files_in_part, report.files_left_out, report.anything_left_out) == (1, 1, True)
+    [part] = report.frames_left_out
+    assert (part.path, part.reason, part.frames) == (str(scans / "cine"), "corrupt or truncated", "2-3 of 5")
+    assert [file.path for file in report.left_out] == [f"zip://notes.txt::{scans}/eye.zip"]
+    with open_index(index, purpose="test") as opened:
+        found = sorted((payload.locations[0].path, payload.frame) for _, payload in opened.scroll())
+        assert found == [("cine", 1), ("cine", 4), ("cine", 5), ("eye.zip//deep/1.dcm", 1)]
+        assert opened.facet("label") == {"eye": 1}
+    again = index_archive(job)
+    assert (again.files_unchanged, again.left_out_before, again.in_part_before, again.points) == (3, 1, 1, 0)
+    assert again.anything_left_out
+    retried = index_archive(replace(job, retry_left_out=True))
+    assert (retried.files_changed, retried.files_in_part, retried.points) == (2, 1, 3)
 
 
 def test_a_second_run_does_only_what_is_new_or_changed(archive: Path, model_path: Path, tmp_path: Path) -> None:

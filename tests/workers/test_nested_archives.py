@@ -167,7 +167,8 @@ def test_archives_in_archives_and_of_other_kinds_are_named_with_what_to_do(folde
         "2024/liver.zip//in.tar.gz": "a tar file in an archive file: unpack that, and index the folder",
         "a.7z": "a 7z file: unpack it, and index the folder",
         "disk.iso": "a disk image: unpack it, and index the folder",
-        "bundle": "a zip file by its content and not by its name: name it as an archive of its own to index what is in it",
+        "bundle": "a zip file by its content and not by its name: "
+        "name it as an archive of its own to index what is in it",
     }
 
 
