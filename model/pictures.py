@@ -23,10 +23,12 @@ FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF
 MAX_PICTURE_PIXELS = 2**27
 """Width × height above which a picture is left out; checked before a pixel is decoded."""
 
+_TOO_LARGE = f"more than {MAX_PICTURE_PIXELS:,} pixels"
+
 PngImagePlugin.MAX_TEXT_CHUNK = 2**26  # colour profiles and texts of PNG are inflated, and not used
 PngImagePlugin.MAX_TEXT_MEMORY = 2**27
 
-Image.MAX_IMAGE_PIXELS = None  # our own limit stands in its place and gives a reason of its own
+Image.MAX_IMAGE_PIXELS = MAX_PICTURE_PIXELS // 2  # twice of it Pillow refuses: pages may be larger than the first
 
 _PHOTOMETRIC_INTERPRETATION, _WHITE_IS_ZERO = 262, 0
 """TIFF 6.0, section 8."""
@@ -53,6 +55,8 @@ def read_picture(source: Source, only: int | None = None) -> Iterator[Frame | Br
                 yield Frame(page, number, count, f"file/{identity}/{number}", Header())
     except ImageError:
         raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(path, Reason.TOO_LARGE, _TOO_LARGE) from error
     except UnidentifiedImageError as error:
         raise ImageError(path, Reason.CORRUPT, "the picture's header cannot be parsed") from error
     except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, struct.error, zlib.error and more
@@ -84,6 +88,8 @@ def _page(source: Source, picture: Image.Image, number: int, count: int) -> Grey
             size = f"{picture.width} × {picture.height} pixels, limit {MAX_PICTURE_PIXELS:,}"
             return BrokenFrame(number, count, Reason.TOO_LARGE, size)
         return _grey(picture)
+    except Image.DecompressionBombError:
+        return BrokenFrame(number, count, Reason.TOO_LARGE, _TOO_LARGE)
     except MemoryError as error:
         raise ImageError(source.address, Reason.UNREADABLE, "there is too little memory to decode it") from error
     except Exception as error:  # what Pillow's plug-ins raise, see above

@@ -258,7 +258,8 @@ def say(error: Exception, address: str) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
-    for name in sorted({address, *re.split(r"[/:]+", address)}, key=len, reverse=True):
+    names = {address, *re.split(r"[/:]+", re.sub(r"^\w+://", "", address))}
+    for name in sorted(names, key=len, reverse=True):
         if len(name) > 2:
             text = text.replace(name, "…")
     return text or type(error).__name__

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from model.sources import join
+from model.sources import INSIDE, join
 from workers.discovery import FoundFile, Root, discover
 from workers.ledger import FileKey, Known, Ledger
 from workers.roots import below
@@ -173,6 +173,8 @@ def _without_any(empty: Mapping[str, str], files: Mapping[str, int]) -> list[str
 def _vanished(part: Root, ledger: Ledger, seen: set[str], blind: Sequence[Root]) -> Iterator[FileKey]:
     """Known files of directories to which the walk did not come, though nothing hid them from it."""
     for directory in ledger.directories(part.number) - seen:
+        if not part.nested and INSIDE in f"{directory}/":
+            continue  # in an archive file that was left alone
         # What lies behind a directory that cannot be read now may still be there.
         if part.covers(directory) and not any(one.covers(directory) for one in blind):
             yield from (FileKey(part.number, directory, name) for name in ledger.directory(part.number, directory))

@@ -37,7 +37,10 @@ class FileLeftOut:
     @property
     def why(self) -> str:
         """Reason and detail, and of which frames."""
-        return f"{self.reason}: " + (f"frame {self.frames}: " if self.frames else "") + self.detail
+        if self.frames is None:
+            return f"{self.reason}: {self.detail}"
+        several = "," in self.frames or "-" in self.frames
+        return f"{self.reason}: frame{'s' if several else ''} {self.frames}: {self.detail}"
 
 
 @dataclass(slots=True)

@@ -172,9 +172,13 @@ def test_archives_in_archives_and_of_other_kinds_are_named_with_what_to_do(folde
     }
 
 
-def test_they_can_be_left_alone(folder: Path) -> None:
+def test_they_can_be_left_alone(folder: Path, ledger: Ledger) -> None:
     files = list(plan_files([Root(0, str(folder), nested=False)], None, Plan()))
     assert sorted(file.key.path for file in files) == ["2024/liver.zip", "6.png", "Old.TAR", "old.tar.gz"]
+    enter(ledger, walk(folder, ledger=ledger)[0])
+    plan = Plan()
+    list(plan_files([Root(0, str(folder), nested=False)], ledger, plan))
+    assert gone(plan) == (), "what was indexed of them is not lost either"
     with pytest.raises(ImageError, match="a zip file, which --no-nested leaves alone"):
         list(read_frames(folder / "2024" / "liver.zip"))
 
