@@ -151,6 +151,9 @@ def _luma(rgb: Values, bits: int) -> GreyImage:
 _XRAY = frozenset({"1.2.840.10008.5.1.4.1.1.12.1", "1.2.840.10008.5.1.4.1.1.12.2"})
 """X-Ray Angiographic and Radiofluoroscopic Image Storage."""
 
+_PADDINGS = ("", "Float", "DoubleFloat")
+"""Pixel Padding Value and its siblings for real numbers (PS3.3 C.7.5.1.1.2, C.7.6.24, C.7.6.25)."""
+
 _OF_OBJECT = frozenset({0x0008_0016, 0x0008_0060})
 """SOP Class UID and Modality."""
 
@@ -239,20 +242,21 @@ def _is_inverted(ds: Dataset) -> bool:
 
 
 def _padding_mask(values: Values, ds: Dataset, tolerance: int) -> NDArray[np.bool_] | None:
-    padding = number(ds, "PixelPaddingValue")
-    if padding is None:
+    found = next((kind for kind in _PADDINGS if number(ds, f"{kind}PixelPaddingValue") is not None), None)
+    if found is None:
         return None
-    limit = number(ds, "PixelPaddingRangeLimit")
+    padding = number(ds, f"{found}PixelPaddingValue") or 0.0
+    limit = number(ds, f"{found}PixelPaddingRangeLimit")
     low, high = sorted(_with_sign(one, values) for one in (padding, padding if limit is None else limit))
     mask = (values >= low - tolerance) & (values <= high + tolerance)
     return mask if mask.any() else None
 
 
-def _with_sign(value: float, values: Values) -> int:
+def _with_sign(value: float, values: Values) -> float:
     """A padding value as stored values have it: with the sign of another element it is off by all bits."""
-    whole = int(value)
     if values.dtype.kind not in "iu":
-        return whole
+        return float(values.dtype.type(value))  # as near as these values come to it
+    whole = int(value)
     limits = np.iinfo(values.dtype)
     if limits.min <= whole <= limits.max:
         return whole

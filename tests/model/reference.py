@@ -1,7 +1,8 @@
-"""What the reader makes of every file of three sets of real DICOM files, as a table that a person has reviewed.
+"""What the reader makes of every file of five sets, as a table that a person has reviewed.
 
 ``python -m tests.model.reference`` writes ``reference.csv`` anew: look at every line that changes, and at its frames.
-The sets: ``pydicom`` (the package's own test files), ``pydicom-data`` (from PyPI) and ``shared`` (see conftest).
+The sets: ``pydicom`` (the package's own test files) and ``pydicom-data`` (from PyPI); of the folder that conftest names
+``shared``, other software's test files, ``scanners``, images of real ones, and ``cases``, small files that once failed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import data_store
 import pydicom
 
 from model.errors import ImageError
-from model.reading import read_frames
+from model.frames import BrokenFrame, Frame
+from model.reading import read_each_frame
 from tests.conftest import SHARED
 
 TABLE = Path(__file__).with_name("reference.csv")
@@ -24,12 +26,14 @@ SETS = {
     "pydicom": Path(pydicom.__file__).parent / "data",
     "pydicom-data": Path(data_store.__file__).parent / "data",
     "shared": SHARED / "dicom",
+    "scanners": SHARED / "scanners" / "dicom",
+    "cases": SHARED.parent / "cases",
 }
-_NO_SAMPLES = {".py", ".pyc", ".json", ".csv"}
+_NO_SAMPLES = (".py", ".pyc", ".json", ".csv", ".expected.png")
 
 
 class Line(NamedTuple):
-    """A file, and what was made of it: the number of frames and the shape of the first, or why it is left out."""
+    """A file, and what was made of it: how many frames, the shape of the first, and why it or others are left out."""
 
     set: str
     file: str
@@ -42,17 +46,19 @@ def read_set(name: str) -> Iterator[Line]:
     """Read every file of a set."""
     root = SETS[name]
     for path in sorted(root.rglob("*")):
-        if path.is_file() and path.suffix not in _NO_SAMPLES:
+        if path.is_file() and not path.name.endswith(_NO_SAMPLES):
             yield _line(name, root, path)
 
 
 def _line(name: str, root: Path, path: Path) -> Line:
     file = path.relative_to(root).as_posix()
     try:
-        shapes = [frame.pixels.shape for frame in read_frames(path)]
+        frames = list(read_each_frame(path))
     except ImageError as error:
         return Line(name, file, 0, "", error.reason.value)
-    return Line(name, file, len(shapes), "x".join(map(str, shapes[0])), "")
+    shapes = ["x".join(map(str, frame.pixels.shape)) for frame in frames if isinstance(frame, Frame)]
+    broken = sorted({frame.reason.value for frame in frames if isinstance(frame, BrokenFrame)})
+    return Line(name, file, len(shapes), shapes[0] if shapes else "", ", ".join(broken))
 
 
 def expected(name: str) -> list[Line]:

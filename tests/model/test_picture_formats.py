@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -157,7 +158,7 @@ def test_transparency_shows_the_ground(tmp_path: Path, deep: bool) -> None:
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_lightness_of_cie_lab(tmp_path: Path, photometric: str, kind: type) -> None:
     neutral = 0 if photometric == "cielab" else 128
-    lab = np.stack([RAMP, np.full_like(RAMP, neutral), np.full_like(RAMP, neutral)], axis=-1).astype(kind)
+    lab: Any = np.stack([RAMP, np.full_like(RAMP, neutral), np.full_like(RAMP, neutral)], axis=-1).astype(kind)
     tifffile.imwrite(tmp_path / "lab", lab * (256 if kind is np.uint16 else 1), photometric=photometric)
     [frame] = read_frames(tmp_path / "lab")
     y = ((RAMP / 255 * 100 + 16) / 116) ** 3

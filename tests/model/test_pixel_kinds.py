@@ -64,6 +64,20 @@ def test_real_numbers(tmp_path: Path, keyword: str, kind: str) -> None:
     assert shown[0, 0] == 0
 
 
+@pytest.mark.parametrize(("keyword", "kind"), [("FloatPixelData", "<f4"), ("DoubleFloatPixelData", "<f8")])
+def test_padding_among_real_numbers(tmp_path: Path, keyword: str, kind: str) -> None:
+    ds = blank()
+    values = RAMP.astype(kind)
+    values[:2] = -1e9 / 3
+    ds.BitsAllocated = 8 * values.itemsize
+    setattr(ds, keyword, values.tobytes())
+    setattr(ds, keyword.replace("Data", "PaddingValue"), -1e9 / 3)
+    [shown] = frames(ds, tmp_path / "one")
+    assert (shown[:2] == 0).all()
+    low = RAMP[2:].min()
+    assert np.abs(shown[2:] - (RAMP[2:] - low) / (1 - low) * 255).max() <= 1
+
+
 def test_single_bits(tmp_path: Path) -> None:
     ds = blank()
     mask = RAMP > 0.5

@@ -12,6 +12,7 @@ def test_every_file_of_other_software_is_read_or_left_out_as_reviewed(name: str)
     assert list(read_set(name)) == expected(name)
 
 
-def test_every_shared_file_is_read_or_left_out_as_reviewed(shared_data: Path) -> None:
-    assert SETS["shared"].is_relative_to(shared_data)
-    assert list(read_set("shared")) == expected("shared")
+@pytest.mark.parametrize("name", ["shared", "scanners", "cases"])
+def test_every_shared_file_is_read_or_left_out_as_reviewed(shared_data: Path, name: str) -> None:
+    assert SETS[name].is_relative_to(shared_data.parent)
+    assert list(read_set(name)) == expected(name)
