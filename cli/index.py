@@ -66,14 +66,9 @@ def index(
     retry_left_out: Annotated[
         bool, option("--retry-left-out", help="Try again what was left out before.", rich_help_panel=_WHICH)
     ] = False,
-    nested: Annotated[
-        bool,
-        option(
-            "--nested/--no-nested",
-            help="Walk zip and tar files inside a folder, too, one level deep.",
-            rich_help_panel=_WHICH,
-        ),
-    ] = True,
+    no_nested: Annotated[
+        bool, option("--no-nested", help="Leave zip and tar files inside a folder alone.", rich_help_panel=_WHICH)
+    ] = False,
     skip_burned_in: Annotated[
         bool,
         option(
@@ -244,7 +239,7 @@ def index(
         file_seconds=file_seconds,
         path_privacy=path_privacy or (stored.path_privacy if stored else "plain"),
         keep_patient_group=bool(stored and stored.patient_groups) if keep_patient_group is None else keep_patient_group,
-        nested=nested,
+        nested=not no_nested,
         skip_burned_in=skip_burned_in,
         retry_left_out=retry_left_out,
         prune=prune,

@@ -103,6 +103,6 @@ def test_the_demo(tmp_path: Path) -> None:
         [sys.executable, "-m", "tests.demo", "demo"], environment=environment, folder=tmp_path, columns=100
     )
     assert code == 0, terminal.text
-    assert "148 files indexed as 354 points" in terminal.flat
+    assert "149 files indexed as 364 points" in terminal.flat
     assert (tmp_path / "demo" / "sheet.png").stat().st_size > 10_000
     assert "The answers are in" in terminal.flat
