@@ -11,7 +11,7 @@ from cli.console import messages, output
 from cli.options import ForceOption, ModelOption, option, refuse_existing
 
 if TYPE_CHECKING:
-    from model.inspection import Inspection
+    from model.images.inspection import Inspection
 
 
 def inspect(
@@ -32,7 +32,7 @@ def inspect(
     Patient data is not shown. A file that would be left out of an index is refused with the reason.
     """
     from cli.rendering.columns import print_fields
-    from model.inspection import inspect_file
+    from model.images.inspection import inspect_file
 
     if save:
         refuse_existing(save, "--save", force=force)

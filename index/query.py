@@ -17,10 +17,10 @@ from index.interface import Index, Where
 from index.schema import Payload, Vector, frame_point_id
 from model.calibration import UNKNOWN
 from model.errors import CbmirError, ImageError, Reason, SettingError
-from model.frames import Frame, Header
+from model.images.frames import Frame, Header
+from model.images.reading import ReadOptions, read_frames
 from model.metadata import Metadata
 from model.preprocessing import to_input
-from model.reading import ReadOptions, read_frames
 
 SHOWN_DIGITS = 8
 """Digits of a point's id in tables: two of a million pictures share them with a probability of 0.02 % each."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 from uuid import UUID, uuid5
 
-from model.frames import Frame, Header
+from model.images.frames import Frame, Header
 
 if TYPE_CHECKING:
     import numpy as np

@@ -28,7 +28,7 @@ class Check:
 
 def check_decoders() -> Iterator[Check]:
     """Which libraries decode which transfer syntax, the first to be asked first."""
-    from model.decoders import ORDER, library, package
+    from model.images.decoders import ORDER, library, package
 
     for uid, names in ORDER.items():
         present: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from model.frames import GreyImage
+from model.images.frames import GreyImage
 
 if TYPE_CHECKING:
     import numpy as np

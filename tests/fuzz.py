@@ -19,7 +19,7 @@ import data_store
 import pydicom
 
 from model.errors import ImageError
-from model.reading import read_frames
+from model.images.reading import read_frames
 from tests.fuzz_kinds import header_that_lies, odd_pictures, pack, pixel_data_that_lie
 
 LARGEST = 2**20

@@ -25,7 +25,7 @@ from pydicom.encaps import encapsulate, generate_fragments
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import AllTransferSyntaxes
 
-from model.fragments import ITEM
+from model.images.fragments import ITEM
 from tests import phantoms
 
 _WRITTEN = ("", "40,5", "1e400", "NaN", "wide", "-0", "400 HU", "0\\1", "\\7", "99999999999999999999", "0x10", "\x00")

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.dicomdir import dicomdir_members, is_dicomdir
 from model.errors import JobError
-from model.sources import file_system, is_local, say
+from model.images.dicomdir import dicomdir_members, is_dicomdir
+from model.images.sources import file_system, is_local, say
 
 STANDARD_INPUT = "-"
 

@@ -12,7 +12,7 @@ from index.description_file import read_description
 from index.opening import open_index
 from index.schema import Description
 from model.errors import Reason
-from model.sources import join
+from model.images.sources import join
 from workers.ledger import FileKey, Known, Ledger, State
 from workers.roots import below
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.sources import (
+from model.images.sources import (
     INSIDE,
     archive_members,
     archive_protocol,

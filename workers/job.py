@@ -14,7 +14,7 @@ from index.address import home, parse_address
 from index.interface import Index
 from index.opening import create_index
 from model.errors import CbmirError, JobError, JobInterrupted, Reason
-from model.reading import ReadOptions
+from model.images.reading import ReadOptions
 from workers.archives import Archive
 from workers.discovery import FOLDER_LINK
 from workers.ledger import FileKey, Ledger

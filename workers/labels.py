@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from model.errors import RepositoryError
+from model.images.sources import is_local, join, without_suffix
 from model.repository import read_manifest
-from model.sources import is_local, join, without_suffix
 from workers.archives import Archive
 from workers.planning import Labels
 

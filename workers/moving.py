@@ -10,9 +10,9 @@ from index.address import home
 from index.privacy import privacy_key
 from index.schema import frame_point_id
 from model.errors import ImageError, JobError, SettingError
-from model.frames import Frame
-from model.reading import ReadOptions, read_each_frame
-from model.sources import is_local, join
+from model.images.frames import Frame
+from model.images.reading import ReadOptions, read_each_frame
+from model.images.sources import is_local, join
 from workers.archives import Archive, absolute
 from workers.discovery import Root, discover
 from workers.ledger import FileKey, Ledger

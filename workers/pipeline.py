@@ -16,8 +16,8 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
+from model.images.reading import ReadOptions
 from model.preprocessing import INPUT
-from model.reading import ReadOptions
 from workers.cluster import Resources
 from workers.planning import PendingFile
 from workers.rows import FRAMES

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from model.sources import INSIDE, join
+from model.images.sources import INSIDE, join
 from workers.discovery import FoundFile, Root, discover
 from workers.ledger import FileKey, Known, Ledger
 from workers.roots import below

@@ -15,9 +15,9 @@ from index.schema import Description
 from index.unfinished import refuse_unfinished_copy
 from model.bundled import find_model
 from model.errors import NotAnIndexError, SettingError, VectorIndexError
+from model.images.sources import is_local
 from model.metadata import Metadata, read_metadata
 from model.runtimes import require_runtime
-from model.sources import is_local
 from workers.archives import Archive, resolve_archives
 from workers.discovery import Root
 from workers.labels import label_reader, refuse_unmatched_labels

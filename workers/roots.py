@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from model.sources import archive_protocol, is_archive_member, is_local, join
+from model.images.sources import archive_protocol, is_archive_member, is_local, join
 from workers.archives import Archive, absolute
 from workers.discovery import Root
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from model.errors import Reason
-from model.frames import BrokenFrame, Frame, Header
+from model.images.frames import BrokenFrame, Frame, Header
 from model.preprocessing import INPUT
 
 _FILE = [

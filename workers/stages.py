@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.errors import JobError, Reason
+from model.images.reading import READ_ALL, ReadOptions
 from model.preprocessing import INPUT
-from model.reading import READ_ALL, ReadOptions
 from workers.decoding import DecoderProcess, deadline, decode_file
 from workers.rows import FEATURE, embedded_schema, to_array, to_binary, to_table
 

@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 
 from index.interface import Index
 from model.errors import JobError, Reason
-from model.reading import ReadOptions
+from model.images.reading import ReadOptions
 from workers.counters import StageCounts
 from workers.ledger import Ledger
 from workers.pipeline import Network, RepositorySource, run_pipeline

@@ -98,7 +98,7 @@ def _any_file(settings: JobSettings) -> str:
     from cli.rendering.tables import shown_address
     from index.address import home
     from index.opening import describe_index
-    from model.sources import join
+    from model.images.sources import join
     from workers.ledger import Ledger
 
     ledger = Ledger(home(settings.index), read_only=True)

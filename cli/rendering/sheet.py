@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from cli.rendering.tables import is_wrong, organ_text, stored_address
 from index.search import Answer
 from model.errors import ImageError
-from model.reading import read_frames
+from model.images.reading import read_frames
 
 TILE = 192
 CAPTION = 46

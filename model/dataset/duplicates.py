@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.child_processes import be_a_child, starting_children
 from model.errors import ImageError
-from model.reading import read_frames
+from model.images.reading import read_frames
 
 HASH_SIDE: Final = 16
 """The hash has 16 × 16 bits: the signs of the lowest frequencies of a picture of 64 × 64."""

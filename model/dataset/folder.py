@@ -17,7 +17,7 @@ from model.dataset.planning import patient_group
 from model.dataset.queries import require_class_name
 from model.dataset.tables import read_table, write_table
 from model.errors import DatasetError, ImageError
-from model.reading import ReadOptions, read_frames
+from model.images.reading import ReadOptions, read_frames
 
 if TYPE_CHECKING:
     import pandas as pd

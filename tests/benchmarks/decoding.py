@@ -31,9 +31,9 @@ from rich.table import Table
 from rle.utils import decode_frame as rle_decode  # type: ignore[attr-defined]
 from rle.utils import encode_pixel_data
 
-from model.dicom import read_object
-from model.sources import Source
-from model.stored_frames import StoredFrames
+from model.images.dicom import read_object
+from model.images.sources import Source
+from model.images.stored_frames import StoredFrames
 from tests import phantoms
 from tests.benchmarks.figures import Figure
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from index.opening import create_index, open_index
 from index.schema import Location, Payload, Point, point_id
-from model.frames import Header
+from model.images.frames import Header
 from tests.benchmarks.figures import Figure, print_figures, print_machine
 from tests.benchmarks.memory import Sampler
 from tests.benchmarks.neighbours import measure

@@ -14,7 +14,7 @@ from index.interface import Index
 from index.layout import Layout
 from index.opening import check_same, create_index, open_index
 from index.schema import Description, Location, Payload, Point, point_id
-from model.frames import Header
+from model.images.frames import Header
 from tests.index.wire import StandIn
 
 ORGANS = ("brain", "chest", "knee")

@@ -11,7 +11,7 @@ from index.query import query_from_image
 from index.schema import frame_point_id
 from model.embedder import Embedder, Embeddings
 from model.errors import ImageError, Reason, SettingError
-from model.reading import read_frames
+from model.images.reading import read_frames
 from tests import phantoms
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.schema import Location, Payload, point_id
-from model.frames import Header
+from model.images.frames import Header
 
 TEXT = st.text(min_size=1, max_size=20)
 LOCATIONS = st.builds(Location, st.integers(0, 9), st.text(max_size=20))

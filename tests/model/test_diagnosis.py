@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from pydicom.uid import UID
 
-from model.decoders import ORDER, library
 from model.diagnosis import check_decoders, check_torch
+from model.images.decoders import ORDER, library
 
 
 def test_every_transfer_syntax_has_its_decoders() -> None:
@@ -19,7 +19,7 @@ def test_a_missing_library_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPa
             raise ImportError(name)
         return library(name, uid)
 
-    monkeypatch.setattr("model.decoders.library", without_pyjpegls)
+    monkeypatch.setattr("model.images.decoders.library", without_pyjpegls)
     checks = {check.name: check for check in check_decoders()}
     near = checks["decode JPEG-LS Lossy (Near-Lossless) Image Compression"]
     assert (near.state, near.advice) == ("note", "pip install pyjpegls")

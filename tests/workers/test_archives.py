@@ -12,7 +12,7 @@ from pydicom import dcmread
 from pydicom.fileset import FileSet
 
 from model.errors import JobError
-from model.reading import read_frames
+from model.images.reading import read_frames
 from tests import phantoms
 from workers.archives import Archive, resolve_archive, resolve_archives
 from workers.discovery import discover

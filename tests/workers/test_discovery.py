@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.sources import join, open_source
+from model.images.sources import join, open_source
 from workers.discovery import FOLDER_LINK, Root, discover
 
 

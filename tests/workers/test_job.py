@@ -26,8 +26,8 @@ from index.opening import open_index
 from index.schema import Location
 from model.embedder import Embedder
 from model.errors import JobError, ModelMismatchError, VectorIndexError
+from model.images.reading import read_frames
 from model.preprocessing import to_input
-from model.reading import read_frames
 from tests import phantoms
 from tests.conftest import small_job
 from workers.job import index_archive

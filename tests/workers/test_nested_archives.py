@@ -15,7 +15,7 @@ from PIL import Image
 
 from index.privacy import path_hider
 from model.errors import ImageError
-from model.reading import read_frames
+from model.images.reading import read_frames
 from tests.workers.test_discovery import NAMES
 from workers.archives import Archive, resolve_archives
 from workers.discovery import Root

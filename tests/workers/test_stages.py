@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from model.errors import JobError
+from model.images.reading import read_frames
 from model.preprocessing import to_input
-from model.reading import read_frames
 from workers.rows import FEATURE, FRAMES, frame_row, left_out_row, to_array
 from workers.stages import EmbeddingActor
 

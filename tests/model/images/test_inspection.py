@@ -8,7 +8,7 @@ from PIL import Image
 from pydicom.uid import JPEGLSLossless
 
 from model.errors import SettingError
-from model.inspection import inspect_file
+from model.images.inspection import inspect_file
 from tests import phantoms
 
 

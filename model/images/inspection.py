@@ -11,13 +11,13 @@ from pathlib import Path
 import PIL
 from PIL import Image
 
-from model.code_streams import JPEG_XL, needs_imagecodecs
 from model.errors import SettingError
-from model.frames import Frame
-from model.pictures import reads_by_tifffile
-from model.reading import is_dicom, is_image, read_frames
-from model.sources import Source, open_source
-from model.tiff import is_tiff
+from model.images.code_streams import JPEG_XL, needs_imagecodecs
+from model.images.frames import Frame
+from model.images.pictures import reads_by_tifffile
+from model.images.reading import is_dicom, is_image, read_frames
+from model.images.sources import Source, open_source
+from model.images.tiff import is_tiff
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,12 @@ def inspect_file(address: str | Path, frame: int = 1) -> Inspection:
 
 
 def _dicom_facts(source: Source, frame: int) -> dict[str, str]:
-    from model.decoders import decoder_of
-    from model.dicom import read_object
-    from model.display import describe_display
-    from model.elements import dropped_values
-    from model.objects import check_object
-    from model.stored_frames import StoredFrames
+    from model.images.decoders import decoder_of
+    from model.images.dicom import read_object
+    from model.images.display import describe_display
+    from model.images.elements import dropped_values
+    from model.images.sop_classes import check_object
+    from model.images.stored_frames import StoredFrames
 
     found = read_object(source)
     ds = found.ds

@@ -27,11 +27,11 @@ from pydicom.uid import (
 )
 
 from model.errors import ImageError, Reason
-from model.frames import BrokenFrame, Frame
-from model.inspection import inspect_file
-from model.reading import read_each_frame, read_frames
+from model.images.frames import BrokenFrame, Frame
+from model.images.inspection import inspect_file
+from model.images.reading import read_each_frame, read_frames
 from tests import phantoms
-from tests.model.test_pixel_kinds import RAMP, SHOWN, blank, colour, frames
+from tests.model.images.test_pixel_kinds import RAMP, SHOWN, blank, colour, frames
 
 STORED = np.rint(RAMP * 4095).astype(np.uint16)
 
@@ -63,7 +63,7 @@ def compressed(streams: list[bytes], syntax: UID, *, bits: int = 16, stored: int
 def everywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways in which a source holds its bytes."""
     if request.param == "in a file":
-        monkeypatch.setattr("model.sources.WHOLE_FILE_LIMIT", 100)
+        monkeypatch.setattr("model.images.sources.WHOLE_FILE_LIMIT", 100)
     return str(request.param)
 
 

@@ -10,13 +10,13 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from model.code_streams import decode, frame_header, needs_imagecodecs
-from model.display import picture_to_grey, scale_to_range
 from model.errors import ImageError, Reason
-from model.frames import BrokenFrame, Frame, GreyImage, Header
-from model.heif import is_heif, open_heif
-from model.sources import Source, say
-from model.tiff import is_tiff, needs_tifffile, read_pages
+from model.images.code_streams import decode, frame_header, needs_imagecodecs
+from model.images.display import picture_to_grey, scale_to_range
+from model.images.frames import BrokenFrame, Frame, GreyImage, Header
+from model.images.heif import is_heif, open_heif
+from model.images.sources import Source, say
+from model.images.tiff import is_tiff, needs_tifffile, read_pages
 
 FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
 

@@ -25,9 +25,9 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
-from model.elements import number, text
-from model.frames import GreyImage
-from model.lookup import LookupTable, read_table
+from model.images.elements import number, text
+from model.images.frames import GreyImage
+from model.images.lookup import LookupTable, read_table
 
 Values = NDArray[Any]
 

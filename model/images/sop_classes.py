@@ -7,9 +7,9 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, MPEGTransferSyntaxes
 
-from model.elements import number
 from model.errors import ImageError, Reason
-from model.pixel_data import PixelData
+from model.images.elements import number
+from model.images.pixel_data import PixelData
 
 MAX_FRAME_PIXELS: Final = 2**27
 """Rows × columns above which a frame is left out: 11,585 × 11,585, far beyond any clinical detector."""

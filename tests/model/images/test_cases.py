@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from model.errors import ImageError, Reason
-from model.inspection import inspect_file
-from model.reading import read_frames
+from model.images.inspection import inspect_file
+from model.images.reading import read_frames
 
 
 def test_every_case_is_shown_rightly(shared_data: Path) -> None:

@@ -15,7 +15,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from model.errors import ImageError, Reason
-from model.reading import read_frames
+from model.images.reading import read_frames
 from tests import phantoms
 
 
@@ -80,7 +80,7 @@ def test_large_files_are_read_frame_by_frame(tmp_path: Path, monkeypatch: pytest
     path = tmp_path / "cine"
     phantoms.dicom(pictures, "brain", "cine").save_as(path, enforce_file_format=True)
     at_once = list(read_frames(path))
-    monkeypatch.setattr("model.sources.WHOLE_FILE_LIMIT", 100)
+    monkeypatch.setattr("model.images.sources.WHOLE_FILE_LIMIT", 100)
     one_by_one = list(read_frames(path))
     ds = dcmread(path)
     ds.preamble, ds.file_meta = None, FileMetaDataset()

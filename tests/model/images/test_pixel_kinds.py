@@ -13,8 +13,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from model.errors import ImageError, Reason
-from model.frames import GreyImage
-from model.reading import read_frames
+from model.images.frames import GreyImage
+from model.images.reading import read_frames
 from tests import phantoms
 
 RAMP = np.linspace(0, 1, 64).reshape(8, 8)

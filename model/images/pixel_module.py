@@ -29,11 +29,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from model.code_streams import JPEG_XL as XL_SIGNATURES
-from model.code_streams import frame_header
-from model.elements import number, text
-from model.fragments import fragments_of
-from model.pixel_data import PixelData
+from model.images.code_streams import JPEG_XL as XL_SIGNATURES
+from model.images.code_streams import frame_header
+from model.images.elements import number, text
+from model.images.fragments import fragments_of
+from model.images.pixel_data import PixelData
 
 _MISSING: Final = "the file does not say"
 

@@ -1,7 +1,8 @@
 """What the reader makes of every file of five sets, as a table that a person has reviewed.
 
-``python -m tests.model.reference`` writes ``reference.csv`` anew: look at every line that changes, and at its frames.
-The sets: ``pydicom`` (the package's own test files) and ``pydicom-data`` (from PyPI); of the folder that conftest names
+``python -m tests.model.images.reference`` writes ``reference.csv`` anew: look at every line that changes, and at its
+frames. The sets: ``pydicom`` (the package's own test files) and ``pydicom-data`` (from PyPI); of the folder that
+conftest names
 ``shared``, other software's test files, ``scanners``, images of real ones, and ``cases``, small files that once failed.
 """
 
@@ -16,8 +17,8 @@ import data_store
 import pydicom
 
 from model.errors import ImageError
-from model.frames import BrokenFrame, Frame
-from model.reading import read_each_frame
+from model.images.frames import BrokenFrame, Frame
+from model.images.reading import read_each_frame
 from tests.conftest import SHARED
 
 TABLE = Path(__file__).with_name("reference.csv")

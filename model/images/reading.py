@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from model.code_streams import JPEG_XL
 from model.errors import ImageError, Reason
-from model.frames import BrokenFrame, Frame
-from model.heif import is_avif, is_heif
-from model.signatures import what_it_is
-from model.sources import open_source
+from model.images.code_streams import JPEG_XL
+from model.images.frames import BrokenFrame, Frame
+from model.images.heif import is_avif, is_heif
+from model.images.signatures import what_it_is
+from model.images.sources import open_source
 
 _PICTURE_SIGNATURES = (
     b"\xff\xd8\xff",  # JPEG
@@ -36,8 +36,8 @@ class ReadOptions:
     """What reading a file may use of its header.
 
     Attributes:
-        patient_key: key of the hash of the Patient ID that stands in :class:`model.frames.Header`; without it there is
-            none.
+        patient_key: key of the hash of the Patient ID that stands in :class:`model.images.frames.Header`; without it
+            there is none.
         skip_burned_in: leave files out that say of themselves that an annotation is burned into their pixels.
     """
 
@@ -74,7 +74,7 @@ def read_each_frame(
     which a dataset starts. Warnings of the decoders are silenced: what matters of them becomes an error.
 
     Args:
-        address: a local path, or what :mod:`model.sources` understands.
+        address: a local path, or what :mod:`model.images.sources` understands.
         only: 1-based number of the one frame to decode and yield; nothing is yielded if the file has no such frame.
         options: see there.
 
@@ -94,11 +94,11 @@ def read_each_frame(
 def _frames(address: str | Path, only: int | None, options: ReadOptions) -> Iterator[Frame | BrokenFrame]:
     with open_source(address, is_image) as source:
         if is_dicom(source.start):
-            from model.dicom import read_dicom  # pydicom takes 0.3 s to import
+            from model.images.dicom import read_dicom  # pydicom takes 0.3 s to import
 
             yield from read_dicom(source, only, options.patient_key, skip_burned_in=options.skip_burned_in)
         elif is_picture(source.start):
-            from model.pictures import read_picture
+            from model.images.pictures import read_picture
 
             yield from read_picture(source, only)
         else:

@@ -23,15 +23,15 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from model.decoders import order_decoders
-from model.display import to_grey
 from model.errors import ImageError, Reason
-from model.frames import BrokenFrame, Frame, GreyImage, Header
-from model.objects import check_object
-from model.pixel_data import PixelData, pixels_behind, pixels_in_memory
-from model.pixel_module import complete
-from model.sources import Source, say
-from model.stored_frames import StoredFrames
+from model.images.decoders import order_decoders
+from model.images.display import to_grey
+from model.images.frames import BrokenFrame, Frame, GreyImage, Header
+from model.images.pixel_data import PixelData, pixels_behind, pixels_in_memory
+from model.images.pixel_module import complete
+from model.images.sop_classes import check_object
+from model.images.sources import Source, say
+from model.images.stored_frames import StoredFrames
 
 # What matters of its warnings becomes an error here, with the file's name; the rest would only clutter a terminal.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
@@ -67,7 +67,7 @@ def read_dicom(
     Args:
         source: the file.
         only: 1-based number of the one frame to decode and yield; nothing is yielded if the file has no such frame.
-        patient_key: see :class:`model.reading.ReadOptions`.
+        patient_key: see :class:`model.images.reading.ReadOptions`.
         skip_burned_in: as well.
 
     Raises:

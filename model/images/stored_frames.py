@@ -26,10 +26,10 @@ from pydicom.uid import (
     JPEGLSTransferSyntaxes,
 )
 
-from model.code_streams import decode, frame_header, near
-from model.fragments import Fragment, fragments_of, frames_of
-from model.pixel_data import PixelData
-from model.pixel_module import ENCAPSULATED, JPEG_XL_LOSSLESS, JPEG_XL_SYNTAXES, bits_above, frame_bits
+from model.images.code_streams import decode, frame_header, near
+from model.images.fragments import Fragment, fragments_of, frames_of
+from model.images.pixel_data import PixelData
+from model.images.pixel_module import ENCAPSULATED, JPEG_XL_LOSSLESS, JPEG_XL_SYNTAXES, bits_above, frame_bits
 
 _LOSSLESS: Final = frozenset({JPEG2000Lossless, HTJ2KLossless, HTJ2KLosslessRPCL, JPEGLSLossless})
 """Of the transfer syntaxes whose samples may be wider than Bits Stored."""
@@ -56,7 +56,7 @@ class StoredFrames:
     """The frames of one object.
 
     Args:
-        ds: its header, made whole by :func:`model.pixel_module.complete`.
+        ds: its header, made whole by :func:`model.images.pixel_module.complete`.
         pixels: its pixel data.
         count: how many frames it has by its header.
     """
@@ -75,7 +75,7 @@ class StoredFrames:
             self._streams = [[Fragment(pixels.start, pixels.length, b"", empty=False)]]
 
     def decode(self, index: int, plugin: str = "") -> Stored:
-        """Decode a frame, 0-based; by one plug-in of :data:`model.decoders.ORDER`, or by the first that can.
+        """Decode a frame, 0-based; by one plug-in of :data:`model.images.decoders.ORDER`, or by the first that can.
 
         Raises:
             NotImplementedError: nothing here decodes its transfer syntax.

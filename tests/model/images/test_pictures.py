@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from model.reading import read_frames
+from model.images.reading import read_frames
 
 RAMP = np.linspace(0, 255, 64).astype(np.uint8).reshape(8, 8)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from model.sources import Source, archive_protocol, is_archive_member, is_local
+from model.images.sources import Source, archive_protocol, is_archive_member, is_local
 
 _TAR, _ZIP, _ISO = "a tar file", "a zip file", "a disk image"
 

@@ -15,8 +15,8 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 from model.errors import ImageError, Reason
-from model.frames import BrokenFrame, Frame
-from model.reading import read_each_frame, read_frames
+from model.images.frames import BrokenFrame, Frame
+from model.images.reading import read_each_frame, read_frames
 
 RAMP = np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))
 DEEP = RAMP.astype(np.uint16) * 16

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from model.elements import number, numbers, text, words
-from model.lookup import read_table
+from model.images.elements import number, numbers, text, words
+from model.images.lookup import read_table
 
 TABLE = np.arange(256) * 257
 

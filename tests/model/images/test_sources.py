@@ -10,8 +10,8 @@ import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from model.errors import ImageError, Reason
-from model.reading import read_frames
-from model.sources import join, say
+from model.images.reading import read_frames
+from model.images.sources import join, say
 from tests import phantoms
 
 
@@ -48,7 +48,7 @@ def test_a_large_packed_file_goes_through_a_temporary_one(
     expected = [frame.identity for frame in read_frames(scan)]
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setattr("model.sources.WHOLE_FILE_LIMIT", 1000)
+    monkeypatch.setattr("model.images.sources.WHOLE_FILE_LIMIT", 1000)
     frames = read_frames(packed)
     assert next(frames).identity == expected[0]
     assert len(list((tmp_path / "tmp").iterdir())) == 1
@@ -58,8 +58,8 @@ def test_a_large_packed_file_goes_through_a_temporary_one(
 
 def test_bombs_are_refused_unpacked(scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = tmp_path / "bomb"
-    monkeypatch.setattr("model.sources.WHOLE_FILE_LIMIT", 2**20)
-    monkeypatch.setattr("model.sources.MAX_INFLATED", 2**23)
+    monkeypatch.setattr("model.images.sources.WHOLE_FILE_LIMIT", 2**20)
+    monkeypatch.setattr("model.images.sources.MAX_INFLATED", 2**23)
     bomb.write_bytes(gzip.compress(bytes(2**26)))
     assert reason(bomb) is Reason.NOT_AN_IMAGE
     bomb.write_bytes(gzip.compress(scan.read_bytes() + bytes(2**26)))
@@ -75,7 +75,7 @@ def test_a_deflated_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     start = 144 + int.from_bytes(content[140:144], "little")
     compress = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     path.write_bytes(content[:start] + compress.compress(bytes(2**25)) + compress.flush())
-    monkeypatch.setattr("model.dicom.MAX_DATASET", 2**24)
+    monkeypatch.setattr("model.images.dicom.MAX_DATASET", 2**24)
     assert reason(path) is Reason.TOO_LARGE
 
 
@@ -106,7 +106,7 @@ def test_a_deflated_bomb_is_refused_whatever_its_meta_header_says(
     start = 144 + int.from_bytes(content[140:144], "little")
     compress = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     bomb = compress.compress(bytes(2**25)) + compress.flush()
-    monkeypatch.setattr("model.dicom.MAX_DATASET", 2**24)
+    monkeypatch.setattr("model.images.dicom.MAX_DATASET", 2**24)
     for header in (content[:140] + b"\xff\xff\xff\x7f" + content[144:start], content[:132] + content[144:start]):
         (tmp_path / "one").write_bytes(header + bomb)
         assert reason(tmp_path / "one") is Reason.TOO_LARGE
@@ -121,7 +121,7 @@ class _Dribble(io.BytesIO):
 
 def test_streams_that_give_little_at_a_time_are_read_to_the_end(scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = scan.read_bytes()
-    monkeypatch.setattr("model.sources._open", lambda _address: _Dribble(content))
+    monkeypatch.setattr("model.images.sources._open", lambda _address: _Dribble(content))
     frames = read_frames("memory://scan.dcm")
     assert [frame.identity for frame in frames] == [frame.identity for frame in read_frames(scan)]
 

@@ -29,9 +29,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from model.code_streams import has_end
-from model.pixel_module import JPEG_XL_SYNTAXES
-from model.stored_frames import StoredFrames
+from model.images.code_streams import has_end
+from model.images.pixel_module import JPEG_XL_SYNTAXES
+from model.images.stored_frames import StoredFrames
 
 _JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
 _HTJ2K = (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from model.display import picture_to_grey
 from model.errors import ImageError, Reason
-from model.frames import BrokenFrame, GreyImage
-from model.sources import Source, say
+from model.images.display import picture_to_grey
+from model.images.frames import BrokenFrame, GreyImage
+from model.images.sources import Source, say
 
 _ORIENTATION = 274
 """TIFF 6.0, section 8."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from model.elements import words
+from model.images.elements import words
 
 LEAST_BITS = 8
 """Tables whose entries need fewer bits than this, or than they say, still range over so many."""

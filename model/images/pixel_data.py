@@ -11,7 +11,7 @@ from typing import IO, Final
 
 from pydicom.dataset import Dataset
 
-from model.fragments import ITEM
+from model.images.fragments import ITEM
 
 KEYWORDS: Final = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 

@@ -13,10 +13,10 @@ import SimpleITK as sitk  # noqa: N813 (as its manual has it)
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from model.dicom import read_object
-from model.reading import is_dicom, is_image, read_frames
-from model.sources import open_source
-from tests.model.reference import SETS, expected
+from model.images.dicom import read_object
+from model.images.reading import is_dicom, is_image, read_frames
+from model.images.sources import open_source
+from tests.model.images.reference import SETS, expected
 
 MEAN_DIFFERENCE = 1.0
 """Grey levels of 255."""

@@ -6,7 +6,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 
-from model.display import scale_to_range, to_grey
+from model.images.display import scale_to_range, to_grey
 
 
 def dataset(**attributes: object) -> Dataset:

@@ -9,10 +9,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
-from model import fragments
-from model.fragments import fragments_of
-from model.pixel_data import pixels_in_memory
-from model.pixel_module import bits_above, complete, native_length
+from model.images import fragments
+from model.images.fragments import fragments_of
+from model.images.pixel_data import pixels_in_memory
+from model.images.pixel_module import bits_above, complete, native_length
 
 STREAMS = [b"\xff\xd8\xff" + bytes([number]) * (10 + 2 * number) for number in range(1, 5)]
 

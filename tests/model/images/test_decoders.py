@@ -23,9 +23,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from model.decoders import ORDER
 from model.errors import ImageError, Reason
-from model.reading import read_frames
+from model.images.decoders import ORDER
+from model.images.reading import read_frames
 from tests import phantoms
 
 Values = NDArray[np.generic]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.model.reference import SETS, expected, read_set
+from tests.model.images.reference import SETS, expected, read_set
 
 
 @pytest.mark.parametrize("name", ["pydicom", "pydicom-data"])
