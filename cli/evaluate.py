@@ -61,8 +61,8 @@ def evaluate(
 
     from rich.markup import escape
 
-    from model.bundled import find_model
-    from model.metadata import read_metadata
+    from model.network.bundled import find_model
+    from model.network.metadata import read_metadata
     from model.repository import read_repository, split_test
 
     names = parse_layers(layers)
@@ -77,7 +77,7 @@ def evaluate(
     from cli.rendering.report.page import make_folder, write_report
     from cli.rendering.tables import measures_table, retrieval_tables
     from index.model_evaluation import PROTOCOLS, EvaluationSettings, evaluate_model
-    from model.embedder import Embedder
+    from model.network.embedder import Embedder
 
     settings = EvaluationSettings(
         layers=names,

@@ -208,7 +208,7 @@ def index(
     from cli.rendering.job_report import print_next, print_plan, print_report, summary
     from index.layout import Layout
     from index.opening import resolve_model
-    from model.bundled import find_model
+    from model.network.bundled import find_model
     from workers.archives import resolve_archives
     from workers.job import index_archive
     from workers.preparing import plan_job

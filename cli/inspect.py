@@ -61,8 +61,8 @@ def _facts(file: str, inspection: Inspection) -> dict[str, str]:
 def _predicted(file: str, frame: int, model: Path | None) -> str:
     from cli.rendering.tables import organ_text
     from index.query import query_from_image
-    from model.bundled import find_model
-    from model.embedder import Embedder
+    from model.network.bundled import find_model
+    from model.network.embedder import Embedder
 
     query = query_from_image(file, Embedder.load(find_model(model)), frame=frame)
     return f"{organ_text(query)} ({query.organ_probability:.1%})"

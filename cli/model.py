@@ -17,8 +17,8 @@ model_app = typer.Typer(no_args_is_help=True, help="Bundled models; what a model
 def list_models() -> None:
     """List the models that come with the program."""
     from cli.rendering.columns import Column, Row, print_paths
-    from model.bundled import DEFAULT, bundled_models
-    from model.metadata import read_metadata
+    from model.network.bundled import DEFAULT, bundled_models
+    from model.network.metadata import read_metadata
 
     columns = [
         Column("name"),
@@ -48,8 +48,8 @@ def show(
     from rich.text import Text
 
     from cli.rendering.columns import print_fields
-    from model.bundled import bundled_models, find_model
-    from model.metadata import read_metadata
+    from model.network.bundled import bundled_models, find_model
+    from model.network.metadata import read_metadata
 
     path = find_model(model)
     metadata = read_metadata(path)
@@ -103,8 +103,8 @@ def compress(
     from cli.rendering.progress import StageProgress
     from cli.rendering.tables import measures_table
     from model.errors import CheckpointError
-    from model.factorisation import compress_checkpoint
-    from model.metadata import read_metadata
+    from model.network.factorisation import compress_checkpoint
+    from model.network.metadata import read_metadata
     from model.repository import read_repository, split_test
 
     small = small or model.with_name(f"{model.stem}-small.safetensors")

@@ -29,7 +29,7 @@ def option(name: str, *more: str, help: str, **settings: Any) -> Any:  # noqa: A
 def complete_organ(context: typer.Context, incomplete: str) -> list[str]:
     """Organs of the index that the command line names so far."""
     from index.opening import describe_index
-    from model.calibration import UNKNOWN
+    from model.network.calibration import UNKNOWN
 
     address = context.params.get("index") or os.environ.get("CBMIR_INDEX")
     try:

@@ -111,7 +111,7 @@ def search(
     from index.filters import as_stored, check_label
     from index.opening import describe_index, open_index
     from index.privacy import KEY_NAME, privacy_key
-    from model.embedder import Embedder
+    from model.network.embedder import Embedder
 
     if not queries and not like:
         raise SettingError("there is nothing to search for: give an image file, - for standard input, or --like ID")

@@ -59,7 +59,7 @@ def train(
     The repository is split 70/30 into training and test by class, files of one group kept together, unless its manifest
     says how. The best epoch on the validation part is kept. Ctrl-C keeps what was learned.
     """
-    from model.bundled import find_model
+    from model.network.bundled import find_model
     from model.recipes import recipe as find_recipe
     from model.repository import read_repository, split_repository
 

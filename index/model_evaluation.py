@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from index.evaluation import Protocol, RetrievalResult, RetrievalSetting, evaluate_retrieval
 from model.errors import ImageError, RepositoryError
-from model.metadata import Metadata
+from model.network.metadata import Metadata
 from model.repository import LabelledFile, listing_hash
 
 if TYPE_CHECKING:
-    from model.embedder import Embedder
     from model.evaluation import ClassificationResult, Predictions
     from model.loading import LabelledFrames
+    from model.network.embedder import Embedder
 
 PROTOCOLS: tuple[Protocol, ...] = ("training images", "leave group out")
 

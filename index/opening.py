@@ -13,9 +13,9 @@ from index.lock import IndexLock
 from index.read_only import PrivateCopy, is_read_only
 from index.schema import Description
 from index.unfinished import refuse_unfinished_copy
-from model.bundled import bundled_with, find_model
 from model.errors import CheckpointError, ModelMismatchError, NotAnIndexError, NothingThereError, VectorIndexError
-from model.metadata import read_metadata
+from model.network.bundled import bundled_with, find_model
+from model.network.metadata import read_metadata
 
 
 def describe_index(address: str | Path | ServerAddress, *, patient: bool = False) -> Description:

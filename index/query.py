@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from index.interface import Index, Where
 from index.schema import Payload, Vector, frame_point_id
-from model.calibration import UNKNOWN
 from model.errors import CbmirError, ImageError, Reason, SettingError
 from model.images.frames import Frame, Header
 from model.images.reading import ReadOptions, read_frames
-from model.metadata import Metadata
-from model.preprocessing import to_input
+from model.network.calibration import UNKNOWN
+from model.network.metadata import Metadata
+from model.network.preprocessing import to_input
 
 SHOWN_DIGITS = 8
 """Digits of a point's id in tables: two of a million pictures share them with a probability of 0.02 % each."""
@@ -29,7 +29,7 @@ _POINT_DIGITS = range(6, 33)
 
 
 class EmbeddingsLike(Protocol):
-    """What :meth:`model.embedder.Embedder.embed` returns."""
+    """What :meth:`model.network.embedder.Embedder.embed` returns."""
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
@@ -45,7 +45,7 @@ class EmbeddingsLike(Protocol):
 
 
 class EmbedderLike(Protocol):
-    """A :class:`model.embedder.Embedder`, or another runtime of the same network."""
+    """A :class:`model.network.embedder.Embedder`, or another runtime of the same network."""
 
     @property
     def metadata(self) -> Metadata:
@@ -64,7 +64,7 @@ class Query:
         frame: its 1-based frame, ``of`` how many (``None`` if unknown).
         id: the id under which the picture is, or would be, stored.
         header: modality and UIDs.
-        organ: the predicted class, or :data:`model.calibration.UNKNOWN`.
+        organ: the predicted class, or :data:`model.network.calibration.UNKNOWN`.
         best_guess: the likeliest class in either case, with its ``organ_probability``.
         label: the true class, known only of stored pictures that have one.
         features: ``(4096,)`` by layer.

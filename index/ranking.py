@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from index.interface import Index, Where
 from index.opening import create_index
 from index.schema import Description, Location, Payload, Point
-from model.calibration import UNKNOWN
 from model.images.frames import Header
+from model.network.calibration import UNKNOWN
 
 Rankings = NDArray[np.int32]
 """``(queries, n)``: positions in the database, nearest first; -1 after the end of a shorter answer."""

@@ -11,9 +11,9 @@ from index.filters import check_fields
 from index.interface import Hit, Index, Where
 from index.query import Query
 from index.schema import Description
-from model.calibration import UNKNOWN
 from model.errors import ModelMismatchError, SettingError
-from model.layers import LAYERS
+from model.network.calibration import UNKNOWN
+from model.network.layers import LAYERS
 from model.suggestions import unknown_name
 
 Same = Literal["self", "series", "study", "patient", "none"]

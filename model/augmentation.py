@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from model.preprocessing import INPUT, RESIZED
+from model.network.preprocessing import INPUT, RESIZED
 
 ANGLE = math.radians(15)
 ZOOM = (0.8, 1.15)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.embedder import Embedder
 from model.loading import LabelledFrames
 from model.measures import (
     ClassificationMeasures,
@@ -18,7 +17,8 @@ from model.measures import (
     classification_measures,
     expected_calibration_error,
 )
-from model.preprocessing import centre_crop
+from model.network.embedder import Embedder
+from model.network.preprocessing import centre_crop
 
 BATCH = 64
 

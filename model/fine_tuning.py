@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.checkpoint import load_network
 from model.errors import SettingError
-from model.network import OrganNetwork
+from model.network.architecture import OrganNetwork
+from model.network.checkpoint import load_network
 from model.recipes import Recipe
 
 

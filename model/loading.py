@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from model.child_processes import be_a_child, starting_children
 from model.errors import ImageError, RepositoryError
 from model.images.reading import read_frames
-from model.preprocessing import RESIZED, resize
+from model.network.preprocessing import RESIZED, resize
 from model.repository import LabelledFile, Split
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
 from model.errors import SettingError
-from model.preprocessing import INPUT
+from model.network.preprocessing import INPUT
 
 Precision = Literal["float32", "bfloat16"]
 """``bfloat16`` is faster where the processor has instructions for it: GPUs, and CPUs with AMX."""
@@ -23,7 +23,7 @@ class Recipe:
         learning_rate: the constant rate, or the peak of a one-cycle schedule.
         schedule: ``constant`` or ``one-cycle`` (Smith 2018), over all updates.
         weight_decay: decoupled with ``adamw``.
-        initialisation: see :func:`model.network.initialise`.
+        initialisation: see :func:`model.network.architecture.initialise`.
         label_smoothing: share of the target spread over all classes.
         augment: random views (:mod:`model.augmentation`), else the centre crop.
         normalise: batch normalisation while training, folded into the weights afterwards.

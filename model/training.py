@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from model.augmentation import random_views
-from model.calibration import UNKNOWN
-from model.centroids import calibrate_network
-from model.checkpoint import CENTROIDS, fingerprint, save_checkpoint
 from model.contrastive import supervised_contrastive
-from model.devices import to_device
 from model.errors import ImageError, RepositoryError, TrainingInterrupted
 from model.fine_tuning import begin_with
 from model.loading import LabelledFrames, load_repository, require_every_class
 from model.measures import ClassificationMeasures, classification_measures
-from model.metadata import Calibration, Metadata
-from model.network import OrganNetwork, fold, initialise, plain, scale
-from model.preprocessing import INPUT, centre_crop
-from model.ranges import activation_ranges
+from model.network.architecture import OrganNetwork, fold, initialise, plain, scale
+from model.network.calibration import UNKNOWN
+from model.network.centroids import calibrate_network
+from model.network.checkpoint import CENTROIDS, fingerprint, save_checkpoint
+from model.network.devices import to_device
+from model.network.metadata import Calibration, Metadata
+from model.network.preprocessing import INPUT, centre_crop
+from model.network.ranges import activation_ranges
 from model.recipes import Recipe
 from model.repository import LabelledFile, Split, listing_hash
 from model.training_state import TrainingState
@@ -101,7 +101,7 @@ def train(
 ) -> TrainingResult:
     """Train on the ``train`` part, choose the best epoch on ``validation``, measure on ``test``, and write ``output``.
 
-    The validation part then also calibrates the network, if it has enough images (:mod:`model.calibration`).
+    The validation part then also calibrates the network, if it has enough images (:mod:`model.network.calibration`).
 
     On CPU, equal files, recipe, seed and number of threads give equal weights, interrupted and resumed or not: order,
     augmentation and dropout of every update are seeded by its number.

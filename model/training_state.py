@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
-from model.checkpoint import save_tensors
 from model.errors import CheckpointError, SettingError
-from model.network import OrganNetwork
+from model.network.architecture import OrganNetwork
+from model.network.checkpoint import save_tensors
 from model.recipes import Recipe
 
 

@@ -49,9 +49,9 @@ def make_model(path: Path, *, seed: int, classes: tuple[str, ...] = tuple(phanto
     """Write an untrained checkpoint."""
     import torch
 
-    from model.checkpoint import fingerprint, save_checkpoint
-    from model.metadata import Metadata
-    from model.network import OrganNetwork, initialise
+    from model.network.architecture import OrganNetwork, initialise
+    from model.network.checkpoint import fingerprint, save_checkpoint
+    from model.network.metadata import Metadata
 
     torch.manual_seed(seed)
     network = OrganNetwork(len(classes))

@@ -15,7 +15,7 @@ from model.errors import ImageError, Reason
 from model.images.frames import BrokenFrame
 from model.images.reading import READ_ALL, ReadOptions, broken_file, read_each_frame
 from model.images.sources import file_system, is_local, say
-from model.preprocessing import to_input
+from model.network.preprocessing import to_input
 from workers.rows import broken_row, frame_row, left_out_row
 
 MAX_FRAMES = 20_000

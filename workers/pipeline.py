@@ -17,7 +17,7 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from model.images.reading import ReadOptions
-from model.preprocessing import INPUT
+from model.network.preprocessing import INPUT
 from workers.cluster import Resources
 from workers.planning import PendingFile
 from workers.rows import FRAMES

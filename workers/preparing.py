@@ -13,11 +13,11 @@ from index.opening import check_creatable, describe_index, resolve_model
 from index.privacy import path_hider, privacy_key, require_privacy_key
 from index.schema import Description
 from index.unfinished import refuse_unfinished_copy
-from model.bundled import find_model
 from model.errors import NotAnIndexError, SettingError, VectorIndexError
 from model.images.sources import is_local
-from model.metadata import Metadata, read_metadata
-from model.runtimes import require_runtime
+from model.network.bundled import find_model
+from model.network.metadata import Metadata, read_metadata
+from model.network.runtimes import require_runtime
 from workers.archives import Archive, resolve_archives
 from workers.discovery import Root
 from workers.labels import label_reader, refuse_unmatched_labels

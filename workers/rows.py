@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model.errors import Reason
 from model.images.frames import BrokenFrame, Frame, Header
-from model.preprocessing import INPUT
+from model.network.preprocessing import INPUT
 
 _FILE = [
     ("file", pa.int64()),  # number of the file within its window

@@ -31,7 +31,7 @@ class JobSettings:
         archives: folders, files and addresses, as :func:`workers.archives.resolve_archives` takes them.
         index: folder, or address of a server's collection: :func:`index.address.parse_address`.
         model: path; by default the model that made the index, for a new one the bundled model.
-        runtime: see :data:`model.runtimes.Runtime`.
+        runtime: see :data:`model.network.runtimes.Runtime`.
         layers: layers to store as named vectors.
         quantization: of the copy that is searched first.
         labels: ``folder`` (the first folder below an archive names the true class), or a CSV or Parquet manifest with

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from index.interface import Index, Where
 from index.schema import Location, Payload, Point, point_id
-from model.calibration import UNKNOWN
 from model.images.frames import Header
+from model.network.calibration import UNKNOWN
 from workers.ledger import FileKey, FileRecord, Ledger, State
 from workers.planning import PendingFile
 from workers.report import TRANSIENT

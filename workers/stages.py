@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from model.errors import JobError, Reason
 from model.images.reading import READ_ALL, ReadOptions
-from model.preprocessing import INPUT
+from model.network.preprocessing import INPUT
 from workers.decoding import DecoderProcess, deadline, decode_file
 from workers.rows import FEATURE, embedded_schema, to_array, to_binary, to_table
 
@@ -105,7 +105,7 @@ class EmbeddingActor:
         model: path of the checkpoint, readable on every node.
         fingerprint: the one that the index expects.
         layers: whose features to keep.
-        runtime: see :data:`model.runtimes.Runtime`; ``device`` of torch.
+        runtime: see :data:`model.network.runtimes.Runtime`; ``device`` of torch.
         threads: on a CPU.
     """
 
@@ -119,7 +119,7 @@ class EmbeddingActor:
         threads: int,
         counters: Any,
     ) -> None:
-        from model.embedder import Embedder
+        from model.network.embedder import Embedder
 
         _exit_at_once()
         self._embedder = Embedder.load(model, device=device, runtime=runtime, threads=threads)
@@ -129,7 +129,7 @@ class EmbeddingActor:
 
     def __call__(self, frames: pa.Table) -> pa.Table:
         """Embed the frames of a block; pass on the rows of files and frames that were left out."""
-        from model.layers import FEATURES
+        from model.network.layers import FEATURES
 
         started = time.perf_counter()
         schema = embedded_schema(self._layers, FEATURES)

@@ -16,9 +16,9 @@ from index.interface import Hit
 from index.query import SHOWN_DIGITS, Query
 from index.schema import Location, Payload
 from index.search import Answer
-from model.calibration import UNKNOWN
 from model.images.sources import is_local, join
 from model.measures import ClassificationMeasures
+from model.network.calibration import UNKNOWN
 
 if TYPE_CHECKING:
     from index.evaluation import RetrievalResult

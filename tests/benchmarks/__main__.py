@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from model.bundled import find_model
+from model.network.bundled import find_model
 from tests.benchmarks import decoding, indexing, neighbours, resuming, runtimes, uploading
 from tests.benchmarks.archive import first_files, write_archive
 from tests.benchmarks.figures import Figure, print_figures, print_machine

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from index.model_evaluation import EvaluationSettings, evaluate_model
-from model.embedder import Embedder
-from model.preprocessing import INPUT
+from model.network.embedder import Embedder
+from model.network.preprocessing import INPUT
 from model.recipes import Recipe, recipe, with_precision
 from model.repository import LabelledFile, read_repository, split_repository
 from model.training import train

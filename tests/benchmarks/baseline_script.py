@@ -20,7 +20,7 @@ from pydicom.pixels.processing import apply_voi_lut
 from qdrant_client import QdrantClient, models
 from torch.utils.data import DataLoader, Dataset
 
-from model.checkpoint import load_network
+from model.network.checkpoint import load_network
 
 
 class Archive(Dataset[tuple[torch.Tensor, int]]):

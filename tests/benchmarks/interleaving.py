@@ -29,7 +29,7 @@ AFTERWARDS_SECONDS = 20.0
 
 _SCRIPT = """
 import sys, time, numpy as np, torch
-from model.embedder import Embedder
+from model.network.embedder import Embedder
 torch.set_num_threads({threads})
 embedder = Embedder.load({model!r})
 images = np.random.default_rng(0).integers(0, 256, ({batch}, 224, 224), dtype=np.uint8)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from index.opening import resolve_model
-from model.bundled import DEFAULT, bundled_models, find_model
-from model.checkpoint import load_network, read_centroids, save_checkpoint
-from model.embedder import Embedder
 from model.errors import CheckpointError
 from model.images.reading import read_frames
-from model.metadata import Calibration, read_metadata
-from model.preprocessing import to_input
+from model.network.bundled import DEFAULT, bundled_models, find_model
+from model.network.checkpoint import load_network, read_centroids, save_checkpoint
+from model.network.embedder import Embedder
+from model.network.metadata import Calibration, read_metadata
+from model.network.preprocessing import to_input
 from model.repository import read_repository, split_repository
 from tests import phantoms
 from tests.index.conftest import describe

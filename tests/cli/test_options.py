@@ -10,9 +10,9 @@ from cli import options, search
 from cli.app import app
 from index.schema import PathPrivacy, Quantization
 from index.search import GroupBy, Same
-from model.layers import LAYERS
+from model.network.layers import LAYERS
+from model.network.runtimes import Runtime
 from model.recipes import Precision
-from model.runtimes import Runtime
 
 
 def test_choices_are_those_that_act() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model.errors import TrainingInterrupted
-from model.metadata import read_metadata
+from model.network.metadata import read_metadata
 from model.recipes import recipe
 from model.repository import read_repository, split_repository
 from model.training import Observer, train

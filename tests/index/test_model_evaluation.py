@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from index.model_evaluation import Evaluation, EvaluationSettings, evaluate_model
-from model.embedder import Embedder
 from model.errors import RepositoryError
+from model.network.embedder import Embedder
 from model.repository import LabelledFile
 from tests import phantoms
 

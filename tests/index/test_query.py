@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from index.query import query_from_image
 from index.schema import frame_point_id
-from model.embedder import Embedder, Embeddings
 from model.errors import ImageError, Reason, SettingError
 from model.images.reading import read_frames
+from model.network.embedder import Embedder, Embeddings
 from tests import phantoms
 
 

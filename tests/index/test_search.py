@@ -9,8 +9,8 @@ import pytest
 from index.interface import Index
 from index.query import Query, query_from_stored
 from index.search import Options, search
-from model.calibration import UNKNOWN
 from model.errors import ModelMismatchError, SettingError
+from model.network.calibration import UNKNOWN
 from tests.index.conftest import make_points
 
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model import calibration
-from model.checkpoint import CENTROIDS, fingerprint, save_checkpoint
-from model.embedder import Embedder
 from model.errors import CheckpointError, RepositoryError, SettingError, TrainingInterrupted
 from model.images.reading import read_frames
-from model.metadata import read_metadata
-from model.preprocessing import to_input
+from model.network import calibration
+from model.network.checkpoint import CENTROIDS, fingerprint, save_checkpoint
+from model.network.embedder import Embedder
+from model.network.metadata import read_metadata
+from model.network.preprocessing import to_input
 from model.recipes import RECIPES, recipe
 from model.repository import LabelledFile, read_repository, split_repository
 from model.training import Epoch, Observer, train

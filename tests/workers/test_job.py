@@ -24,10 +24,10 @@ from ray._private.state import actors
 from index.interface import Where
 from index.opening import open_index
 from index.schema import Location
-from model.embedder import Embedder
 from model.errors import JobError, ModelMismatchError, VectorIndexError
 from model.images.reading import read_frames
-from model.preprocessing import to_input
+from model.network.embedder import Embedder
+from model.network.preprocessing import to_input
 from tests import phantoms
 from tests.conftest import small_job
 from workers.job import index_archive

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from model.images.reading import READ_ALL
-from model.metadata import read_metadata
+from model.network.metadata import read_metadata
 from tests import phantoms
 from workers.cluster import Resources, share_resources
 from workers.counters import Counters

@@ -10,9 +10,9 @@ import pytest
 
 from index.interface import Index
 from index.opening import create_index, open_index
-from model.bundled import find_model
 from model.errors import CbmirError
-from model.metadata import read_metadata
+from model.network.bundled import find_model
+from model.network.metadata import read_metadata
 from tests.conftest import small_job
 from tests.index.conftest import describe
 from tests.index.wire import StandIn

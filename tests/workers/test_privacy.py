@@ -12,8 +12,8 @@ from index.opening import open_index
 from index.privacy import KEY_NAME
 from index.query import query_from_image
 from index.search import Options, Same, search
-from model.embedder import Embedder
 from model.errors import VectorIndexError
+from model.network.embedder import Embedder
 from tests import phantoms
 from tests.conftest import small_job
 from workers.job import index_archive

@@ -10,7 +10,7 @@ import pytest
 
 from index.opening import open_index
 from model.errors import IndexLockedError, JobError, ModelMismatchError, SettingError
-from model.metadata import read_metadata
+from model.network.metadata import read_metadata
 from tests.conftest import small_job
 from workers import sink
 from workers.job import index_archive

@@ -11,7 +11,7 @@ import pytest
 
 from model.errors import JobError
 from model.images.reading import read_frames
-from model.preprocessing import to_input
+from model.network.preprocessing import to_input
 from workers.rows import FEATURE, FRAMES, frame_row, left_out_row, to_array
 from workers.stages import EmbeddingActor
 
@@ -28,8 +28,8 @@ class NoCounters:
 
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
 def test_the_actor_embeds_frames_and_passes_on_what_was_left_out(archive: Path, model_path: Path, runtime: str) -> None:
-    from model.embedder import Embedder
-    from model.metadata import read_metadata
+    from model.network.embedder import Embedder
+    from model.network.metadata import read_metadata
 
     fingerprint = read_metadata(model_path).fingerprint
     actor = EmbeddingActor(str(model_path), fingerprint, ("fcl1", "fcl2"), runtime, "cpu", 2, NoCounters())
@@ -60,7 +60,7 @@ def test_the_actor_embeds_frames_and_passes_on_what_was_left_out(archive: Path, 
 def test_features_that_are_not_finite_are_marked_at_their_own_row(
     archive: Path, model_path: Path, value: float
 ) -> None:
-    from model.metadata import read_metadata
+    from model.network.metadata import read_metadata
 
     actor = EmbeddingActor(
         str(model_path), read_metadata(model_path).fingerprint, ("fcl1",), "torch", "cpu", 2, NoCounters()

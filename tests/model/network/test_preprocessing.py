@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.network import scale
-from model.preprocessing import centre_crop, resize, to_input
+from model.network.architecture import scale
+from model.network.preprocessing import centre_crop, resize, to_input
 
 
 @pytest.mark.parametrize("shape", [(256, 256), (1, 1), (64, 64), (3000, 2000), (7, 900)])

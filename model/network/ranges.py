@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.layers import LAYERS
-from model.network import OrganNetwork, scale
-from model.preprocessing import centre_crop
+from model.network.architecture import OrganNetwork, scale
+from model.network.layers import LAYERS
+from model.network.preprocessing import centre_crop
 
 BATCH = 64
 

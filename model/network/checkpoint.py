@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from model.compression import expand
 from model.errors import CheckpointError
-from model.metadata import FORMAT, KEY, Calibration, Metadata, read_metadata
-from model.preprocessing import PREPROCESSING
+from model.network.compression import expand
+from model.network.metadata import FORMAT, KEY, Calibration, Metadata, read_metadata
+from model.network.preprocessing import PREPROCESSING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from model.network import OrganNetwork
+    from model.network.architecture import OrganNetwork
 
 CENTROIDS = "calibration.centroids"
 """Tensor of the classes' mean features, beside the weights of a calibrated network."""
@@ -71,7 +71,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def read_centroids(path: Path) -> NDArray[np.float16] | None:
-    """The classes' mean features ``(classes, 4096)`` of a calibrated network (:mod:`model.calibration`), else ``None``.
+    """The classes' mean features ``(classes, 4096)`` of a calibrated network, else ``None``.
+
+    See :mod:`model.network.calibration`.
 
     Raises:
         CheckpointError: the file is missing or damaged.
@@ -92,7 +94,7 @@ def load_network(path: Path) -> tuple[OrganNetwork, Metadata]:
     import torch
     from safetensors.torch import load_file
 
-    from model.network import OrganNetwork
+    from model.network.architecture import OrganNetwork
 
     metadata = read_metadata(path)
     with torch.device("meta"):  # no memory and no initialisation for weights that the file brings

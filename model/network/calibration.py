@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.metadata import Calibration
+from model.network.metadata import Calibration
 
 UNKNOWN: Final = "unknown"
 """Organ of an image that looks like none of the classes."""

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.calibration import LAYER, probabilities, similarity
-from model.checkpoint import read_centroids
 from model.errors import CheckpointError, SettingError
-from model.layers import LAYERS
-from model.metadata import Metadata, read_metadata
-from model.preprocessing import INPUT
-from model.runtimes import require_runtime
+from model.network.calibration import LAYER, probabilities, similarity
+from model.network.checkpoint import read_centroids
+from model.network.layers import LAYERS
+from model.network.metadata import Metadata, read_metadata
+from model.network.preprocessing import INPUT
+from model.network.runtimes import require_runtime
 
 Run = Callable[[NDArray[np.uint8], Sequence[str]], tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]]
 """Outputs before the softmax ``(n, classes)`` and the features of the named layers of ``(n, 224, 224)`` images."""
@@ -28,7 +28,7 @@ class Embeddings:
     Attributes:
         probabilities: ``(n, classes)`` float32, each row summing to 1.
         features: by layer name, ``(n, 4096)`` float32, non-negative.
-        known: ``(n,)``, whether each looks like one of the classes at all (:mod:`model.calibration`).
+        known: ``(n,)``, whether each looks like one of the classes at all (:mod:`model.network.calibration`).
     """
 
     probabilities: NDArray[np.float32]
@@ -56,7 +56,7 @@ class Embedder:
         Args:
             path: of the checkpoint.
             device: torch device; OpenVINO knows only ``cpu``.
-            runtime: see :data:`model.runtimes.Runtime`.
+            runtime: see :data:`model.network.runtimes.Runtime`.
             threads: of a processor; by default all of its cores.
 
         Raises:
@@ -69,17 +69,17 @@ class Embedder:
         if read_metadata(path).calibration and centroids is None:
             raise CheckpointError(f"{path} lacks the mean features by which it tells unknown images: train it anew")
         if runtime == "torch":
-            from model.torch_runtime import load_torch
+            from model.network.torch_runtime import load_torch
 
             return cls(*load_torch(path, device=device, threads=threads), centroids)
         if device != "cpu":
             raise SettingError(f"--runtime {runtime} computes on processors only, not on {device}: use --runtime torch")
-        from model.openvino_runtime import load_openvino
+        from model.network.openvino_runtime import load_openvino
 
         return cls(*load_openvino(path, integers=runtime == "openvino-int8", threads=threads), centroids)
 
     def embed(self, images: NDArray[np.uint8], layers: Sequence[str] = ("fcl1",)) -> Embeddings:
-        """Embed ``(n, 224, 224)`` uint8 images, as :func:`model.preprocessing.to_input` makes them.
+        """Embed ``(n, 224, 224)`` uint8 images, as :func:`model.network.preprocessing.to_input` makes them.
 
         Raises:
             SettingError: there is no such layer.

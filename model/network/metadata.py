@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import CheckpointError
-from model.preprocessing import PREPROCESSING
+from model.network.preprocessing import PREPROCESSING
 
 FORMAT = 1
 """Version of the checkpoint's layout; another one is refused."""
@@ -48,8 +48,8 @@ class Metadata:
         measures: classification measures of the test part; ``None`` if training was stopped before.
         epoch: the epoch, from 1, whose weights these are.
         seed: the seed of the split and of the training.
-        rank: of the factors of FCL1-3 in a compressed checkpoint (:mod:`model.compression`), else ``None``.
-        ranges: largest activation behind each layer (:mod:`model.ranges`), for computing in 8-bit integers.
+        rank: of the factors of FCL1-3 in a compressed checkpoint (:mod:`model.network.compression`), else ``None``.
+        ranges: largest activation behind each layer (:mod:`model.network.ranges`), for computing in 8-bit integers.
         calibration: how the outputs become probabilities, and what is unknown; ``None`` if it was never calibrated.
     """
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from model.errors import CheckpointError
-from model.metadata import read_metadata
+from model.network.metadata import read_metadata
 
-FOLDER: Final = Path(__file__).parent / "weights"
+FOLDER: Final = Path(__file__).parents[1] / "weights"
 
 DEFAULT: Final = "organs24"
 """Used where no model is named."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.calibration import ACCEPTED, calibrate, probabilities, similarity
+from model.network.calibration import ACCEPTED, calibrate, probabilities, similarity
 
 CENTROIDS = np.eye(5, 40) * 9
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from model.network import OrganNetwork, fold, initialise
+from model.network.architecture import OrganNetwork, fold, initialise
 
 
 def test_the_network_is_that_of_the_paper() -> None:

@@ -13,19 +13,19 @@ from scipy.linalg import eigh
 from torch import Tensor, nn
 
 from model.augmentation import random_views
-from model.centroids import class_centroids
-from model.checkpoint import CENTROIDS, fingerprint, load_network, save_checkpoint
-from model.compression import compress
-from model.embedder import Embedder
 from model.errors import SettingError
 from model.evaluation import predict
-from model.layers import FEATURES, LAYERS
 from model.loading import joined, load_repository, require_every_class
 from model.measures import classification_measures
-from model.metadata import Calibration
-from model.network import OrganNetwork, scale
-from model.preprocessing import INPUT, centre_crop
-from model.ranges import activation_ranges
+from model.network.architecture import OrganNetwork, scale
+from model.network.centroids import class_centroids
+from model.network.checkpoint import CENTROIDS, fingerprint, load_network, save_checkpoint
+from model.network.compression import compress
+from model.network.embedder import Embedder
+from model.network.layers import FEATURES, LAYERS
+from model.network.metadata import Calibration
+from model.network.preprocessing import INPUT, centre_crop
+from model.network.ranges import activation_ranges
 from model.repository import LabelledFile
 from model.training import TrainingResult
 

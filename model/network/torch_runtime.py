@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.checkpoint import load_network
-from model.devices import to_device
-from model.metadata import Metadata
-from model.network import scale
+from model.network.architecture import scale
+from model.network.checkpoint import load_network
+from model.network.devices import to_device
+from model.network.metadata import Metadata
 
 if TYPE_CHECKING:
-    from model.embedder import Run
+    from model.network.embedder import Run
 
 
 def load_torch(path: Path, *, device: str, threads: int | None) -> tuple[Run, Metadata]:
     """A checkpoint's network on ``device``, ready to be run.
 
     Raises:
-        CheckpointError: as :func:`model.checkpoint.load_network`.
+        CheckpointError: as :func:`model.network.checkpoint.load_network`.
         SettingError: the device cannot be used.
     """
     if threads:

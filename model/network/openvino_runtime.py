@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from model.checkpoint import CENTROIDS
-from model.compression import factors_of
 from model.errors import CheckpointError
-from model.layers import LAYERS
-from model.metadata import Metadata, read_metadata
+from model.network.checkpoint import CENTROIDS
+from model.network.compression import factors_of
+from model.network.layers import LAYERS
+from model.network.metadata import Metadata, read_metadata
 
 if TYPE_CHECKING:
-    from model.embedder import Run
+    from model.network.embedder import Run
 
 Array = NDArray[np.float32]
 
@@ -30,7 +30,7 @@ _CONVOLUTIONS: Final = (
     ("cvl4", 1, 1, False),
     ("cvl5", 1, 1, True),
 )
-"""Name, stride, padding, and whether a pool follows: see :mod:`model.network`."""
+"""Name, stride, padding, and whether a pool follows: see :mod:`model.network.architecture`."""
 
 
 def load_openvino(path: Path, *, integers: bool, threads: int | None) -> tuple[Run, Metadata]:
@@ -72,7 +72,7 @@ class OpenVinoNetwork:
         self._request = self._compiled.create_infer_request()
 
     def __call__(self, images: NDArray[np.uint8], layers: Sequence[str]) -> tuple[Array, dict[str, Array]]:
-        """Run it: see :data:`model.embedder.Run`."""
+        """Run it: see :data:`model.network.embedder.Run`."""
         outputs = self._request.infer([np.ascontiguousarray(images)], share_inputs=True)
         arrays = [np.array(outputs[number], np.float32) for number in range(1 + len(LAYERS))]
         return arrays[0], {layer: values for layer, values in zip(LAYERS, arrays[1:], strict=True) if layer in layers}

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.checkpoint import load_network, save_checkpoint
-from model.embedder import Embedder
 from model.errors import CheckpointError, SettingError
-from model.preprocessing import to_input
-from model.ranges import activation_ranges
+from model.network.checkpoint import load_network, save_checkpoint
+from model.network.embedder import Embedder
+from model.network.preprocessing import to_input
+from model.network.ranges import activation_ranges
 from tests import phantoms
 
 

@@ -8,7 +8,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 
-from model.layers import FEATURES
+from model.network.layers import FEATURES
 
 MAP: Final = 6
 """Side of the last convolutional maps of a 224 × 224 image."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from model.errors import SettingError
-from model.network import OrganNetwork
+from model.network.architecture import OrganNetwork
 
 
 def to_device(network: OrganNetwork, device: str) -> OrganNetwork:

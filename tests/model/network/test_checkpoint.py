@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from model.checkpoint import fingerprint, load_network, save_tensors
 from model.errors import CheckpointError
-from model.metadata import read_metadata
+from model.network.checkpoint import fingerprint, load_network, save_tensors
+from model.network.metadata import read_metadata
 from tests import phantoms
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from model.errors import CheckpointError, SettingError
-from model.metadata import Metadata
+from model.network.metadata import Metadata
 
 Runtime = Literal["torch", "openvino", "openvino-int8"]
 """What computes the network: torch, or OpenVINO in float32 or 8-bit integers, on processors only.
