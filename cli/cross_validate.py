@@ -20,7 +20,7 @@ from cli.options import (
 from cli.pages import open_page
 
 if TYPE_CHECKING:
-    from model.training import Observer
+    from model.training.loop import Observer
 
 
 def cross_validate(
@@ -47,8 +47,8 @@ def cross_validate(
     import os
 
     from model.errors import RepositoryError, TrainingInterrupted
-    from model.recipes import recipe as find_recipe
-    from model.repository import read_repository, split_test
+    from model.training.recipes import recipe as find_recipe
+    from model.training.repository import read_repository, split_test
 
     refuse_existing(report / "index.html", "--report", force=force)
     chosen = find_recipe(recipe, epochs=epochs)
@@ -63,7 +63,7 @@ def cross_validate(
     from cli.rendering.report.cross_validation import write_cross_validation
     from cli.rendering.tables import folds_table
     from cli.training_progress import interruptible, on_device, training_observer
-    from model import cross_validation
+    from model.training import cross_validation
 
     chosen, device = on_device(chosen, device, precision)
     how = f"{chosen.epochs} epochs, {device}, {chosen.precision}"

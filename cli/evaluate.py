@@ -63,7 +63,7 @@ def evaluate(
 
     from model.network.bundled import find_model
     from model.network.metadata import read_metadata
-    from model.repository import read_repository, split_test
+    from model.training.repository import read_repository, split_test
 
     names = parse_layers(layers)
     refuse_existing(report / "index.html", "--report", force=force)

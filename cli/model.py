@@ -103,9 +103,9 @@ def compress(
     from cli.rendering.progress import StageProgress
     from cli.rendering.tables import measures_table
     from model.errors import CheckpointError
-    from model.network.factorisation import compress_checkpoint
     from model.network.metadata import read_metadata
-    from model.repository import read_repository, split_test
+    from model.training.compress import compress_checkpoint
+    from model.training.repository import read_repository, split_test
 
     small = small or model.with_name(f"{model.stem}-small.safetensors")
     refuse_existing(small, "--output", force=force)

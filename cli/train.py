@@ -60,8 +60,8 @@ def train(
     says how. The best epoch on the validation part is kept. Ctrl-C keeps what was learned.
     """
     from model.network.bundled import find_model
-    from model.recipes import recipe as find_recipe
-    from model.repository import read_repository, split_repository
+    from model.training.recipes import recipe as find_recipe
+    from model.training.repository import read_repository, split_repository
 
     origin = find_model(start) if start else None
     chosen = find_recipe(recipe or ("fine-tune" if start else "fast"), epochs=epochs)
@@ -75,7 +75,7 @@ def train(
     from cli.rendering.progress import StageProgress
     from cli.rendering.tables import measures_table
     from cli.training_progress import interruptible, on_device, training_observer
-    from model.training import train as train_network
+    from model.training.loop import train as train_network
 
     chosen, device = on_device(chosen, device, precision)
     classes = sorted({file.label for file in files})

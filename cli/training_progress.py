@@ -10,8 +10,8 @@ from cli.interruption import on_interruption
 from cli.rendering.progress import StageProgress
 
 if TYPE_CHECKING:
-    from model.recipes import Recipe
-    from model.training import Observer
+    from model.training.loop import Observer
+    from model.training.recipes import Recipe
 
 
 def on_device(recipe: Recipe, device: str | None, precision: str | None) -> tuple[Recipe, str]:
@@ -22,7 +22,7 @@ def on_device(recipe: Recipe, device: str | None, precision: str | None) -> tupl
     """
     import torch
 
-    from model.recipes import with_precision
+    from model.training.recipes import with_precision
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     default = "bfloat16" if device.startswith("cuda") and recipe.name != "paper" else recipe.precision
@@ -52,7 +52,7 @@ def interruptible(progress: StageProgress) -> Iterator[Stopping]:
 
 def training_observer(progress: StageProgress, stopping: Stopping, prefix: str = "") -> Observer:
     """Show a training's progress; every note begins with ``prefix``."""
-    from model.training import Epoch, Observer, Step
+    from model.training.loop import Epoch, Observer, Step
 
     class TrainingProgress(Observer):
         def loaded(self, done: int, total: int) -> None:

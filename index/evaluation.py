@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from index.measures import Curves, Relevance, average_precision, curves, mean_reciprocal_rank, precision_at, recall_at
 from index.ranking import PredictionsLike, Rankings, database, rank_database
-from model.measures import Interval, bootstrap_interval
+from model.training.measures import Interval, bootstrap_interval
 
 Protocol = Literal["training images", "leave group out"]
 """The database holds the training images; or every image, less those of the query's own group."""

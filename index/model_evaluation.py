@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from index.evaluation import Protocol, RetrievalResult, RetrievalSetting, evaluate_retrieval
 from model.errors import ImageError, RepositoryError
 from model.network.metadata import Metadata
-from model.repository import LabelledFile, listing_hash
+from model.training.repository import LabelledFile, listing_hash
 
 if TYPE_CHECKING:
-    from model.evaluation import ClassificationResult, Predictions
-    from model.loading import LabelledFrames
     from model.network.embedder import Embedder
+    from model.training.evaluation import ClassificationResult, Predictions
+    from model.training.loading import LabelledFrames
 
 PROTOCOLS: tuple[Protocol, ...] = ("training images", "leave group out")
 
@@ -107,8 +107,8 @@ def evaluate_model(
 
     Args:
         embedder: the model.
-        files: with their splits, as :func:`model.repository.split_test` gives them; the validation part is counted to
-            the training part.
+        files: with their splits, as :func:`model.training.repository.split_test` gives them; the validation part is
+            counted to the training part.
         settings: what to measure.
         observer: told of the progress.
 
@@ -116,8 +116,8 @@ def evaluate_model(
         RepositoryError: a label is none of the model's classes, no test image can be read, or there is nothing to
             search among.
     """
-    from model.evaluation import classification_result, predict
-    from model.loading import joined, load_repository
+    from model.training.evaluation import classification_result, predict
+    from model.training.loading import joined, load_repository
 
     observer = observer or EvaluationObserver()
     classes = embedder.metadata.classes

@@ -25,7 +25,7 @@ _UPSERT = 256
 
 
 class PredictionsLike(Protocol):
-    """Images as the network sees them; :class:`model.evaluation.Predictions` is one."""
+    """Images as the network sees them; :class:`model.training.evaluation.Predictions` is one."""
 
     @property
     def labels(self) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from model.errors import RepositoryError
 from model.images.sources import is_local, join, without_suffix
-from model.repository import read_manifest
+from model.training.repository import read_manifest
 from workers.archives import Archive
 from workers.planning import Labels
 

@@ -17,12 +17,12 @@ from index.query import SHOWN_DIGITS, Query
 from index.schema import Location, Payload
 from index.search import Answer
 from model.images.sources import is_local, join
-from model.measures import ClassificationMeasures
 from model.network.calibration import UNKNOWN
+from model.training.measures import ClassificationMeasures
 
 if TYPE_CHECKING:
     from index.evaluation import RetrievalResult
-    from model.cross_validation import Fold
+    from model.training.cross_validation import Fold
 
 
 def stored_address(roots: tuple[str, ...], location: Location) -> str:
@@ -99,7 +99,7 @@ def measures_table(measures: ClassificationMeasures) -> Table:
 
 def folds_table(folds: Sequence[Fold]) -> Table:
     """Measures of each fold, with mean and standard deviation below."""
-    from model.cross_validation import summary  # brings torch, which a search may do without
+    from model.training.cross_validation import summary  # brings torch, which a search may do without
 
     means = summary(folds)
     table = Table(title="cross-validation", title_justify="left", box=None, pad_edge=False, show_footer=True)

@@ -13,7 +13,7 @@ from model.dataset.duplicates import Pair, find_pairs
 from model.dataset.folder import MANIFEST, read_rows
 from model.dataset.tables import write_table
 from model.errors import DatasetError, SettingError
-from model.repository import LabelledFile, read_repository, split_test
+from model.training.repository import LabelledFile, read_repository, split_test
 
 
 @dataclass(frozen=True, slots=True)

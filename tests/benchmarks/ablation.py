@@ -22,9 +22,9 @@ from rich.table import Table
 from index.model_evaluation import EvaluationSettings, evaluate_model
 from model.network.embedder import Embedder
 from model.network.preprocessing import INPUT
-from model.recipes import Recipe, recipe, with_precision
-from model.repository import LabelledFile, read_repository, split_repository
-from model.training import train
+from model.training.loop import train
+from model.training.recipes import Recipe, recipe, with_precision
+from model.training.repository import LabelledFile, read_repository, split_repository
 from tests.benchmarks.figures import print_machine
 
 

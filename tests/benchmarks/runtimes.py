@@ -19,12 +19,12 @@ import numpy as np
 
 from index.evaluation import RetrievalResult, evaluate_retrieval
 from index.ranking import Rankings
-from model.evaluation import Predictions, predict
-from model.loading import joined, load_repository
 from model.network.bundled import find_model
 from model.network.embedder import Embedder
 from model.network.runtimes import Runtime
-from model.repository import read_repository, split_test
+from model.training.evaluation import Predictions, predict
+from model.training.loading import joined, load_repository
+from model.training.repository import read_repository, split_test
 from tests.benchmarks.figures import Figure, print_figures, print_machine
 
 BATCH, ROUNDS, SECONDS = 32, 4, 3.0

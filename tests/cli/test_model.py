@@ -15,7 +15,7 @@ from model.network.checkpoint import load_network, read_centroids, save_checkpoi
 from model.network.embedder import Embedder
 from model.network.metadata import Calibration, read_metadata
 from model.network.preprocessing import to_input
-from model.repository import read_repository, split_repository
+from model.training.repository import read_repository, split_repository
 from tests import phantoms
 from tests.index.conftest import describe
 

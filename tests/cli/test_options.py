@@ -12,7 +12,7 @@ from index.schema import PathPrivacy, Quantization
 from index.search import GroupBy, Same
 from model.network.layers import LAYERS
 from model.network.runtimes import Runtime
-from model.recipes import Precision
+from model.training.recipes import Precision
 
 
 def test_choices_are_those_that_act() -> None:

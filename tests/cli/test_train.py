@@ -7,9 +7,9 @@ import pytest
 
 from model.errors import TrainingInterrupted
 from model.network.metadata import read_metadata
-from model.recipes import recipe
-from model.repository import read_repository, split_repository
-from model.training import Observer, train
+from model.training.loop import Observer, train
+from model.training.recipes import recipe
+from model.training.repository import read_repository, split_repository
 from tests import phantoms
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from index.model_evaluation import Evaluation, EvaluationSettings, evaluate_model
 from model.errors import RepositoryError
 from model.network.embedder import Embedder
-from model.repository import LabelledFile
+from model.training.repository import LabelledFile
 from tests import phantoms
 
 FEW = EvaluationSettings(layers=("fcl1",), searches=(True,))

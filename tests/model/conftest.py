@@ -13,6 +13,6 @@ NARROW = 256
 def narrow_layers() -> Iterator[None]:
     """FCL1-3 of 256 units instead of 4,096, for tests of what is done with a network and not of its size."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("network", "centroids"):
+        for module in ("network.architecture", "training.calibrate"):
             patch.setattr(f"model.{module}.FEATURES", NARROW)
         yield

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cli.rendering.report.templates import render
-from model.cross_validation import Fold, all_left_out, pooled_confusion, summary
 from model.errors import CbmirError
-from model.recipes import Recipe
+from model.training.cross_validation import Fold, all_left_out, pooled_confusion, summary
+from model.training.recipes import Recipe
 
 
 def write_cross_validation(

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from cli.rendering.report import paper
-from model.measures import Interval
+from model.training.measures import Interval
 
 TEMPLATES = Path(__file__).parent
 

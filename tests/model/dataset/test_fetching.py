@@ -17,7 +17,7 @@ from model.dataset.folder import add_class, read_rows
 from model.dataset.locking import LOCK, read_lock
 from model.dataset.tables import write_table
 from model.errors import DatasetError, DiskFullError
-from model.repository import read_repository
+from model.training.repository import read_repository
 from tests.model.dataset.bucket_server import BucketServer
 
 

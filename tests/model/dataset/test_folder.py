@@ -11,7 +11,7 @@ from model.dataset.folder import MANIFEST, add_class, read_rows
 from model.dataset.splitting import split_dataset
 from model.dataset.tables import write_table
 from model.errors import DatasetError, RepositoryError, SettingError
-from model.repository import read_repository
+from model.training.repository import read_repository
 from tests import phantoms
 
 

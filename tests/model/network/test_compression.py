@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from model.network.compression import compress, expand, quantise
-from model.network.factorisation import compress_checkpoint
+from model.training.compress import compress_checkpoint
 
 
 @given(arrays(np.float32, (3, 4, 2), elements=st.floats(-1e6, 1e6, width=32)))

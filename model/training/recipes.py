@@ -25,9 +25,9 @@ class Recipe:
         weight_decay: decoupled with ``adamw``.
         initialisation: see :func:`model.network.architecture.initialise`.
         label_smoothing: share of the target spread over all classes.
-        augment: random views (:mod:`model.augmentation`), else the centre crop.
+        augment: random views (:mod:`model.training.augmentation`), else the centre crop.
         normalise: batch normalisation while training, folded into the weights afterwards.
-        contrastive: weight of the supervised contrastive loss on FCL1 (:mod:`model.contrastive`).
+        contrastive: weight of the supervised contrastive loss on FCL1 (:mod:`model.training.contrastive`).
         sizes: side of the training images in pixels, each with the share of the training at which it begins: smaller
             images cost less, and most can be learned from them.
         precision: of the multiplications while training (autocast); weights and losses are float32 either way.

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from model.errors import CheckpointError, RepositoryError, SettingError
-from model.measures import ClassificationMeasures, ClassMeasures
-from model.recipes import Recipe
-from model.repository import LabelledFile, folds_by_group, listing_hash
-from model.training import Observer, train
+from model.training.loop import Observer, train
+from model.training.measures import ClassificationMeasures, ClassMeasures
+from model.training.recipes import Recipe
+from model.training.repository import LabelledFile, folds_by_group, listing_hash
 
 
 @dataclass(frozen=True, slots=True)

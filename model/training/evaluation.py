@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.loading import LabelledFrames
-from model.measures import (
+from model.network.embedder import Embedder
+from model.network.preprocessing import centre_crop
+from model.training.loading import LabelledFrames
+from model.training.measures import (
     ClassificationMeasures,
     Interval,
     bootstrap_interval,
     classification_measures,
     expected_calibration_error,
 )
-from model.network.embedder import Embedder
-from model.network.preprocessing import centre_crop
 
 BATCH = 64
 

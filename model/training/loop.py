@@ -12,23 +12,23 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from model.augmentation import random_views
-from model.contrastive import supervised_contrastive
 from model.errors import ImageError, RepositoryError, TrainingInterrupted
-from model.fine_tuning import begin_with
-from model.loading import LabelledFrames, load_repository, require_every_class
-from model.measures import ClassificationMeasures, classification_measures
 from model.network.architecture import OrganNetwork, fold, initialise, plain, scale
 from model.network.calibration import UNKNOWN
-from model.network.centroids import calibrate_network
 from model.network.checkpoint import CENTROIDS, fingerprint, save_checkpoint
 from model.network.devices import to_device
 from model.network.metadata import Calibration, Metadata
 from model.network.preprocessing import INPUT, centre_crop
 from model.network.ranges import activation_ranges
-from model.recipes import Recipe
-from model.repository import LabelledFile, Split, listing_hash
-from model.training_state import TrainingState
+from model.training.augmentation import random_views
+from model.training.calibrate import calibrate_network
+from model.training.contrastive import supervised_contrastive
+from model.training.fine_tuning import begin_with
+from model.training.loading import LabelledFrames, load_repository, require_every_class
+from model.training.measures import ClassificationMeasures, classification_measures
+from model.training.recipes import Recipe
+from model.training.repository import LabelledFile, Split, listing_hash
+from model.training.state import TrainingState
 
 EVALUATION_BATCH = 64
 

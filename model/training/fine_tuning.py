@@ -7,7 +7,7 @@ from pathlib import Path
 from model.errors import SettingError
 from model.network.architecture import OrganNetwork
 from model.network.checkpoint import load_network
-from model.recipes import Recipe
+from model.training.recipes import Recipe
 
 
 def begin_with(network: OrganNetwork, start: Path, classes: tuple[str, ...], recipe: Recipe) -> str:

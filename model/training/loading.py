@@ -18,7 +18,7 @@ from model.child_processes import be_a_child, starting_children
 from model.errors import ImageError, RepositoryError
 from model.images.reading import read_frames
 from model.network.preprocessing import RESIZED, resize
-from model.repository import LabelledFile, Split
+from model.training.repository import LabelledFile, Split
 
 
 @dataclass(frozen=True, slots=True)

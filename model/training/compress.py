@@ -12,13 +12,8 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from torch import Tensor, nn
 
-from model.augmentation import random_views
 from model.errors import SettingError
-from model.evaluation import predict
-from model.loading import joined, load_repository, require_every_class
-from model.measures import classification_measures
 from model.network.architecture import OrganNetwork, scale
-from model.network.centroids import class_centroids
 from model.network.checkpoint import CENTROIDS, fingerprint, load_network, save_checkpoint
 from model.network.compression import compress
 from model.network.embedder import Embedder
@@ -26,8 +21,13 @@ from model.network.layers import FEATURES, LAYERS
 from model.network.metadata import Calibration
 from model.network.preprocessing import INPUT, centre_crop
 from model.network.ranges import activation_ranges
-from model.repository import LabelledFile
-from model.training import TrainingResult
+from model.training.augmentation import random_views
+from model.training.calibrate import class_centroids
+from model.training.evaluation import predict
+from model.training.loading import joined, load_repository, require_every_class
+from model.training.loop import TrainingResult
+from model.training.measures import classification_measures
+from model.training.repository import LabelledFile
 
 BATCH = 64
 

@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 
 from model.errors import RepositoryError, SettingError
-from model.repository import LabelledFile, folds_by_group, listing_hash, read_repository, split_repository, split_test
+from model.training.repository import (
+    LabelledFile,
+    folds_by_group,
+    listing_hash,
+    read_repository,
+    split_repository,
+    split_test,
+)
 
 
 def folders(root: Path, **sizes: int) -> Path:

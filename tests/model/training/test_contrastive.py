@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from model.contrastive import TEMPERATURE, supervised_contrastive
+from model.training.contrastive import TEMPERATURE, supervised_contrastive
 
 
 def by_definition(features: torch.Tensor, labels: list[int]) -> float:

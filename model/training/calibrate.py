@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.loading import LabelledFrames
 from model.network import calibration
 from model.network.architecture import OrganNetwork, scale
 from model.network.calibration import LAYER
 from model.network.layers import FEATURES
 from model.network.metadata import Calibration
 from model.network.preprocessing import centre_crop
+from model.training.loading import LabelledFrames
 
 BATCH = 64
 

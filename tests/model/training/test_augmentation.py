@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.augmentation import random_views
+from model.training.augmentation import random_views
 
 
 def gradient(n: int) -> torch.Tensor:

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.cross_validation import cross_validate, pooled_confusion, summary
 from model.errors import CheckpointError, SettingError, TrainingInterrupted
-from model.recipes import recipe
-from model.repository import LabelledFile, read_repository
-from model.training import Observer
+from model.training.cross_validation import cross_validate, pooled_confusion, summary
+from model.training.loop import Observer
+from model.training.recipes import recipe
+from model.training.repository import LabelledFile, read_repository
 from tests import phantoms
 
 pytestmark = pytest.mark.usefixtures("narrow_layers")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.measures import bootstrap_interval, classification_measures, expected_calibration_error
+from model.training.measures import bootstrap_interval, classification_measures, expected_calibration_error
 
 
 def test_measures_of_a_known_confusion() -> None:

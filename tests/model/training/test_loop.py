@@ -15,9 +15,9 @@ from model.network.checkpoint import CENTROIDS, fingerprint, save_checkpoint
 from model.network.embedder import Embedder
 from model.network.metadata import read_metadata
 from model.network.preprocessing import to_input
-from model.recipes import RECIPES, recipe
-from model.repository import LabelledFile, read_repository, split_repository
-from model.training import Epoch, Observer, train
+from model.training.loop import Epoch, Observer, train
+from model.training.recipes import RECIPES, recipe
+from model.training.repository import LabelledFile, read_repository, split_repository
 from tests import phantoms
 from tests.conftest import make_model
 

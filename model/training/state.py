@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from model.errors import CheckpointError, SettingError
 from model.network.architecture import OrganNetwork
 from model.network.checkpoint import save_tensors
-from model.recipes import Recipe
+from model.training.recipes import Recipe
 
 
 class TrainingState:
