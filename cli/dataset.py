@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cli.rendering.progress import StageProgress
-    from model.dataset.fetching import FetchObserver
-    from model.dataset.planning import ClassSummary
+    from model.dataset.fetch import FetchObserver
+    from model.dataset.plan import ClassSummary
 
 
 dataset_app = typer.Typer(
@@ -36,7 +36,7 @@ def require_extra() -> None:
 
 
 def _complete_queries(incomplete: str) -> list[str]:
-    from model.dataset.queries import known_queries
+    from model.dataset.series_queries import known_queries
 
     return [name for name in known_queries() if name.startswith(incomplete)]
 
@@ -59,8 +59,8 @@ def plan(
 
     The plan spreads over patients first, then over their series, then over slices, and is the same for the same seed.
     """
-    from model.dataset.planning import plan_dataset, summarise
-    from model.dataset.queries import read_queries
+    from model.dataset.plan import plan_dataset, summarise
+    from model.dataset.series_queries import read_queries
     from model.dataset.tables import write_table
 
     refuse_existing(plan_file, "--output", force=force)
@@ -87,7 +87,7 @@ def fetch(
     """
     from cli.rendering.progress import StageProgress
     from model.dataset.bucket import Buckets
-    from model.dataset.fetching import fetch_dataset
+    from model.dataset.fetch import fetch_dataset
 
     with StageProgress() as progress:
         report = fetch_dataset(
@@ -119,7 +119,7 @@ def add(
     ],
 ) -> None:
     """Add classes that the archives lack, from folders of images: --class eye ./messidor --class knee ./knees."""
-    from model.dataset.folder import add_class
+    from model.dataset.manifest import add_class
     from model.errors import SettingError
 
     if len(classes) != len(sources):
@@ -155,7 +155,7 @@ def split(
     import os
 
     from cli.rendering.progress import StageProgress
-    from model.dataset.splitting import split_dataset
+    from model.dataset.split import split_dataset
 
     with StageProgress() as progress:
         report = split_dataset(
@@ -188,8 +188,8 @@ def cite(
     force: ForceOption = False,
 ) -> None:
     """Write the attribution that the licences ask for: citation, DOI and licence of every source."""
-    from model.dataset.citing import ATTRIBUTION, attribution, write_attribution
-    from model.dataset.folder import read_rows
+    from model.dataset.cite import ATTRIBUTION, attribution, write_attribution
+    from model.dataset.manifest import read_rows
     from model.dataset.tables import read_table
 
     if source.is_dir():
@@ -220,7 +220,7 @@ def _summary_table(summary: list[ClassSummary]) -> Table:
 
 
 def _observer(progress: StageProgress) -> FetchObserver:
-    from model.dataset.fetching import PROBE_SECONDS, FetchObserver
+    from model.dataset.fetch import PROBE_SECONDS, FetchObserver
 
     class FetchProgress(FetchObserver):
         def picked(self, done: int, total: int) -> None:

@@ -14,8 +14,8 @@ from obstore.exceptions import BaseError, GenericError
 from obstore.store import S3Store
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from model.dataset.locking import writing
-from model.dataset.objects import StoredObject
+from model.dataset.lock_file import writing
+from model.dataset.stored_objects import StoredObject
 from model.errors import DatasetError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from model.dataset.queries import Classes, SeriesQuery
+from model.dataset.series_queries import Classes, SeriesQuery
 from model.errors import DatasetError
 
 if TYPE_CHECKING:

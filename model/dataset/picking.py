@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 
 from model.dataset.bucket import Buckets
-from model.dataset.objects import StoredObject
+from model.dataset.stored_objects import StoredObject
 from model.errors import DatasetError
 
 HEADERS: Final = 32

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.dataset.locking import writing
+from model.dataset.lock_file import writing
 from model.errors import DatasetError
 
 if TYPE_CHECKING:

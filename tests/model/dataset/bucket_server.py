@@ -16,7 +16,7 @@ import httpx
 import pandas as pd
 from moto.server import ThreadedMotoServer
 
-from model.dataset.planning import COLUMNS, patient_group
+from model.dataset.plan import COLUMNS, patient_group
 from tests import phantoms
 
 BUCKET = "idc-open-data"

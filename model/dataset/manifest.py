@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import pydicom
 
-from model.dataset.locking import LockedInstance, writing
-from model.dataset.planning import patient_group
-from model.dataset.queries import require_class_name
+from model.dataset.lock_file import LockedInstance, writing
+from model.dataset.plan import patient_group
+from model.dataset.series_queries import require_class_name
 from model.dataset.tables import read_table, write_table
 from model.errors import DatasetError, ImageError
 from model.images.reading import ReadOptions, read_frames

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.dataset.citing import attribution
-from model.dataset.folder import MANIFEST, add_class, read_rows
-from model.dataset.splitting import split_dataset
+from model.dataset.cite import attribution
+from model.dataset.manifest import MANIFEST, add_class, read_rows
+from model.dataset.split import split_dataset
 from model.dataset.tables import write_table
 from model.errors import DatasetError, RepositoryError, SettingError
 from model.training.repository import read_repository

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from model.dataset.queries import known_queries, read_queries
+from model.dataset.series_queries import known_queries, read_queries
 from model.errors import DatasetError
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from model.dataset import planning
 from model.dataset.catalogue import series_of_classes
-from model.dataset.planning import CENTRAL, plan_dataset, read_plan, summarise
-from model.dataset.queries import SeriesQuery, read_queries
+from model.dataset.plan import CENTRAL, plan_dataset, read_plan, summarise
+from model.dataset.series_queries import SeriesQuery, read_queries
 from model.dataset.tables import write_table
 from model.errors import DatasetError
 

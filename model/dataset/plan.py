@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from model.dataset.catalogue import series_of_classes
-from model.dataset.queries import Classes, SeriesQuery
+from model.dataset.series_queries import Classes, SeriesQuery
 from model.dataset.tables import read_table
 from model.errors import DatasetError
 
@@ -69,7 +69,7 @@ def plan_dataset(classes: Classes, *, per_class: int, seed: int, non_commercial:
     evenly spaced through its central part.
 
     Args:
-        classes: see :mod:`model.dataset.queries`.
+        classes: see :mod:`model.dataset.series_queries`.
         per_class: slices wanted of each.
         seed: of the choice.
         non_commercial: see :func:`model.dataset.catalogue.series_of_classes`.

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from model.dataset.objects import StoredObject
-from model.dataset.queries import require_class_name
+from model.dataset.series_queries import require_class_name
+from model.dataset.stored_objects import StoredObject
 from model.errors import DatasetError, DiskFullError
 
 LOCK: Final = "plan.lock.csv"

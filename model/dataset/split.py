@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from model.dataset.duplicates import Pair, find_pairs
-from model.dataset.folder import MANIFEST, read_rows
+from model.dataset.manifest import MANIFEST, read_rows
 from model.dataset.tables import write_table
 from model.errors import DatasetError, SettingError
 from model.training.repository import LabelledFile, read_repository, split_test

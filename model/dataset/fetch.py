@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from model.dataset.bucket import Buckets
-from model.dataset.folder import add_rows, row_of
-from model.dataset.locking import LOCK, LockedInstance, LockFile, is_lock, refuse_others, take_lock
+from model.dataset.lock_file import LOCK, LockedInstance, LockFile, is_lock, refuse_others, take_lock
+from model.dataset.manifest import add_rows, row_of
 from model.dataset.picking import header_bytes, pick_instances
-from model.dataset.planning import read_plan
+from model.dataset.plan import read_plan
 from model.errors import DatasetError, DiskFullError
 
 if TYPE_CHECKING:

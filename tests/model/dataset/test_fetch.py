@@ -12,9 +12,9 @@ from tenacity import wait_none
 
 from model.dataset import fetching
 from model.dataset.bucket import ATTEMPTS, Buckets
-from model.dataset.fetching import FetchObserver, fetch_dataset
-from model.dataset.folder import add_class, read_rows
-from model.dataset.locking import LOCK, read_lock
+from model.dataset.fetch import FetchObserver, fetch_dataset
+from model.dataset.lock_file import LOCK, read_lock
+from model.dataset.manifest import add_class, read_rows
 from model.dataset.tables import write_table
 from model.errors import DatasetError, DiskFullError
 from model.training.repository import read_repository
