@@ -8,7 +8,7 @@ import pytest
 
 from model.dataset.tables import write_table
 from tests.model.dataset.bucket_server import serve
-from tests.model.dataset.test_folder import pictures
+from tests.model.dataset.test_manifest import pictures
 
 Cbmir = Callable[..., int]
 

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from tenacity import wait_none
 
-from model.dataset import fetching
+from model.dataset import fetch as fetching
 from model.dataset.bucket import ATTEMPTS, Buckets
 from model.dataset.fetch import FetchObserver, fetch_dataset
 from model.dataset.lock_file import LOCK, read_lock

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.dataset import planning
+from model.dataset import plan as planning
 from model.dataset.catalogue import series_of_classes
 from model.dataset.plan import CENTRAL, plan_dataset, read_plan, summarise
 from model.dataset.series_queries import SeriesQuery, read_queries
