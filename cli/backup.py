@@ -42,7 +42,7 @@ def backup(
 
 def _snapshot(address: ServerAddress) -> None:
     from index.address import home
-    from index.server.snapshot import make_snapshot
+    from index.engines.snapshot import make_snapshot
 
     name = make_snapshot(address)
     output.print(f"the server keeps {address} as the snapshot {name}", soft_wrap=True, markup=False)

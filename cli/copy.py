@@ -24,7 +24,7 @@ def copy(
     An interrupted copy is continued by the same command. The source stays as it is.
     """
     from cli.rendering.progress import StageProgress
-    from index.layout import Layout
+    from index.engines.layout import Layout
     from workers.copying import copy_index
 
     with StageProgress() as progress:

@@ -23,7 +23,7 @@ from cli.pages import open_page
 
 if TYPE_CHECKING:
     from cli.rendering.progress import StageProgress
-    from index.model_evaluation import EvaluationObserver
+    from index.evaluation.run import EvaluationObserver
 
 Protocol = Literal["both", "training-images", "leave-group-out"]
 Search = Literal["both", "exact", "approximate"]
@@ -76,7 +76,7 @@ def evaluate(
     from cli.rendering.progress import StageProgress
     from cli.rendering.report.page import make_folder, write_report
     from cli.rendering.tables import measures_table, retrieval_tables
-    from index.model_evaluation import PROTOCOLS, EvaluationSettings, evaluate_model
+    from index.evaluation.run import PROTOCOLS, EvaluationSettings, evaluate_model
     from model.network.embedder import Embedder
 
     settings = EvaluationSettings(
@@ -109,8 +109,8 @@ def evaluate(
 
 
 def _observer(progress: StageProgress) -> EvaluationObserver:
-    from index.evaluation import RetrievalSetting
-    from index.model_evaluation import EvaluationObserver
+    from index.evaluation.retrieval import RetrievalSetting
+    from index.evaluation.run import EvaluationObserver
 
     class EvaluationProgress(EvaluationObserver):
         def loaded(self, done: int, total: int) -> None:

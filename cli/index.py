@@ -206,7 +206,7 @@ def index(
     errors.as_json = log_json
     from cli.indexing_progress import run_job
     from cli.rendering.job_report import print_next, print_plan, print_report, summary
-    from index.layout import Layout
+    from index.engines.layout import Layout
     from index.opening import resolve_model
     from model.network.bundled import find_model
     from workers.archives import resolve_archives
@@ -288,7 +288,7 @@ def _stored(address: str, *, anew: bool, patient: bool) -> Any:
         VectorIndexError: it is damaged. Nothing is guessed then: it may have hidden paths.
     """
     from index.address import parse_address
-    from index.description_file import read_description
+    from index.home.description import read_description
     from index.opening import describe_index
     from workers.reembedding import building
 

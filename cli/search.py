@@ -29,7 +29,7 @@ from cli.pages import open_page
 from model.errors import CbmirError, ModelMismatchError, SettingError
 
 if TYPE_CHECKING:
-    from index.interface import Index
+    from index.engines.engine import Index
     from index.query import EmbedderLike, Query
     from index.schema import Description
     from index.search import Answer, Options
@@ -109,8 +109,8 @@ def search(
     """
     from index.address import home
     from index.filters import as_stored, check_label
+    from index.home.key import KEY_NAME, privacy_key
     from index.opening import describe_index, open_index
-    from index.privacy import KEY_NAME, privacy_key
     from model.network.embedder import Embedder
 
     if not queries and not like:
@@ -212,8 +212,8 @@ def _embed(
 ) -> tuple[list[tuple[Query, str]], int]:
     """The queries that could be read, with their files, and the number of those that could not."""
     from index.address import home
+    from index.home.key import privacy_key
     from index.opening import resolve_model
-    from index.privacy import privacy_key
     from index.query import QUERY_ERRORS, query_from_image
 
     key = privacy_key(home(index)) if description.patient_groups else None

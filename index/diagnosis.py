@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from index.address import parse_address
-from index.edge import MIN_FREE_BYTES
+from index.engines.edge import MIN_FREE_BYTES
 from model.diagnosis import Check
 from model.errors import SettingError, VectorIndexError
 
@@ -43,7 +43,7 @@ def check_server(address: str, api_key: str | None) -> Iterator[Check]:
     Raises:
         SettingError: the address is none.
     """
-    from index.server.connection import connect, server_errors
+    from index.engines.connection import connect, server_errors
 
     parsed = parse_address(address)
     if isinstance(parsed, Path):

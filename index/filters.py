@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from index.interface import MISSING, Index
+from index.engines.engine import MISSING, Index
 from index.schema import KEYWORDS
 from model.errors import SettingError
 from model.suggestions import unknown_name

@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 from index.address import ServerAddress, home, parse_address
-from index.description_file import read_description, write_description
-from index.interface import Index
-from index.layout import ANYHOW, Layout
-from index.lock import IndexLock
-from index.read_only import PrivateCopy, is_read_only
+from index.engines.engine import Index
+from index.engines.layout import ANYHOW, Layout
+from index.engines.read_only import PrivateCopy, is_read_only
+from index.home.description import read_description, write_description
+from index.home.lock import IndexLock
+from index.home.unfinished import refuse_unfinished_copy
 from index.schema import Description
-from index.unfinished import refuse_unfinished_copy
 from model.errors import CheckpointError, ModelMismatchError, NotAnIndexError, NothingThereError, VectorIndexError
 from model.network.bundled import bundled_with, find_model
 from model.network.metadata import read_metadata
@@ -42,7 +42,7 @@ def open_index(
         address: see :func:`index.address.parse_address`.
         purpose: what this process does with it, told to other processes that find it locked.
         wait: seconds to wait for another process to let go of an embedded index; a server serves many.
-        only_reads: nothing will be written, so that the folder need not be writable (:mod:`index.read_only`).
+        only_reads: nothing will be written, so that the folder need not be writable (:mod:`index.engines.read_only`).
 
     Raises:
         NotAnIndexError: there is none at this address.
@@ -196,7 +196,7 @@ def resolve_model(address: str | Path, description: Description, model: Path | N
 
 
 def _open_folder(folder: Path, purpose: str, wait: float, *, create: bool) -> Index:
-    from index.edge import EdgeIndex
+    from index.engines.edge import EdgeIndex
 
     lock = IndexLock(folder, purpose)
     lock.acquire(wait)
@@ -208,7 +208,7 @@ def _open_folder(folder: Path, purpose: str, wait: float, *, create: bool) -> In
 
 
 def _open_read_only(folder: Path) -> Index:
-    from index.edge import EdgeIndex
+    from index.engines.edge import EdgeIndex
 
     copy = PrivateCopy(folder)
     try:
@@ -220,14 +220,14 @@ def _open_read_only(folder: Path) -> Index:
 
 def _open_server(address: ServerAddress, *, patient: bool) -> Index:
     """Open a collection; a job waits for the server in reads, too, a person does not."""
-    from index.server import engine
-    from index.server.connection import connect
+    from index.engines import server
+    from index.engines.connection import connect
 
-    patience = engine.WRITE_PATIENCE_SECONDS if patient else engine.READ_PATIENCE_SECONDS
+    patience = server.WRITE_PATIENCE_SECONDS if patient else server.READ_PATIENCE_SECONDS
     client = connect(address)
     try:
-        return engine.ServerIndex(
-            client, address.collection, str(address), patience=(patience, engine.WRITE_PATIENCE_SECONDS)
+        return server.ServerIndex(
+            client, address.collection, str(address), patience=(patience, server.WRITE_PATIENCE_SECONDS)
         )
     except BaseException:
         client.close()
@@ -235,16 +235,16 @@ def _open_server(address: ServerAddress, *, patient: bool) -> Index:
 
 
 def _make_collection(address: ServerAddress, description: Description, layout: Layout, *, patient: bool) -> Index:
-    from index.server import engine
-    from index.server.collection import make_collection
-    from index.server.connection import connect, patiently
+    from index.engines import server
+    from index.engines.collection import make_collection
+    from index.engines.connection import connect, patiently
 
     client = connect(address)
     try:
         patiently(
             lambda: make_collection(client, address.collection, description, layout),
             address=str(address),
-            seconds=engine.WRITE_PATIENCE_SECONDS if patient else engine.READ_PATIENCE_SECONDS,
+            seconds=server.WRITE_PATIENCE_SECONDS if patient else server.READ_PATIENCE_SECONDS,
         )
     finally:
         client.close()

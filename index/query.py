@@ -13,7 +13,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from index.interface import Index, Where
+from index.engines.engine import Index, Where
 from index.schema import Payload, Vector, frame_point_id
 from model.errors import CbmirError, ImageError, Reason, SettingError
 from model.images.frames import Frame, Header

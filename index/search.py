@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
+from index.engines.engine import Hit, Index, Where
 from index.filters import check_fields
-from index.interface import Hit, Index, Where
 from index.query import Query
 from index.schema import Description
 from model.errors import ModelMismatchError, SettingError

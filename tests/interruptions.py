@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from index.edge import MIN_FREE_BYTES
+from index.engines.edge import MIN_FREE_BYTES
 from index.opening import open_index
 from index.schema import Payload, Vector
 from tests import phantoms

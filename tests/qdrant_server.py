@@ -63,7 +63,7 @@ def server_address(qdrant_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def _drop(address: ServerAddress) -> None:
-    from index.server.connection import connect
+    from index.engines.connection import connect
 
     client = connect(address)
     client.delete_collection(address.collection)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from index.description_file import read_description
+from index.home.description import read_description
 from index.opening import open_index
 from index.schema import Description
 from model.errors import Reason

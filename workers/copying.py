@@ -12,12 +12,12 @@ from uuid import UUID
 import numpy as np
 
 from index.address import ServerAddress, home, parse_address
-from index.interface import Index
-from index.layout import ANYHOW, Layout
+from index.engines.engine import Index
+from index.engines.layout import ANYHOW, Layout
+from index.home.key import KEY_NAME
+from index.home.unfinished import MARKER, source_of
 from index.opening import create_index, open_index
-from index.privacy import KEY_NAME
 from index.schema import Point
-from index.unfinished import MARKER, source_of
 from model.errors import SettingError, VectorIndexError
 from workers.ledger import NAME as LEDGER
 from workers.ledger import Ledger

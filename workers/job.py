@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from index.address import home, parse_address
-from index.interface import Index
+from index.engines.engine import Index
 from index.opening import create_index
 from model.errors import CbmirError, JobError, JobInterrupted, Reason
 from model.images.reading import ReadOptions

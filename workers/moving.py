@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from index.address import home
-from index.privacy import privacy_key
+from index.home.key import privacy_key
 from index.schema import frame_point_id
 from model.errors import ImageError, JobError, SettingError
 from model.images.frames import Frame

@@ -111,7 +111,7 @@ def plan_files(
     """Walk the roots and yield what must be indexed, counting everything in ``plan``.
 
     A file is unchanged if its size and time are those of the ledger and its label is not another one. Without a ledger
-    everything is new. Ledger, plan and keys know paths only as ``hide`` gives them (see :mod:`index.privacy`).
+    everything is new. Ledger, plan and keys know paths only as ``hide`` gives them (see :mod:`index.home.key`).
     """
     files: dict[str, int] = {}
     empty: dict[str, str] = {}

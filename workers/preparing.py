@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from index.address import home, parse_address
-from index.interface import Index
+from index.engines.engine import Index
+from index.home.key import path_hider, privacy_key, require_privacy_key
+from index.home.unfinished import refuse_unfinished_copy
 from index.opening import check_creatable, describe_index, resolve_model
-from index.privacy import path_hider, privacy_key, require_privacy_key
 from index.schema import Description
-from index.unfinished import refuse_unfinished_copy
 from model.errors import NotAnIndexError, SettingError, VectorIndexError
 from model.images.sources import is_local
 from model.network.bundled import find_model
@@ -224,7 +224,7 @@ def refuse_lost_index(address: str | Path, *, there: bool) -> None:
     """
     folder = home(address)
     if isinstance(parse_address(address), Path):
-        from index.edge import has_shard
+        from index.engines.edge import has_shard
 
         there = has_shard(folder)
     if there or not (folder / LEDGER).exists():

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from index.address import home, parse_address
-from index.description_file import NAME as DESCRIPTION
-from index.description_file import read_description
-from index.lock import IndexLock
+from index.home.description import NAME as DESCRIPTION
+from index.home.description import read_description
+from index.home.lock import IndexLock
 from index.opening import resolve_model
 from model.errors import CbmirError, JobError, ModelMismatchError, Reason, SettingError, VectorIndexError
 from workers.comparing import Lacking, find_lacking, keep_deleted, side

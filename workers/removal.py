@@ -10,10 +10,10 @@ from pathlib import Path
 from uuid import UUID
 
 from index.address import home
+from index.engines.engine import Index, Where
 from index.filters import as_stored, check_fields
-from index.interface import Index, Where
+from index.home.key import path_hider, require_privacy_key
 from index.opening import open_index
-from index.privacy import path_hider, require_privacy_key
 from index.schema import Description, Location
 from model.errors import Reason, SettingError
 from workers.archives import refuse_no_text

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from index.layout import Layout
+from index.engines.layout import Layout
 from index.schema import PathPrivacy, Quantization
 from model.errors import SettingError
 from workers.archives import Archive

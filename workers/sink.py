@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 
-from index.interface import Index, Where
+from index.engines.engine import Index, Where
 from index.schema import Location, Payload, Point, point_id
 from model.images.frames import Header
 from model.network.calibration import UNKNOWN

@@ -12,7 +12,7 @@ from typing import Self
 from ray.data.exceptions import ExecutionTimeoutError, SystemException
 from ray.exceptions import RayError
 
-from index.interface import Index
+from index.engines.engine import Index
 from model.errors import JobError, Reason
 from model.images.reading import ReadOptions
 from workers.counters import StageCounts

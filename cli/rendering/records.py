@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cli.rendering.tables import is_wrong, stored_address
-from index.interface import Hit
+from index.engines.engine import Hit
 from index.search import Answer
 
 _HIT = (

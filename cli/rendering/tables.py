@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cli.console import Terminal, printable
 from cli.rendering.columns import Column, Row, print_paths
-from index.interface import Hit
+from index.engines.engine import Hit
 from index.query import SHOWN_DIGITS, Query
 from index.schema import Location, Payload
 from index.search import Answer
@@ -21,7 +21,7 @@ from model.network.calibration import UNKNOWN
 from model.training.measures import ClassificationMeasures
 
 if TYPE_CHECKING:
-    from index.evaluation import RetrievalResult
+    from index.evaluation.retrieval import RetrievalResult
     from model.training.cross_validation import Fold
 
 

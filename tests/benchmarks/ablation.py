@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from index.model_evaluation import EvaluationSettings, evaluate_model
+from index.evaluation.run import EvaluationSettings, evaluate_model
 from model.network.embedder import Embedder
 from model.network.preprocessing import INPUT
 from model.training.loop import train

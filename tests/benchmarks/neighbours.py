@@ -9,7 +9,7 @@ from uuid import UUID
 
 import numpy as np
 
-from index.interface import Index, Where
+from index.engines.engine import Index, Where
 from index.opening import open_index
 from index.schema import Payload
 from tests.benchmarks.figures import Figure

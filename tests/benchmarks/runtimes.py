@@ -17,8 +17,8 @@ from typing import get_args
 
 import numpy as np
 
-from index.evaluation import RetrievalResult, evaluate_retrieval
-from index.ranking import Rankings
+from index.evaluation.ranking import Rankings
+from index.evaluation.retrieval import RetrievalResult, evaluate_retrieval
 from model.network.bundled import find_model
 from model.network.embedder import Embedder
 from model.network.runtimes import Runtime

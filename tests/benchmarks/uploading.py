@@ -14,9 +14,9 @@ import numpy as np
 from qdrant_client.models import PointStruct
 
 from index.address import ServerAddress, parse_address
+from index.engines.connection import connect
 from index.opening import create_index
 from index.schema import Point
-from index.server.connection import connect
 from tests.benchmarks.discarding import discarding_server
 from tests.benchmarks.figures import Figure, print_figures
 from tests.index.conftest import describe, make_points

@@ -98,7 +98,7 @@ def test_two_jobs_at_once_share_a_server(
 def test_a_server_that_is_away_is_one_sentence(
     cbmir: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.server.engine.READ_PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("index.engines.server.READ_PATIENCE_SECONDS", 1.0)
     assert cbmir("status", "--index", "http://127.0.0.1:9/scans") == 1
     error = capsys.readouterr().err
     assert "http://127.0.0.1:9/scans cannot be reached: is the server running" in error

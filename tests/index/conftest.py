@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from index.address import ServerAddress
-from index.interface import Index
-from index.layout import Layout
+from index.engines.engine import Index
+from index.engines.layout import Layout
 from index.opening import check_same, create_index, open_index
 from index.schema import Description, Location, Payload, Point, point_id
 from model.images.frames import Header
@@ -83,7 +83,7 @@ class LocalModeEngine(Engine):
         self._client = QdrantClient(":memory:")
 
     def create(self, description: Description) -> Index:
-        from index.server.collection import make_collection
+        from index.engines.collection import make_collection
 
         make_collection(self._client, "test", description, Layout())
         index = self.open()
@@ -91,7 +91,7 @@ class LocalModeEngine(Engine):
         return index
 
     def open(self) -> Index:
-        from index.server.engine import ServerIndex
+        from index.engines.server import ServerIndex
 
         index = ServerIndex(self._client, "test", "memory")
         index.close = lambda: None  # type: ignore[method-assign] # its points live as long as the client

@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
+from index.engines.engine import Where
 from index.filters import as_stored, check_label
-from index.interface import Where
 from index.opening import create_index
 from index.query import query_from_stored
 from model.errors import SettingError

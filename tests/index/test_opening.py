@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from index.description_file import read_description
+from index.home.description import read_description
 from index.opening import create_index, open_index
 from model.errors import (
     IndexLockedError,

@@ -6,7 +6,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from index.interface import Index
+from index.engines.engine import Index
 from index.query import Query, query_from_stored
 from index.search import Options, search
 from model.errors import ModelMismatchError, SettingError

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from index.address import ServerAddress
+from index.home.key import privacy_key
+from index.home.unfinished import MARKER, refuse_unfinished_copy
 from index.opening import create_index, open_index
-from index.privacy import privacy_key
-from index.unfinished import MARKER, refuse_unfinished_copy
 from model.errors import SettingError, VectorIndexError
 from tests.index.conftest import describe, make_points
 from workers import copying

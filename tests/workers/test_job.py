@@ -21,7 +21,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEGLSLossless
 from ray._private.state import actors
 
-from index.interface import Where
+from index.engines.engine import Where
 from index.opening import open_index
 from index.schema import Location
 from model.errors import JobError, ModelMismatchError, VectorIndexError

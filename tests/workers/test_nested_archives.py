@@ -13,7 +13,7 @@ import fsspec
 import pytest
 from PIL import Image
 
-from index.privacy import path_hider
+from index.home.key import path_hider
 from model.errors import ImageError
 from model.images.reading import read_frames
 from tests.workers.test_discovery import NAMES

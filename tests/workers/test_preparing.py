@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from index.interface import Index
+from index.engines.engine import Index
 from index.opening import create_index, open_index
 from model.errors import CbmirError
 from model.network.bundled import find_model

@@ -8,8 +8,8 @@ import pytest
 import ray
 from pydicom.dataset import Dataset
 
+from index.home.key import KEY_NAME
 from index.opening import open_index
-from index.privacy import KEY_NAME
 from index.query import query_from_image
 from index.search import Options, Same, search
 from model.errors import VectorIndexError

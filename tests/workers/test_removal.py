@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from index.edge import EdgeIndex
-from index.interface import Where
+from index.engines.edge import EdgeIndex
+from index.engines.engine import Where
+from index.home.key import KEY_NAME
 from index.opening import open_index
-from index.privacy import KEY_NAME
 from model.errors import JobError, SettingError, VectorIndexError
 from tests.conftest import small_job
 from workers.job import index_archive

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from index.interface import Index
+from index.engines.engine import Index
 from index.opening import create_index
 from index.schema import Location, point_id
 from tests.index.conftest import describe

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from index.evaluation import RetrievalResult
-from index.measures import RECALL_LEVELS
+from index.evaluation.measures import RECALL_LEVELS
+from index.evaluation.retrieval import RetrievalResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

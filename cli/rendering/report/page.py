@@ -11,8 +11,8 @@ from typing import Any
 from cli.rendering.report import figures, paper
 from cli.rendering.report.pictures import misclassified, ranked_sheets
 from cli.rendering.report.templates import interval, percent, render
-from index.evaluation import RetrievalResult
-from index.model_evaluation import Evaluation
+from index.evaluation.retrieval import RetrievalResult
+from index.evaluation.run import Evaluation
 from model.errors import CbmirError
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from index.evaluation import RetrievalResult
-from index.model_evaluation import Evaluation, Gallery
+from index.evaluation.retrieval import RetrievalResult
+from index.evaluation.run import Evaluation, Gallery
 
 THUMBNAIL = 112
 HITS = 10

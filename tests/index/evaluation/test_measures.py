@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.measures import (
+from index.evaluation.measures import (
     RECALL_LEVELS,
     average_precision,
     curves,

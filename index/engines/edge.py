@@ -13,10 +13,10 @@ from uuid import UUID
 
 import qdrant_edge as qdrant
 
-from index.description_file import read_description, write_description
-from index.interface import EVERYTHING, MISSING, Hit, Index, Statistics, Where
-from index.lock import IndexLock
-from index.read_only import PrivateCopy
+from index.engines.engine import EVERYTHING, MISSING, Hit, Index, Statistics, Where
+from index.engines.read_only import PrivateCopy
+from index.home.description import read_description, write_description
+from index.home.lock import IndexLock
 from index.schema import KEYWORDS, Description, Payload, Point, Quantization, Vector
 from model.errors import DiskFullError, NonFiniteFeaturesError, VectorIndexError
 
@@ -39,7 +39,7 @@ _SCROLL_VECTORS = 256
 
 
 class EdgeIndex(Index):
-    """See :class:`index.interface.Index`. Made by :func:`index.opening.open_index` and ``create_index``."""
+    """See :class:`index.engines.engine.Index`. Made by :func:`index.opening.open_index` and ``create_index``."""
 
     def __init__(self, folder: Path, lock: IndexLock | PrivateCopy, *, create: bool, shard: Path | None = None) -> None:
         self._folder, self._lock = folder, lock

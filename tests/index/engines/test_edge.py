@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.edge import _lists
-from index.interface import Index
+from index.engines.edge import _lists
+from index.engines.engine import Index
 from index.opening import create_index, open_index
 from model.errors import DiskFullError
 from tests.index.conftest import describe, make_points
@@ -59,7 +59,7 @@ def test_a_killed_writer_loses_nothing_that_it_flushed(tmp_path: Path) -> None:
         "index.upsert(make_points(50)); index.flush(); index.upsert(make_points(50, seed=1))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    assert subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[2]).returncode == -9
+    assert subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[3]).returncode == -9
     assert json.loads((tmp_path / "index" / "holder.json").read_text())["purpose"] == "doomed"
     with open_index(tmp_path / "index", purpose="test", wait=0) as index:
         assert index.count() >= 50

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from index.lock import LOCK_NAME, in_use
+from index.home.lock import LOCK_NAME, in_use
 from model.errors import VectorIndexError
 
 _BLOCK_BYTES = 1 << 20

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from index.evaluation import Protocol, RetrievalResult, RetrievalSetting, evaluate_retrieval
+from index.evaluation.retrieval import Protocol, RetrievalResult, RetrievalSetting, evaluate_retrieval
 from model.errors import ImageError, RepositoryError
 from model.network.metadata import Metadata
 from model.training.repository import LabelledFile, listing_hash
@@ -31,7 +31,7 @@ class EvaluationSettings:
 
     Attributes:
         layers: whose features are compared.
-        protocols: see :data:`index.evaluation.Protocol`.
+        protocols: see :data:`index.evaluation.retrieval.Protocol`.
         searches: whether to search exactly; both by default.
         seed: of the resampling.
         workers: processes that decode; 0 decodes here.

@@ -11,8 +11,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from index.measures import Curves, Relevance, average_precision, curves, mean_reciprocal_rank, precision_at, recall_at
-from index.ranking import PredictionsLike, Rankings, database, rank_database
+from index.evaluation.measures import (
+    Curves,
+    Relevance,
+    average_precision,
+    curves,
+    mean_reciprocal_rank,
+    precision_at,
+    recall_at,
+)
+from index.evaluation.ranking import PredictionsLike, Rankings, database, rank_database
 from model.training.measures import Interval, bootstrap_interval
 
 Protocol = Literal["training images", "leave group out"]
@@ -33,7 +41,7 @@ class RetrievalSetting:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalResult:
-    """Measures of one way to search; see :mod:`index.measures` for their definitions.
+    """Measures of one way to search; see :mod:`index.evaluation.measures` for their definitions.
 
     Attributes:
         queries: how many count: those that have a relevant image in the database.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from index.privacy import KEY_NAME, path_hider, privacy_key
+from index.home.key import KEY_NAME, path_hider, privacy_key
 from model.errors import VectorIndexError
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from index.interface import Index, Where
+from index.engines.engine import Index, Where
 from index.opening import create_index
 from index.schema import Description, Location, Payload, Point
 from model.images.frames import Header

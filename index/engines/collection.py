@@ -8,10 +8,10 @@ from typing import Any
 from qdrant_client import QdrantClient, models
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from index.description_file import description_from
-from index.layout import Layout
+from index.engines.connection import already_exists, is_missing
+from index.engines.layout import Layout
+from index.home.description import description_from
 from index.schema import KEYWORDS, SCHEMA_VERSION, Description, Quantization
-from index.server.connection import already_exists, is_missing
 from model.errors import NotAnIndexError, NothingThereError, VectorIndexError
 
 INDEXING_THRESHOLD_KB = 20_000

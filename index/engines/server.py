@@ -13,16 +13,16 @@ from uuid import UUID
 import numpy as np
 from qdrant_client import QdrantClient, models
 
-from index.interface import EVERYTHING, MISSING, Hit, Index, Statistics, Where
-from index.schema import Description, Payload, Point, Vector
-from index.server.collection import (
+from index.engines.collection import (
     INDEXING_THRESHOLD_KB,
     allow_graph,
     defer_graph,
     read_collection,
     write_description,
 )
-from index.server.connection import patiently
+from index.engines.connection import patiently
+from index.engines.engine import EVERYTHING, MISSING, Hit, Index, Statistics, Where
+from index.schema import Description, Payload, Point, Vector
 from model.errors import NonFiniteFeaturesError, VectorIndexError
 
 GRAPH_CANDIDATES = 256
@@ -53,7 +53,7 @@ Result = TypeVar("Result")
 
 
 class ServerIndex(Index):
-    """See :class:`index.interface.Index`. Made by :func:`index.opening.open_index` and ``create_index``.
+    """See :class:`index.engines.engine.Index`. Made by :func:`index.opening.open_index` and ``create_index``.
 
     Args:
         client: of the server; closed with the index.

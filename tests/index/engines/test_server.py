@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from index.address import ServerAddress
-from index.layout import Layout
+from index.engines import server as engine
+from index.engines.collection import make_collection
+from index.engines.connection import connect
+from index.engines.layout import Layout
+from index.engines.server import ServerIndex
+from index.engines.snapshot import make_snapshot
 from index.schema import KEYWORDS
-from index.server import engine
-from index.server.collection import make_collection
-from index.server.connection import connect
-from index.server.engine import ServerIndex
-from index.server.snapshot import make_snapshot
 from model.errors import NotAnIndexError, VectorIndexError
 from tests.index.conftest import describe, make_points
 from tests.index.wire import Fault, StandIn, cut, refuse

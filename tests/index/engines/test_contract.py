@@ -13,7 +13,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from index.interface import Index, Where
+from index.engines.engine import Index, Where
 from index.schema import Location, Quantization
 from model.errors import ModelMismatchError, NonFiniteFeaturesError, VectorIndexError
 from tests.index.conftest import ORGANS, Engine, describe, make_points

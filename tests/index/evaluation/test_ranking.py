@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.evaluation import evaluate_retrieval
-from index.ranking import database, rank_database
+from index.evaluation.ranking import database, rank_database
+from index.evaluation.retrieval import evaluate_retrieval
 
 CLASSES = ("brain", "chest", "knee")
 

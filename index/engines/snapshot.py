@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from index.address import ServerAddress
-from index.server.connection import connect, is_missing, server_errors
+from index.engines.connection import connect, is_missing, server_errors
 from model.errors import NotAnIndexError
 
 TIMEOUT_SECONDS = 3600

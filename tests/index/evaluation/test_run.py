@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from index.model_evaluation import Evaluation, EvaluationSettings, evaluate_model
+from index.evaluation.run import Evaluation, EvaluationSettings, evaluate_model
 from model.errors import RepositoryError
 from model.network.embedder import Embedder
 from model.training.repository import LabelledFile
