@@ -27,7 +27,7 @@ def backup(
     """
     from cli.rendering.progress import StageProgress
     from index.address import parse_address
-    from workers.backup import back_up
+    from index.upkeep.backup import back_up
 
     address = parse_address(index)
     if file is None:
@@ -55,7 +55,7 @@ def restore(
 ) -> None:
     """Unpack a backup into a new index folder, and see that it holds what it says."""
     from cli.rendering.progress import StageProgress
-    from workers.backup import restore as restore_index
+    from index.upkeep.backup import restore as restore_index
 
     with StageProgress() as progress:
         progress.wait("unpacking and comparing")

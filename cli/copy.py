@@ -25,7 +25,7 @@ def copy(
     """
     from cli.rendering.progress import StageProgress
     from index.engines.layout import Layout
-    from workers.copying import copy_index
+    from index.upkeep.copy import copy_index
 
     with StageProgress() as progress:
         progress.wait("opening both indexes")

@@ -44,7 +44,7 @@ def delete(
         raise SettingError("name what to delete, either by --where or by --archive")
     if not yes and not sys.stdin.isatty():
         raise SettingError("nobody can be asked here whether to delete: add --yes")
-    from workers.removal import delete_points, forget_archives
+    from index.upkeep.delete import delete_points, forget_archives
 
     if archive:
 

@@ -77,8 +77,8 @@ def _description(address: str, description: Description) -> dict[str, Any]:
 
 def _ledger(folder: Path, description: Description, *, held: bool) -> dict[str, Any]:
     """What the ledger knows; it can be read while a job writes."""
-    from workers.completeness import unfinished_archives
-    from workers.ledger import NAME, Ledger
+    from index.completeness import unfinished_archives
+    from index.ledger import NAME, Ledger
 
     if not (folder / NAME).exists():
         return {"files": {}, "last job": None, "unfinished archives": {}}

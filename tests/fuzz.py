@@ -120,11 +120,11 @@ def write(folder: Path, count: int, seed: int, sources: Sequence[Path]) -> int:
 
 def run(folder: Path, count: int, broken: int, file_seconds: float) -> None:
     """Index them with an untrained network and check the report; exit with what is wrong."""
+    from index.ledger import Ledger
     from index.opening import open_index
     from tests.benchmarks.memory import Sampler
     from tests.conftest import make_model
     from workers.job import index_archive
-    from workers.ledger import Ledger
     from workers.settings import JobSettings
 
     with tempfile.TemporaryDirectory(prefix="cbmir-fuzz-") as work:

@@ -8,9 +8,9 @@ import re
 import tarfile
 import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from index.roots import Archive, absolute, refuse_no_text
 from model.errors import JobError
 from model.images.dicomdir import dicomdir_members, is_dicomdir
 from model.images.sources import file_system, is_local, say
@@ -18,14 +18,6 @@ from model.images.sources import file_system, is_local, say
 STANDARD_INPUT = "-"
 
 _PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
-
-
-@dataclass(frozen=True, slots=True)
-class Archive:
-    """What to walk: all that lies below an address, or only some ``members``, paths below it in order."""
-
-    address: str
-    members: tuple[str, ...] | None = None
 
 
 def resolve_archives(named: Sequence[Archive | str | Path], listed: Iterable[str] = ()) -> list[Archive]:
@@ -68,20 +60,6 @@ def resolve_archive(named: str | Path) -> Archive:
     if glob.has_magic(text):
         return _listed(glob.iglob(text, recursive=True, include_hidden=True), text)  # noqa: PTH207 (any pattern)
     raise JobError(f"{path} does not exist: give a folder or a file to index")
-
-
-def absolute(path: str) -> str:
-    """A local path from the root, without ``..``, which would make a second root of the same folder."""
-    return os.path.abspath(path)  # noqa: PTH100 (Path.absolute keeps "..", Path.resolve follows links)
-
-
-def refuse_no_text(address: str) -> None:
-    """An archive's address is kept in the index; files below it may have any name, and are left out by it."""
-    try:
-        address.encode()
-    except UnicodeEncodeError as error:
-        shown = address.encode(errors="backslashreplace").decode()
-        raise JobError(f"{shown} is not UTF-8: rename it, or index the folder that holds it") from error
 
 
 def _file(path: Path) -> Archive:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from index.home.description import read_description
+from index.ledger import FileKey, Known, Ledger, State
 from index.opening import open_index
+from index.roots import below
 from index.schema import Description
 from model.errors import Reason
 from model.images.sources import join
-from workers.ledger import FileKey, Known, Ledger, State
-from workers.roots import below
 
 HAD: Final[tuple[State, ...]] = ("indexed", "writing")
 """States of files that an index has, the second to be done again: half written, or heirs of a copy's points."""
@@ -124,7 +124,7 @@ def keep_deleted(old_folder: Path, new_folder: Path) -> None:
         points = {key: ids for key, ids in new.ledger.points(unchanged).items() if ids}
         if not points:
             return
-        from workers.sink import drop_points  # numpy and pyarrow, which a job with nothing to do can spare
+        from index.upkeep.dropping import drop_points  # numpy and pyarrow, which a job with nothing to do can spare
 
         with open_index(new_folder, purpose="cbmir index --reembed") as index:
             new.ledger.leave_out(points, Reason.DELETED.value, "by 'cbmir delete'")

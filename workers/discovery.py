@@ -1,4 +1,4 @@
-"""Finding files: a stream of everything below the given roots, with size and time, and nothing opened."""
+"""Finding files: a stream of everything below the given roots, with size and time; only archive files are opened."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from index.roots import Root
 from model.images.sources import (
     INSIDE,
     archive_members,
@@ -26,51 +27,6 @@ from model.images.sources import (
 NOT_TEXT = "its name is not UTF-8"
 
 FOLDER_LINK = "a link to a folder elsewhere, which is not followed: name that folder to index it, too"
-
-
-@dataclass(frozen=True, slots=True)
-class Root:
-    """What to walk of an index's root.
-
-    Attributes:
-        number: of the root in the index's description.
-        address: a local folder or file, an archive file (``zip://::/data/a.zip``), or any fsspec address.
-        below: the part that was asked for; empty: all.
-        members: if given, only these paths below ``address``, in order.
-        skip: absolute local paths that are left out of the walk.
-        nested: whether zip and tar files among the files are walked as folders are, one level deep.
-    """
-
-    number: int
-    address: str
-    below: str = ""
-    members: tuple[str, ...] | None = None
-    skip: frozenset[str] = frozenset()
-    nested: bool = True
-
-    def covers(self, directory: str) -> bool:
-        """Whether the walk would come to a directory of the root, if it is there."""
-        return not self.below or directory == self.below or directory.startswith(f"{self.below}/")
-
-    @property
-    def start(self) -> str:
-        """The address where the walk starts."""
-        return join(self.address, self.below)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the walk sees everything below its start, so that what it does not see is gone."""
-        if self.members is not None:
-            return False
-        if is_local(self.address):
-            return Path(self.start).is_dir() or (
-                archive_protocol(self.below) is not None and Path(self.start).is_file()
-            )
-        try:
-            system, path = file_system(self.start)
-            return bool(system.isdir(path)) or not path
-        except Exception:
-            return False
 
 
 class FoundFile(NamedTuple):

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 
 from index.address import home, parse_address
 from index.engines.engine import Index
+from index.ledger import FileKey, Ledger
 from index.opening import create_index
+from index.roots import Archive, number_roots
 from model.errors import CbmirError, JobError, JobInterrupted, Reason
 from model.images.reading import ReadOptions
-from workers.archives import Archive
 from workers.discovery import FOLDER_LINK
-from workers.ledger import FileKey, Ledger
 from workers.planning import PendingFile, Plan
 from workers.preparing import Checked, check_job, pending_files, register_roots, settle_key, wanted_description
 from workers.report import FileLeftOut, JobReport
-from workers.roots import number_roots
 from workers.settings import JobObserver, JobSettings, Progress, Stage
 
 if TYPE_CHECKING:
@@ -202,7 +201,7 @@ class _Job:
             )
         if not self.observer.may_prune(len(gone.files)):
             return set()
-        from workers.removal import forget_files
+        from index.upkeep.delete import forget_files
 
         heirs = forget_files(self.index, self.ledger, gone.files)
         self.report.files_pruned = len(gone.files)

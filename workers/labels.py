@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from index.roots import Archive
 from model.errors import RepositoryError
 from model.images.sources import is_local, join, without_suffix
 from model.training.repository import read_manifest
-from workers.archives import Archive
 from workers.planning import Labels
 
 FOLDER = "folder"

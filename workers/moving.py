@@ -8,16 +8,15 @@ from dataclasses import dataclass
 
 from index.address import home
 from index.home.key import privacy_key
+from index.ledger import FileKey, Ledger
+from index.roots import Archive, Root, absolute, below
 from index.schema import frame_point_id
 from model.errors import ImageError, JobError, SettingError
 from model.images.frames import Frame
 from model.images.reading import ReadOptions, read_each_frame
 from model.images.sources import is_local, join
-from workers.archives import Archive, absolute
-from workers.discovery import Root, discover
-from workers.ledger import FileKey, Ledger
+from workers.discovery import discover
 from workers.preparing import hider
-from workers.roots import below
 from workers.settings import JobSettings
 
 COMPARED_FILES = 20

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from index.ledger import FileKey, Known, Ledger
+from index.roots import Root, below
 from model.images.sources import INSIDE, join
-from workers.discovery import FoundFile, Root, discover
-from workers.ledger import FileKey, Known, Ledger
-from workers.roots import below
+from workers.discovery import FoundFile, discover
 
 WINDOW_FILES = 200_000
 """Most files in one window: about 100 MB of paths and bookkeeping."""

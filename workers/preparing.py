@@ -10,25 +10,21 @@ from pathlib import Path
 from index.address import home, parse_address
 from index.engines.engine import Index
 from index.home.key import path_hider, privacy_key, require_privacy_key
-from index.home.unfinished import refuse_unfinished_copy
+from index.home.unfinished import BUILDING, REPLACED, refuse_unfinished_copy
+from index.ledger import NAME as LEDGER
+from index.ledger import Ledger
 from index.opening import check_creatable, describe_index, resolve_model
+from index.roots import Archive, Root, number_roots
 from index.schema import Description
 from model.errors import NotAnIndexError, SettingError, VectorIndexError
 from model.images.sources import is_local
 from model.network.bundled import find_model
 from model.network.metadata import Metadata, read_metadata
 from model.network.runtimes import require_runtime
-from workers.archives import Archive, resolve_archives
-from workers.discovery import Root
+from workers.archives import resolve_archives
 from workers.labels import label_reader, refuse_unmatched_labels
-from workers.ledger import NAME as LEDGER
-from workers.ledger import Ledger
 from workers.planning import PendingFile, Plan, plan_files
-from workers.roots import number_roots
 from workers.settings import JobSettings, check_actors
-
-BUILDING, REPLACED = ".reembedding", ".replaced"
-"""Suffixes of the folders beside an index in which a new one is built, and from which the old one is removed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,14 @@ from index.address import home, parse_address
 from index.home.description import NAME as DESCRIPTION
 from index.home.description import read_description
 from index.home.lock import IndexLock
+from index.home.unfinished import BUILDING, REPLACED
+from index.ledger import NAME as LEDGER
 from index.opening import resolve_model
 from model.errors import CbmirError, JobError, ModelMismatchError, Reason, SettingError, VectorIndexError
 from workers.comparing import Lacking, find_lacking, keep_deleted, side
 from workers.job import index_archive
-from workers.ledger import NAME as LEDGER
 from workers.planning import Plan
-from workers.preparing import BUILDING, REPLACED, plan_job
+from workers.preparing import plan_job
 from workers.report import TRANSIENT, JobReport
 from workers.settings import JobObserver, JobSettings, Observers
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from index.engines.layout import Layout
+from index.roots import Archive
 from index.schema import PathPrivacy, Quantization
 from model.errors import SettingError
-from workers.archives import Archive
 from workers.planning import Plan
 from workers.report import FileLeftOut, JobReport
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -13,19 +13,17 @@ import numpy as np
 import pyarrow as pa
 
 from index.engines.engine import Index, Where
+from index.ledger import FileKey, FileRecord, Ledger, State
 from index.schema import Location, Payload, Point, point_id
+from index.upkeep.dropping import drop_points
 from model.images.frames import Header
 from model.network.calibration import UNKNOWN
-from workers.ledger import FileKey, FileRecord, Ledger, State
 from workers.planning import PendingFile
 from workers.report import TRANSIENT
 from workers.rows import FEATURE
 
 UPSERT_POINTS = 256
 """Points sent to the index at once: 2 MB a layer."""
-
-DROP_POINTS = 1024
-"""Points looked up and taken out of the index at once."""
 
 COMMIT_SECONDS = 5.0
 """Time between flushes of the index, after each of which the ledger calls its files done."""
@@ -217,39 +215,6 @@ def _ranges(numbers: Sequence[int]) -> str:
         else:
             parts.append([number])
     return ", ".join("-".join(map(str, part)) for part in parts)
-
-
-def drop_points(index: Index, ledger: Ledger, points: Mapping[FileKey, Collection[UUID]]) -> set[FileKey]:
-    """Take files' points out of the index; those that other files share stay, without these files' locations.
-
-    Returns:
-        Files for which such a point speaks from now on, and whose header it lacks: the ledger has them done again.
-    """
-    every_heir: set[FileKey] = set()
-    doomed: defaultdict[UUID, set[Location]] = defaultdict(set)
-    for key, ids in points.items():
-        for point in ids:
-            doomed[point].add(Location(key.root, key.path))
-    every = list(doomed)
-    for start in range(0, len(every), DROP_POINTS):
-        orphans, heirs, changed = [], [], {}
-        for point, payload in index.retrieve(every[start : start + DROP_POINTS]).items():
-            remaining = tuple(location for location in payload.locations if location not in doomed[point])
-            if not remaining:
-                orphans.append(point)
-                continue
-            changed[point] = replace(payload, locations=remaining)
-            if remaining[0] != payload.locations[0]:  # now it speaks for the next file, whose header the next job reads
-                directory, _, name = remaining[0].path.rpartition("/")
-                heirs.append(heir := FileKey(remaining[0].root, directory, name))
-                changed[point] = replace(changed[point], label=ledger.label(heir))
-        ledger.reopen(heirs)
-        every_heir.update(heirs)
-        for point, payload in changed.items():
-            index.set_payload(point, payload)
-        if orphans:
-            index.delete(orphans)
-    return every_heir
 
 
 def _merge_payloads(one: Payload, other: Payload) -> Payload:

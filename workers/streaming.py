@@ -13,10 +13,10 @@ from ray.data.exceptions import ExecutionTimeoutError, SystemException
 from ray.exceptions import RayError
 
 from index.engines.engine import Index
+from index.ledger import Ledger
 from model.errors import JobError, Reason
 from model.images.reading import ReadOptions
 from workers.counters import StageCounts
-from workers.ledger import Ledger
 from workers.pipeline import Network, RepositorySource, run_pipeline
 from workers.planning import PendingFile, windows
 from workers.session import Session

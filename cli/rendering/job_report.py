@@ -97,9 +97,9 @@ def print_next(settings: JobSettings) -> None:
 def _any_file(settings: JobSettings) -> str:
     from cli.rendering.tables import shown_address
     from index.address import home
+    from index.ledger import Ledger
     from index.opening import describe_index
     from model.images.sources import join
-    from workers.ledger import Ledger
 
     ledger = Ledger(home(settings.index), read_only=True)
     try:

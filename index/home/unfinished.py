@@ -1,4 +1,4 @@
-"""Indexes that are still being copied: a part must not be taken for the whole."""
+"""Indexes that are still being copied, or made anew: a part must not be taken for the whole."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 
 from model.errors import VectorIndexError
+
+BUILDING, REPLACED = ".reembedding", ".replaced"
+"""Suffixes of the folders beside an index in which a new one is built, and from which the old one is removed."""
 
 MARKER = "copy.json"
 """In the folder of a copy until it is complete: of what it is one, and how far it is."""

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from index.address import home
+from index.ledger import FileKey, FileRecord, Ledger
 from index.opening import create_index, open_index
 from tests.index.conftest import describe, make_points
 from tests.index.wire import StandIn
-from workers.ledger import FileKey, FileRecord, Ledger
 
 
 @pytest.fixture

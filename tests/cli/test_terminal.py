@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from index.address import home
+from index.ledger import Ledger
 from tests import phantoms
 from tests.terminal import Terminal, assert_clean, run
-from workers.ledger import Ledger
 
 BAR = "━" * 24
 

@@ -11,13 +11,13 @@ import pytest
 from pydicom import dcmread
 from pydicom.fileset import FileSet
 
+from index.roots import Archive, number_roots
 from model.errors import JobError
 from model.images.reading import read_frames
 from tests import phantoms
-from workers.archives import Archive, resolve_archive, resolve_archives
+from workers.archives import resolve_archive, resolve_archives
 from workers.discovery import discover
 from workers.planning import Plan, plan_files
-from workers.roots import number_roots
 
 
 @pytest.fixture

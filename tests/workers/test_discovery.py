@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from index.roots import Root
 from model.images.sources import join, open_source
-from workers.discovery import FOLDER_LINK, Root, discover
+from workers.discovery import FOLDER_LINK, discover
 
 
 def test_every_file_is_found_once_in_order(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from pydicom.uid import JPEGLSLossless
 from ray._private.state import actors
 
 from index.engines.engine import Where
+from index.ledger import NAME, Ledger
 from index.opening import open_index
 from index.schema import Location
 from model.errors import JobError, ModelMismatchError, VectorIndexError
@@ -31,7 +32,6 @@ from model.network.preprocessing import to_input
 from tests import phantoms
 from tests.conftest import small_job
 from workers.job import index_archive
-from workers.ledger import NAME, Ledger
 from workers.preparing import plan_job
 from workers.report import JobReport
 from workers.settings import JobObserver, JobSettings

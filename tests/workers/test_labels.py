@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from index.roots import Archive
 from model.errors import RepositoryError
-from workers.archives import Archive
 from workers.labels import label_reader, refuse_unmatched_labels
 
 

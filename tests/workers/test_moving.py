@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from index.completeness import unfinished_archives
+from index.ledger import Ledger
 from index.opening import open_index
 from model.errors import JobError, SettingError
 from tests.conftest import small_job
-from workers.completeness import unfinished_archives
 from workers.job import index_archive
-from workers.ledger import Ledger
 from workers.preparing import plan_job
 from workers.settings import JobSettings
 

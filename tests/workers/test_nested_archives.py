@@ -14,15 +14,14 @@ import pytest
 from PIL import Image
 
 from index.home.key import path_hider
+from index.ledger import FileKey, FileRecord, Ledger
+from index.roots import Archive, Root, number_roots, parts_of
 from model.errors import ImageError
 from model.images.reading import read_frames
 from tests.workers.test_discovery import NAMES
-from workers.archives import Archive, resolve_archives
-from workers.discovery import Root
+from workers.archives import resolve_archives
 from workers.labels import label_reader, refuse_unmatched_labels
-from workers.ledger import FileKey, FileRecord, Ledger
 from workers.planning import PendingFile, Plan, plan_files
-from workers.roots import number_roots, parts_of
 
 
 def png(value: int) -> bytes:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from index.ledger import FileKey
 from model.images.reading import READ_ALL
 from model.network.metadata import read_metadata
 from tests import phantoms
 from workers.cluster import Resources, share_resources
 from workers.counters import Counters
-from workers.ledger import FileKey
 from workers.pipeline import SHARD_FILES, Network, RepositorySource, build_dataset, run_pipeline
 from workers.planning import PendingFile
 

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from workers.archives import Archive
-from workers.discovery import Root
+from index.ledger import FileKey, FileRecord, Ledger, State
+from index.roots import Archive, Root, number_roots
 from workers.labels import label_reader
-from workers.ledger import FileKey, FileRecord, Ledger, State
 from workers.planning import PendingFile, Plan, plan_files, windows
-from workers.roots import number_roots
 
 
 @pytest.fixture

@@ -10,14 +10,13 @@ import pytest
 
 from index.engines.engine import Index
 from index.opening import create_index, open_index
+from index.roots import Archive, Root
 from model.errors import CbmirError
 from model.network.bundled import find_model
 from model.network.metadata import read_metadata
 from tests.conftest import small_job
 from tests.index.conftest import describe
 from tests.index.wire import StandIn
-from workers.archives import Archive
-from workers.discovery import Root
 from workers.job import index_archive
 from workers.planning import Plan
 from workers.preparing import check_job, pending_files, plan_job, register_roots

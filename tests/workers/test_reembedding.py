@@ -8,15 +8,15 @@ from typing import ClassVar
 
 import pytest
 
+from index.ledger import FileKey, Ledger
 from index.opening import open_index
+from index.upkeep.delete import delete_points
 from model.errors import IndexLockedError, JobError, ModelMismatchError, SettingError
 from model.network.metadata import read_metadata
 from tests.conftest import small_job
 from workers import sink
 from workers.job import index_archive
-from workers.ledger import FileKey, Ledger
 from workers.reembedding import building, plan_reembedding, reembed
-from workers.removal import delete_points
 from workers.report import JobReport
 from workers.settings import JobObserver
 

@@ -11,13 +11,14 @@ import pyarrow as pa
 import pytest
 
 from index.engines.engine import Index
+from index.ledger import FileKey, Ledger
 from index.opening import create_index
 from index.schema import Location, point_id
+from index.upkeep.dropping import drop_points
 from tests.index.conftest import describe
-from workers.ledger import FileKey, Ledger
 from workers.planning import PendingFile
 from workers.rows import FEATURE, embedded_schema
-from workers.sink import Sink, SinkCounts, drop_points
+from workers.sink import Sink, SinkCounts
 
 SCHEMA = embedded_schema(("fcl1",), 4096)
 

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from index.opening import open_index
+from index.roots import Root
 from model.errors import CbmirError, JobError, JobInterrupted, SettingError
 from tests.conftest import small_job
-from workers.discovery import Root, discover
+from workers.discovery import discover
 from workers.job import index_archive
 from workers.planning import Plan, plan_files
 from workers.reembedding import reembed

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from index.engines.read_only import PrivateCopy, is_read_only
+from index.ledger import FileKey, FileRecord, Ledger
 from index.opening import create_index, open_index
 from model.errors import IndexLockedError, VectorIndexError
 from tests.index.conftest import describe, make_points
-from workers.ledger import FileKey, FileRecord, Ledger
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from index.ledger import Ledger
 from index.opening import create_index, open_index
+from index.upkeep.backup import back_up, restore
 from model.errors import IndexLockedError, SettingError, VectorIndexError
 from tests.index.conftest import describe, make_points
-from workers.backup import back_up, restore
-from workers.ledger import Ledger
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 
+from index.ledger import NAME, FileKey, FileRecord, Known, Ledger
 from model.errors import VectorIndexError
-from workers.ledger import NAME, FileKey, FileRecord, Known, Ledger
 
 KEY = FileKey(0, "a/b", "c.dcm")
 

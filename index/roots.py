@@ -2,12 +2,66 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from model.images.sources import archive_protocol, is_archive_member, is_local, join
-from workers.archives import Archive, absolute
-from workers.discovery import Root
+from model.errors import JobError
+from model.images.sources import archive_protocol, file_system, is_archive_member, is_local, join
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What to walk: all that lies below an address, or only some ``members``, paths below it in order."""
+
+    address: str
+    members: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What to walk of an index's root.
+
+    Attributes:
+        number: of the root in the index's description.
+        address: a local folder or file, an archive file (``zip://::/data/a.zip``), or any fsspec address.
+        below: the part that was asked for; empty: all.
+        members: if given, only these paths below ``address``, in order.
+        skip: absolute local paths that are left out of the walk.
+        nested: whether zip and tar files among the files are walked as folders are, one level deep.
+    """
+
+    number: int
+    address: str
+    below: str = ""
+    members: tuple[str, ...] | None = None
+    skip: frozenset[str] = frozenset()
+    nested: bool = True
+
+    def covers(self, directory: str) -> bool:
+        """Whether the walk would come to a directory of the root, if it is there."""
+        return not self.below or directory == self.below or directory.startswith(f"{self.below}/")
+
+    @property
+    def start(self) -> str:
+        """The address where the walk starts."""
+        return join(self.address, self.below)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the walk sees everything below its start, so that what it does not see is gone."""
+        if self.members is not None:
+            return False
+        if is_local(self.address):
+            return Path(self.start).is_dir() or (
+                archive_protocol(self.below) is not None and Path(self.start).is_file()
+            )
+        try:
+            system, path = file_system(self.start)
+            return bool(system.isdir(path)) or not path
+        except Exception:
+            return False
 
 
 def number_roots(known: Sequence[str], archives: Sequence[Archive]) -> tuple[tuple[str, ...], list[Root]]:
@@ -97,3 +151,17 @@ def below(address: str, root: str) -> str | None:
     prefix = root if root.endswith("/") else f"{root}/"
     inside = address.startswith(prefix) and (is_local(root) or "::" not in root)
     return address.removeprefix(prefix) if inside else None
+
+
+def absolute(path: str) -> str:
+    """A local path from the root, without ``..``, which would make a second root of the same folder."""
+    return os.path.abspath(path)  # noqa: PTH100 (Path.absolute keeps "..", Path.resolve follows links)
+
+
+def refuse_no_text(address: str) -> None:
+    """An archive's address is kept in the index; files below it may have any name, and are left out by it."""
+    try:
+        address.encode()
+    except UnicodeEncodeError as error:
+        shown = address.encode(errors="backslashreplace").decode()
+        raise JobError(f"{shown} is not UTF-8: rename it, or index the folder that holds it") from error

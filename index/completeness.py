@@ -6,8 +6,8 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from workers.ledger import JobRecord, Ledger
-from workers.roots import below
+from index.ledger import JobRecord, Ledger
+from index.roots import below
 
 
 def unfinished_archives(ledger: Ledger, roots: Collection[str], *, held: bool) -> dict[str, str]:

@@ -16,11 +16,11 @@ from index.engines.engine import Index
 from index.engines.layout import ANYHOW, Layout
 from index.home.key import KEY_NAME
 from index.home.unfinished import MARKER, source_of
+from index.ledger import NAME as LEDGER
+from index.ledger import Ledger
 from index.opening import create_index, open_index
 from index.schema import Point
 from model.errors import SettingError, VectorIndexError
-from workers.ledger import NAME as LEDGER
-from workers.ledger import Ledger
 
 _BATCH = 512
 _VERIFIED_VECTORS = 1_000

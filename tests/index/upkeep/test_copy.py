@@ -9,12 +9,12 @@ import pytest
 from index.address import ServerAddress
 from index.home.key import privacy_key
 from index.home.unfinished import MARKER, refuse_unfinished_copy
+from index.ledger import FileKey, FileRecord, Ledger
 from index.opening import create_index, open_index
+from index.upkeep import copy as copying
+from index.upkeep.copy import copy_index
 from model.errors import SettingError, VectorIndexError
 from tests.index.conftest import describe, make_points
-from workers import copying
-from workers.copying import copy_index
-from workers.ledger import FileKey, FileRecord, Ledger
 
 KEY = FileKey(0, "a", "b.dcm")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.roots import parts_of
+from index.roots import parts_of
 
 ROOTS = (
     "/data",

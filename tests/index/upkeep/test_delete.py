@@ -15,13 +15,13 @@ from pydicom import dcmread
 from index.engines.edge import EdgeIndex
 from index.engines.engine import Where
 from index.home.key import KEY_NAME
+from index.ledger import FileKey, Ledger
 from index.opening import open_index
+from index.upkeep.delete import delete_points, forget_archives
 from model.errors import JobError, SettingError, VectorIndexError
 from tests.conftest import small_job
 from workers.job import index_archive
-from workers.ledger import FileKey, Ledger
 from workers.reembedding import building
-from workers.removal import delete_points, forget_archives
 from workers.settings import JobObserver, JobSettings
 
 
@@ -142,8 +142,8 @@ def test_a_copy_that_is_left_alone_speaks_for_itself(settings: JobSettings, copi
 def test_what_is_gone_for_good_is_forgotten(
     settings: JobSettings, copied: Path, tmp_path: Path, ray_here: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.removal._FORGET_FILES", 3)
-    monkeypatch.setattr("workers.sink.DROP_POINTS", 2)
+    monkeypatch.setattr("index.upkeep.delete._FORGET_FILES", 3)
+    monkeypatch.setattr("index.upkeep.dropping.DROP_POINTS", 2)
     packed, single = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", copied, "eye")), tmp_path / "single.dcm"
     shutil.copy(copied / "knee" / "knee-000.dcm", single)
     settings = replace(settings, archives=(copied, packed, single), path_privacy="hash")

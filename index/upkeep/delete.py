@@ -13,15 +13,13 @@ from index.address import home
 from index.engines.engine import Index, Where
 from index.filters import as_stored, check_fields
 from index.home.key import path_hider, require_privacy_key
+from index.home.unfinished import BUILDING
+from index.ledger import NAME, FileKey, Ledger
 from index.opening import open_index
+from index.roots import Root, parts_of, refuse_no_text
 from index.schema import Description, Location
+from index.upkeep.dropping import drop_points
 from model.errors import Reason, SettingError
-from workers.archives import refuse_no_text
-from workers.discovery import Root
-from workers.ledger import NAME, FileKey, Ledger
-from workers.preparing import BUILDING
-from workers.roots import parts_of
-from workers.sink import drop_points
 
 _DELETE_POINTS = 1024
 _FORGET_FILES = 1024
