@@ -209,12 +209,12 @@ def index(
     from index.engines.layout import Layout
     from index.opening import resolve_model
     from model.network.bundled import find_model
-    from workers.archives import resolve_archives
-    from workers.job import index_archive
-    from workers.preparing import plan_job
-    from workers.reembedding import plan_reembedding
-    from workers.reembedding import reembed as reembed_index
-    from workers.settings import JobSettings
+    from workers.indexing.archives import resolve_archives
+    from workers.indexing.job import index_archive
+    from workers.indexing.preparing import plan_job
+    from workers.indexing.reembedding import plan_reembedding
+    from workers.indexing.reembedding import reembed as reembed_index
+    from workers.indexing.settings import JobSettings
 
     if report:
         _check_report(report, force=force)
@@ -290,7 +290,7 @@ def _stored(address: str, *, anew: bool, patient: bool) -> Any:
     from index.address import parse_address
     from index.home.description import read_description
     from index.opening import describe_index
-    from workers.reembedding import building
+    from workers.indexing.reembedding import building
 
     path = parse_address(address)
     if anew and isinstance(path, Path) and not path.exists() and building(path).exists():

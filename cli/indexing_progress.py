@@ -14,8 +14,8 @@ from cli.interruption import on_interruption
 from cli.rendering.json_log import JsonLog
 from cli.rendering.progress import StageProgress
 from model.errors import SettingError
-from workers.report import JobReport
-from workers.settings import JobObserver, JobSettings, Observers, Progress
+from workers.indexing.report import JobReport
+from workers.indexing.settings import JobObserver, JobSettings, Observers, Progress
 
 Job = Callable[[JobSettings, JobObserver], JobReport]
 
@@ -26,7 +26,7 @@ def run_job(
     """Run a job under the eyes of whoever is there.
 
     Args:
-        job: :func:`workers.job.index_archive` or :func:`workers.reembedding.reembed`.
+        job: :func:`workers.indexing.job.index_archive` or :func:`workers.indexing.reembedding.reembed`.
         settings: what to index.
         yes: prune without asking.
         log_json: log events as JSON instead of drawing progress.
@@ -46,7 +46,7 @@ def run_job(
             observers.append(IndexingLines(lines))
             observers.append(_Pruning(lambda question: yes or lines.ask(question)))
         if metrics:
-            from workers.metrics import serve_metrics
+            from workers.indexing.metrics import serve_metrics
 
             observers.append(stack.enter_context(serve_metrics(metrics[1], metrics[0])))
         return job(settings, Observers(observers))

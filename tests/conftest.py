@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests import phantoms
-from workers.settings import JobSettings
+from workers.indexing.settings import JobSettings
 
 pytest_plugins = ["tests.qdrant_server"]
 

@@ -124,8 +124,8 @@ def run(folder: Path, count: int, broken: int, file_seconds: float) -> None:
     from index.opening import open_index
     from tests.benchmarks.memory import Sampler
     from tests.conftest import make_model
-    from workers.job import index_archive
-    from workers.settings import JobSettings
+    from workers.indexing.job import index_archive
+    from workers.indexing.settings import JobSettings
 
     with tempfile.TemporaryDirectory(prefix="cbmir-fuzz-") as work:
         index = Path(work, "index")

@@ -29,9 +29,9 @@ from index.schema import Payload, Vector
 from tests import phantoms
 from tests.conftest import make_model
 from workers.cluster import settle_environment
-from workers.job import index_archive
-from workers.pipeline import SHARD_FILES
-from workers.settings import JobObserver, JobSettings, Progress
+from workers.indexing.job import index_archive
+from workers.indexing.pipeline import SHARD_FILES
+from workers.indexing.settings import JobObserver, JobSettings, Progress
 
 VICTIMS = ("driver", "embedding actor", "decoding worker", "disk")
 
@@ -188,7 +188,7 @@ def interrupt(runs: int, seed: int, files: int, model: Path, work: Path) -> Iter
 def be_a_job(archive: Path, model: Path, index: Path) -> None:
     """Index in small batches and tell of each at once, so that there is time to hit a small job on a fast machine."""
     settle_environment()
-    from workers import streaming
+    from workers.indexing import streaming
 
     streaming.LOOK_SECONDS = 0.0
     index_archive(JobSettings((archive,), index, model, actors=(2, 2), batch_size=BATCH), _Counts())

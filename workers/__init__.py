@@ -1,5 +1,4 @@
-"""Bulk indexing: discovery, the Ray Data pipeline, the upserting sink, the job ledger and the job report.
+"""What runs on Ray: its start and its cluster, and the indexing job. The only package that knows Ray.
 
-The only package that knows Ray. Imports ``index`` and ``model``; ray, pyarrow and torch are imported when a job really
-has something to embed, so that a run with nothing to do takes no longer than its directory walk.
+Imports ``index`` and ``model``.
 """

@@ -15,8 +15,8 @@ from typing import Any
 from tenacity import Retrying, stop_after_attempt, wait_random
 
 from model.errors import JobError, SettingError
+from workers.indexing.settings import check_actors
 from workers.ray_folders import temporary_folder, token
-from workers.settings import check_actors
 
 OBJECT_STORE_BYTES = 2**28
 """Shared memory of a local Ray: frames wait in it between the stages, so it bounds the pipeline's memory."""

@@ -7,9 +7,9 @@ import shlex
 from cli.console import messages, output
 from cli.rendering.columns import print_left_out
 from model.errors import Reason
-from workers.planning import Plan
-from workers.report import JobReport
-from workers.settings import JobSettings
+from workers.indexing.planning import Plan
+from workers.indexing.report import JobReport
+from workers.indexing.settings import JobSettings
 
 MAX_LISTED = 10
 """Files left out that are listed on the terminal; the report lists all."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
-from workers.report import FileLeftOut, JobReport
-from workers.settings import JobObserver, Progress
+from workers.indexing.report import FileLeftOut, JobReport
+from workers.indexing.settings import JobObserver, Progress
 
 PROGRESS_SECONDS = 10.0
 """Time between two lines of progress."""

@@ -31,7 +31,7 @@ def forget_files(index: Index, ledger: Ledger, gone: Collection[FileKey]) -> set
     If it is cut off, a file that is there again by the next job is done again.
 
     Returns:
-        Files that speak for a point from now on, and must be read again for it: see :func:`workers.sink.drop_points`.
+        Files that speak for a point from now on, and must be read again for it: see :mod:`index.upkeep.dropping`.
     """
     ledger.reopen(gone)
     files = list(gone)

@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from workers.job import index_archive
-from workers.settings import JobObserver, JobSettings, Progress
+from workers.indexing.job import index_archive
+from workers.indexing.settings import JobObserver, JobSettings, Progress
 
 
 class Timeline(JobObserver):

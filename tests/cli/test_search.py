@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests import phantoms
 from tests.conftest import small_job
-from workers.job import index_archive
+from workers.indexing.job import index_archive
 
 Cbmir = Callable[..., int]
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-from workers.job import index_archive
-from workers.settings import JobObserver, JobSettings, Progress
+from workers.indexing.job import index_archive
+from workers.indexing.settings import JobObserver, JobSettings, Progress
 
 archive, model, index = map(Path, sys.argv[1:])
 """

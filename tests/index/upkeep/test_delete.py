@@ -20,9 +20,9 @@ from index.opening import open_index
 from index.upkeep.delete import delete_points, forget_archives
 from model.errors import JobError, SettingError, VectorIndexError
 from tests.conftest import small_job
-from workers.job import index_archive
-from workers.reembedding import building
-from workers.settings import JobObserver, JobSettings
+from workers.indexing.job import index_archive
+from workers.indexing.reembedding import building
+from workers.indexing.settings import JobObserver, JobSettings
 
 
 @pytest.fixture

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from index.ledger import FileKey
+from model.images.reading import READ_ALL
+from model.network.metadata import read_metadata
+from tests import phantoms
+from workers.cluster import Resources, share_resources
+from workers.indexing.counters import Counters
+from workers.indexing.pipeline import SHARD_FILES, Network, RepositorySource, build_dataset, run_pipeline
+from workers.indexing.planning import PendingFile
+
+RESOURCES = share_resources(2, 0, actors=None, actor_gpus=None, batch_size=8)
+
+
+@pytest.fixture
+def counters(ray_here: None) -> Any:
+    import ray
+
+    return ray.remote(num_cpus=0)(Counters).remote()
+
+
+def pending(*paths: Path) -> list[PendingFile]:
+    return [PendingFile(FileKey(0, "", path.name), str(path), str(path), 1, 1, None) for path in paths]
+
+
+def source(files: list[PendingFile], counters: Any, *, seconds: float = 60) -> RepositorySource:
+    return RepositorySource(files, 0, actors=2, file_seconds=seconds, options=READ_ALL, counters=counters)
+
+
+def network(model_path: Path) -> Network:
+    return Network(str(model_path), read_metadata(model_path).fingerprint, ("fcl1",))
+
+
+def test_stages_are_not_fused(archive: Path, model_path: Path, counters: Any) -> None:
+    files = pending(*sorted(archive.rglob("*.dcm")))
+    dataset = build_dataset(source(files, counters), network(model_path), RESOURCES, counters).materialize()
+    stages = [line for line in dataset.stats().splitlines() if line.startswith("Operator")]
+    assert len(stages) == 2
+    assert "ReadRepository" in stages[0]
+    assert "EmbeddingActor" in stages[1]
+    assert not [line for line in stages if "->" in line]
+
+
+def test_shards_hold_every_file_once(archive: Path) -> None:
+    files = pending(*[archive / str(number) for number in range(SHARD_FILES * 8 + 1)])
+    shards = RepositorySource(files, 5, actors=2, file_seconds=60, options=READ_ALL, counters=None).shards
+    assert [shard.number for shard in shards] == list(range(5, 14))
+    assert [number for shard in shards for number, _ in shard.files] == list(range(len(files)))
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_every_file_comes_out_once(archive: Path, model_path: Path, counters: Any, actors: int) -> None:
+    import ray
+
+    files = pending(*sorted(archive.rglob("*.dcm")))
+    resources = share_resources(2, 0, actors=(1, actors), actor_gpus=None, batch_size=5)
+    rows = [
+        row
+        for t in run_pipeline(source(files, counters), network(model_path), resources, counters, debug=False)
+        for row in t.to_pylist()
+    ]
+    assert {row["file"] for row in rows} == set(range(len(files)))
+    assert len(rows) == len(files) + 3  # the cine has four frames
+    assert [Path(files[row["file"]].address).name for row in rows if row["reason"]] == ["knee-broken.dcm"]
+    counts = ray.get(counters.counts.remote())
+    assert (counts.decoded_frames, counts.left_out_files, counts.embedded_frames) == (len(rows) - 1, 1, len(rows) - 1)
+
+
+def test_a_file_that_hangs_its_decoder_costs_only_itself(archive: Path, model_path: Path, counters: Any) -> None:
+    hanging = archive.parent / "hangs.dcm"
+    if not hanging.exists():
+        os.mkfifo(hanging)
+    files = pending(archive / "eye" / "eye-000.dcm", hanging, archive / "eye" / "eye-001.dcm")
+    tables = run_pipeline(source(files, counters, seconds=2), network(model_path), RESOURCES, counters, debug=False)
+    rows = {row["file"]: row for table in tables for row in table.to_pylist()}
+    assert (rows[0]["reason"], rows[2]["reason"]) == (None, None)
+    assert rows[1]["reason"] == "decoder crashed"
+
+
+def test_a_file_that_ends_its_decoder_costs_only_itself(
+    archive: Path, model_path: Path, counters: Any, tmp_path: Path
+) -> None:
+    phantoms.write_aborting(tmp_path / "aborts")
+    files = pending(archive / "eye" / "eye-000.dcm", tmp_path / "aborts", archive / "eye" / "eye-001.dcm")
+    tables = run_pipeline(source(files, counters), network(model_path), RESOURCES, counters, debug=False)
+    rows = {row["file"]: row["reason"] for table in tables for row in table.to_pylist()}
+    assert rows == {0: None, 1: "decoder crashed", 2: None}
+
+
+def test_resources_name_their_device() -> None:
+    assert Resources((1, 1), 1, 0.5, 1, 0.5, 1, 8).device == "cuda"

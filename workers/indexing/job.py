@@ -1,0 +1,249 @@
+"""The indexing job: plan, pipeline, sink and report, from a list of archives to a complete index."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from index.address import home, parse_address
+from index.engines.engine import Index
+from index.ledger import FileKey, Ledger
+from index.opening import create_index
+from index.roots import Archive, number_roots
+from model.errors import CbmirError, JobError, JobInterrupted, Reason
+from model.images.reading import ReadOptions
+from workers.indexing.discovery import FOLDER_LINK
+from workers.indexing.planning import PendingFile, Plan
+from workers.indexing.preparing import Checked, check_job, pending_files, register_roots, settle_key, wanted_description
+from workers.indexing.report import FileLeftOut, JobReport
+from workers.indexing.settings import JobObserver, JobSettings, Progress, Stage
+
+if TYPE_CHECKING:
+    from workers.indexing.sink import SinkCounts
+    from workers.indexing.streaming import Stream
+
+PURPOSE = "cbmir index"
+
+
+def index_archive(settings: JobSettings, observer: JobObserver | None = None) -> JobReport:
+    """Index archives: everything that is new or changed, and nothing twice.
+
+    Raises:
+        JobError: an archive does not exist, or Ray cannot be started, or gave up.
+        CheckpointError: the model cannot be read.
+        VectorIndexError: the index cannot be made, opened or written, or another model made it.
+        RepositoryError: the labels cannot be read, or belong to other files.
+        SettingError: settings contradict each other.
+        JobInterrupted: by Ctrl-C; everything stored is kept, and the report is written.
+    """
+    checked = check_job(settings, patient=True)
+    settings = checked.settings
+    description = wanted_description(settings, checked.metadata)
+    with create_index(settings.index, description, purpose=PURPOSE, layout=settings.layout) as index:
+        ledger = Ledger(home(settings.index))
+        try:
+            return _Job(checked, index, ledger, observer or JobObserver()).run()
+        finally:
+            ledger.close()
+
+
+class _Job:
+    def __init__(self, checked: Checked, index: Index, ledger: Ledger, observer: JobObserver) -> None:
+        self.settings = settings = checked.settings
+        self.index, self.ledger, self.observer = index, ledger, observer
+        self.report = JobReport(
+            archives=[archive.address for archive in checked.archives],
+            index=str(parse_address(settings.index)),
+            model=str(checked.model.absolute()),
+            model_fingerprint=checked.metadata.fingerprint,
+            started=_now(),
+            runtime=settings.runtime,
+        )
+        self._move(checked.archives)
+        self.roots = register_roots(index, checked.archives, self.report.model)
+        key = settle_key(settings, ledger, index)
+        self.read_options = ReadOptions(key if settings.keep_patient_group else None, settings.skip_burned_in)
+        self.plan = Plan()
+        self._complete_before = False
+        self._pending_left_out = 0
+        self._stack = ExitStack()
+        self.stream: Stream | None = None
+
+    def _move(self, archives: list[Archive]) -> None:
+        if not self.settings.moved_from:
+            return
+        from workers.indexing.moving import find_move
+
+        move = find_move(self.settings, archives, self.index.description.roots, self.ledger)
+        if move.number is not None:
+            self.index.replace_root(move.number, move.new)
+        self.report.moved_from, self.report.files_moved = move.old, move.files
+
+    def run(self) -> JobReport:
+        started = time.perf_counter()
+        last = self.ledger.last_job()
+        self._complete_before = last is not None and last.outcome == "complete"
+        number = self.ledger.start_job(self.report.started, self.report.to_json(files=False))
+        try:
+            with self._stack:  # Ray, which is started by the first file that must be read
+                self._embed(pending_files(self.settings, self.roots, self.ledger, self.plan))
+                heirs = self._prune() | (self.stream.stored.heirs if self.stream else set())
+                self._read_again(heirs)
+            self._optimize()
+            self.report.outcome = "complete"
+        except KeyboardInterrupt as error:
+            self.report.outcome = "interrupted"
+            raise JobInterrupted(
+                f"the job was stopped; {self.report.index} keeps everything stored: the same command goes on"
+            ) from error
+        except CbmirError as error:
+            self.report.error = str(error)
+            raise
+        finally:
+            self._note_unreadable()
+            self._fill_report(time.perf_counter() - started)
+            try:
+                self.ledger.end_job(number, self.report.ended, self.report.outcome, self.report.to_json(files=False))
+                self.report.write(home(self.settings.index) / "reports" / f"job-{number:06d}.json")
+                if self.settings.report:
+                    self.report.write(self.settings.report)
+            finally:  # also if the disk is full
+                self.observer.ended(self.report)
+            self._notify("done")
+        return self.report
+
+    def _embed(self, files: Iterator[PendingFile], counts: SinkCounts | None = None) -> None:
+        first = next(files, None)
+        if first is None:
+            return  # neither Ray nor torch is imported
+        started = time.perf_counter()
+        try:
+            self._open_stream().run(chain((first,), files), counts=counts)
+        finally:
+            self.report.seconds_indexing += time.perf_counter() - started
+
+    def _open_stream(self) -> Stream:
+        if self.stream:
+            return self.stream
+        self._notify("starting")
+        from workers.cluster import settle_environment
+
+        settle_environment()
+        from workers.indexing.pipeline import Network
+        from workers.indexing.streaming import Stream
+
+        layers = self.index.description.layers
+        network = Network(self.report.model, self.report.model_fingerprint, layers, self.settings.runtime)
+        self.stream = self._stack.enter_context(
+            Stream(
+                self.settings,
+                network,
+                self.index,
+                self.ledger,
+                options=self.read_options,
+                left_out=self._leave_out,
+                loading=lambda: self._notify("loading"),
+                moved=lambda: self._notify("indexing"),
+            )
+        )
+        return self.stream
+
+    def _read_again(self, heirs: set[FileKey]) -> None:
+        """Index anew the files that speak for a point from now on: its header is still that of the file before them.
+
+        They may lie in any root; one that is gone, too, is left to a job over its archive.
+        """
+        if not heirs:
+            return
+        from workers.indexing.sink import SinkCounts
+
+        roots = self.index.description.roots
+        concerned = [Archive(roots[number]) for number in sorted({key.root for key in heirs})]
+        settings = replace(self.settings, labels=None, limit=None)
+        files = pending_files(settings, number_roots(roots, concerned)[1], self.ledger, Plan())
+        self._embed((file for file in files if file.key in heirs), SinkCounts())
+
+    @property
+    def _changed(self) -> bool:
+        return self.plan.pending > 0 or self.report.files_pruned > 0
+
+    def _leave_out(self, file: PendingFile, reason: str, detail: str, frames: str | None = None) -> None:
+        if frames:
+            self.report.frames_left_out.append(part := FileLeftOut(file.shown, reason, detail, frames))
+            self.observer.left_out(part)
+            return
+        self._pending_left_out += 1
+        self._note_left_out(FileLeftOut(file.shown, reason, detail))
+
+    def _note_left_out(self, file: FileLeftOut) -> None:
+        self.report.left_out.append(file)
+        self.observer.left_out(file)
+
+    def _note_unreadable(self) -> None:
+        for path, why in self.plan.unreadable.items():
+            reason = Reason.FOLDER_LINK if why == FOLDER_LINK else Reason.UNREADABLE
+            self._note_left_out(FileLeftOut(path, reason.value, why))
+
+    def _prune(self) -> set[FileKey]:
+        """Remove what the walk has found gone; return the files that must be read again for it."""
+        gone = self.plan.gone
+        if not (self.settings.prune and gone and gone.files):
+            return set()
+        if gone.empty:
+            raise JobError(
+                f"{gone.empty[0]} holds no file now, though {len(gone.files):,} are indexed: is it mounted? "
+                "Nothing was removed; if it is gone for good: cbmir delete --archive"
+            )
+        if not self.observer.may_prune(len(gone.files)):
+            return set()
+        from index.upkeep.delete import forget_files
+
+        heirs = forget_files(self.index, self.ledger, gone.files)
+        self.report.files_pruned = len(gone.files)
+        return heirs
+
+    def _optimize(self) -> None:
+        if not self._changed and self._complete_before:
+            return  # what an undisturbed job left, without asking the engine, which would have to be loaded
+        started = time.perf_counter()
+        self._notify("optimizing")
+        self.index.optimize()
+        self.report.seconds_optimizing = time.perf_counter() - started
+
+    def _fill_report(self, seconds: float) -> None:
+        report, plan = self.report, self.plan
+        report.ended, report.seconds_total = _now(), seconds
+        report.files_new, report.files_changed, report.files_unchanged = plan.new, plan.changed, plan.unchanged
+        report.files_found = plan.pending + plan.unchanged + len(plan.unreadable)
+        report.in_part_before = plan.in_part_before
+        report.left_out_before, report.files_gone = plan.left_out_before, len(plan.gone.files) if plan.gone else 0
+        report.files_labelled, report.walk_finished = plan.labelled, plan.finished
+        done = self._pending_left_out + (self.stream.stored.files if self.stream else 0)
+        report.files_missing = max(0, plan.pending - done)
+        report.count_left_out()
+        if stream := self.stream:
+            sink, stages = stream.stored, stream.stages
+            report.files_indexed, report.points, report.copies = sink.files, sink.points, sink.copies
+            report.repeated_uids = sorted(sink.repeated_uids)
+            report.images_per_second = sink.points / report.seconds_indexing
+            report.stage_seconds = {
+                "discover": stream.seconds_waiting,
+                "decode": stages.decode_seconds,
+                "embed": stages.embed_seconds,
+                "upsert": sink.seconds,
+            }
+            report.find_bottleneck(stream.workers)
+
+    def _notify(self, stage: Stage) -> None:
+        left_out = len(self.report.left_out)
+        stages, stored = (self.stream.stages, self.stream.stored) if self.stream else (None, None)
+        self.observer.progress(Progress(stage, self.plan, stages, stored, left_out, self._pending_left_out))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,235 @@
+"""Before a job: which files it would take up, and what stands against it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from index.address import home, parse_address
+from index.engines.engine import Index
+from index.home.key import path_hider, privacy_key, require_privacy_key
+from index.home.unfinished import BUILDING, REPLACED, refuse_unfinished_copy
+from index.ledger import NAME as LEDGER
+from index.ledger import Ledger
+from index.opening import check_creatable, describe_index, resolve_model
+from index.roots import Archive, Root, number_roots
+from index.schema import Description
+from model.errors import NotAnIndexError, SettingError, VectorIndexError
+from model.images.sources import is_local
+from model.network.bundled import find_model
+from model.network.metadata import Metadata, read_metadata
+from model.network.runtimes import require_runtime
+from workers.indexing.archives import resolve_archives
+from workers.indexing.labels import label_reader, refuse_unmatched_labels
+from workers.indexing.planning import PendingFile, Plan, plan_files
+from workers.indexing.settings import JobSettings, check_actors
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A job against which nothing stands that could be known beforehand.
+
+    Attributes:
+        settings: with the model that will be used.
+        metadata: of that model.
+        stored: what the index says of itself; ``None`` if it will be made.
+        archives: resolved.
+    """
+
+    settings: JobSettings
+    metadata: Metadata
+    stored: Description | None
+    archives: list[Archive]
+
+    @property
+    def model(self) -> Path:
+        """The model that will be used."""
+        assert self.settings.model is not None
+        return self.settings.model
+
+
+def check_job(settings: JobSettings, *, patient: bool) -> Checked:
+    """Refuse now what would be refused later; nothing is written or started.
+
+    Args:
+        settings: of the job.
+        patient: wait for a server that is away.
+
+    Raises:
+        JobError: an archive does not exist.
+        CheckpointError: the model cannot be read.
+        RepositoryError: the labels cannot be read, or belong to other files.
+        SettingError: settings contradict each other, or the runtime cannot be used.
+        VectorIndexError: the index cannot be made there, is another model's, or has lost something.
+    """
+    archives = resolve_archives(settings.archives)
+    if settings.prune and settings.limit is not None:
+        raise SettingError(
+            "--prune and --limit exclude each other: what lies behind the limit is not looked for, and would be gone"
+        )
+    if settings.actors:
+        check_actors(settings.actors)
+    settings = replace(settings, model=_model(settings, patient=patient))
+    assert settings.model is not None
+    metadata = read_metadata(settings.model)
+    require_runtime(settings.runtime, settings.model, metadata)
+    if settings.gpus and settings.runtime != "torch":
+        raise SettingError(f"--runtime {settings.runtime} computes on processors only: leave --gpus out")
+    refuse_unmatched_labels(settings.labels, archives)
+    folder = home(settings.index)
+    refuse_unfinished_copy(folder)
+    stored = check_creatable(settings.index, wanted_description(settings, metadata), patient=patient)
+    refuse_lost_index(settings.index, there=stored is not None)
+    if stored and (stored.path_privacy == "hash" or stored.patient_groups):
+        _require_key(folder)
+    return Checked(settings, metadata, stored, archives)
+
+
+def _model(settings: JobSettings, *, patient: bool) -> Path:
+    if settings.model:
+        return settings.model
+    try:
+        stored = describe_index(settings.index, patient=patient)
+    except NotAnIndexError:
+        return find_model(None)
+    return resolve_model(settings.index, stored, None)
+
+
+def plan_job(settings: JobSettings) -> Plan:
+    """What :mod:`workers.indexing.job` would do, without writing or starting anything; it refuses the same.
+
+    Only a lock is not looked at: a job may be running now.
+
+    Raises:
+        CbmirError: as :func:`check_job`, :func:`workers.indexing.moving.find_move`.
+    """
+    checked = check_job(settings, patient=False)
+    settings, folder = checked.settings, home(settings.index)
+    known = checked.stored.roots if checked.stored else ()
+    ledger = Ledger(folder, read_only=True) if (folder / LEDGER).exists() else None
+    try:
+        if settings.moved_from:
+            from workers.indexing.moving import find_move
+
+            move = find_move(settings, checked.archives, known, ledger)
+            known = move.roots(known)
+        plan = Plan()
+        for _ in pending_files(settings, number_roots(known, checked.archives)[1], ledger, plan):
+            pass
+        return plan
+    finally:
+        if ledger:
+            ledger.close()
+
+
+def wanted_description(settings: JobSettings, metadata: Metadata) -> Description:
+    """What the index of a job says of itself."""
+    return Description(
+        model_fingerprint=metadata.fingerprint,
+        model_path=str(settings.model.absolute()) if settings.model else "",
+        classes=metadata.classes,
+        layers=settings.layers,
+        quantization=settings.quantization,
+        path_privacy=settings.path_privacy,
+        patient_groups=settings.keep_patient_group,
+    )
+
+
+def register_roots(index: Index, archives: Sequence[Archive], model_path: str) -> list[Root]:
+    """Give the archives their numbers in the index, where other jobs may do the same at once; return what to walk."""
+    while True:
+        names, roots = number_roots(index.description.roots, archives)
+        index.update_description(roots=names, model_path=model_path)
+        if index.description.roots[: len(names)] == names:
+            return roots
+
+
+def pending_files(
+    settings: JobSettings, roots: Sequence[Root], ledger: Ledger | None, plan: Plan
+) -> Iterator[PendingFile]:
+    """The files that a job has to index, while ``plan`` counts; the index's own folder is no part of any archive."""
+    folder = home(settings.index)
+    name = str(folder).removesuffix(BUILDING)
+    own = frozenset(one + suffix for one in {name, os.path.realpath(name)} for suffix in ("", BUILDING, REPLACED))
+    walked = [root for root in roots if not _is_forgotten(root, ledger)]
+    return plan_files(
+        [replace(root, skip=root.skip | own, nested=settings.nested) for root in walked],
+        ledger,
+        plan,
+        labels=label_reader(settings.labels),
+        limit=settings.limit,
+        retry_left_out=settings.retry_left_out,
+        hide=hider(settings),
+    )
+
+
+def _is_forgotten(root: Root, ledger: Ledger | None) -> bool:
+    """Whether a root is only a name any more: nothing of it is known, and it is not there.
+
+    A folder that a user has named is there, so that this is a root inside it; files of a list need not be.
+    """
+    if root.members is not None:
+        return False
+    holder = root.address if is_local(root.address) else root.address.rpartition("::")[2]
+    there = not is_local(holder) or os.path.lexists(holder)
+    return not there and not (ledger and ledger.counts(root.number))
+
+
+def settle_key(settings: JobSettings, ledger: Ledger, index: Index) -> bytes | None:
+    """The key of the index's hashes, made anew for a new index; ``None`` if nothing is hashed.
+
+    Raises:
+        VectorIndexError: the index has lost its key, without which every file would look new.
+    """
+    if settings.path_privacy == "plain" and not settings.keep_patient_group:
+        return None
+    folder = home(settings.index)
+    key = privacy_key(folder)
+    if key is None and not ledger.counts() and not index.count():
+        return privacy_key(folder, create=True)
+    return require_privacy_key(folder)
+
+
+def hider(settings: JobSettings) -> Callable[[str], str]:
+    """How names below an archive are stored: as they are, or as keyed hashes."""
+    key = privacy_key(home(settings.index)) if settings.path_privacy == "hash" else None
+    return path_hider(key) if key else str
+
+
+def _require_key(folder: Path) -> None:
+    """The key of hashes that are stored already: without it every file would look new."""
+    ledger = Ledger(folder, read_only=True) if (folder / LEDGER).exists() else None
+    known = bool(ledger and ledger.counts())
+    if ledger:
+        ledger.close()
+    if known:
+        require_privacy_key(folder)
+
+
+def refuse_lost_index(address: str | Path, *, there: bool) -> None:
+    """A ledger that knows indexed files would keep them from being indexed into a new shard or collection.
+
+    Args:
+        address: of the index.
+        there: whether the index describes itself.
+
+    Raises:
+        VectorIndexError: the ledger knows some, and there is no shard or collection.
+    """
+    folder = home(address)
+    if isinstance(parse_address(address), Path):
+        from index.engines.edge import has_shard
+
+        there = has_shard(folder)
+    if there or not (folder / LEDGER).exists():
+        return
+    ledger = Ledger(folder, read_only=True)
+    known = ledger.counts().get("indexed", 0)
+    ledger.close()
+    if known:
+        raise VectorIndexError(
+            f"{parse_address(address)} has lost its points, though {known:,} files are indexed: restore it, or delete "
+            f"{folder} and index anew"
+        )

@@ -1,0 +1,96 @@
+"""A job's stay in Ray: its share of the processors, and the counters of its stages."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from dataclasses import fields
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from workers.cluster import Resources, ray_session, share_resources
+from workers.indexing.counters import Counters, StageCounts
+from workers.indexing.settings import JobSettings
+
+
+class Session:
+    """Ray, started or joined, until the context ends.
+
+    Attributes:
+        resources: what each worker takes of what Ray has now.
+        counters: handle of the :class:`workers.indexing.counters.Counters` to which the workers report.
+    """
+
+    resources: Resources
+    counters: Any
+
+    def __init__(self, settings: JobSettings) -> None:
+        self._settings = settings
+        self._stack = ExitStack()
+        self._before = self._last = StageCounts()
+
+    def __enter__(self) -> Self:
+        settings = self._settings
+        self._own = not ray.is_initialized()
+        self._stack.enter_context(ray_session(settings.ray_address, cpus=settings.cpus, debug=settings.debug))
+        total = ray.cluster_resources()
+        nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+        gpus = total.get("GPU", 0.0)
+        if gpus and self._own and not settings.ray_address and settings.gpus is None and not _torch_has_gpus():
+            gpus = 0.0
+        self.resources = share_resources(
+            total.get("CPU", 1.0),
+            gpus,
+            node_cpus=max(nodes, default=None),
+            actors=settings.actors,
+            actor_gpus=settings.gpus if settings.runtime == "torch" else 0.0,
+            batch_size=settings.batch_size,
+        )
+        # Beside the driver: on a node that is lost it would take the tasks that report to it along.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Counters)
+        self.counters = actor.remote()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(RayError):
+            ray.kill(self.counters)  # in a Ray that goes on it would go on, too, as long as anything refers to it
+        self._stack.close()
+
+    def counts(self) -> StageCounts:
+        """The stages' totals so far, over all stays."""
+        self._last = _sum(self._before, ray.get(self.counters.counts.remote()))
+        return self._last
+
+    def renew(self) -> None:
+        """Leave Ray and come back, to share what is left after a loss.
+
+        When a job leaves, Ray ends all of its processes. Without that, actors of a pipeline that failed were seen to
+        keep their processors on the other nodes for minutes, and nothing was left to decode with. A Ray that was there
+        before the job stays as it is.
+        """
+        if not self._own:
+            return
+        try:
+            self._before = self.counts()
+        except RayError:
+            self._before = self._last
+        self._stack.close()
+        self.__enter__()
+
+
+def _torch_has_gpus() -> bool:
+    """Ray also counts GPUs that an installation of torch for processors, or an old driver, cannot use."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _sum(one: StageCounts, other: StageCounts) -> StageCounts:
+    names = (field.name for field in fields(StageCounts))
+    return StageCounts(**{name: getattr(one, name) + getattr(other, name) for name in names})

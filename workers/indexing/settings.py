@@ -1,0 +1,148 @@
+"""What an indexing job is asked for, and what it tells while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from index.engines.layout import Layout
+from index.roots import Archive
+from index.schema import PathPrivacy, Quantization
+from model.errors import SettingError
+from workers.indexing.planning import Plan
+from workers.indexing.report import FileLeftOut, JobReport
+
+if TYPE_CHECKING:
+    from workers.indexing.counters import StageCounts
+    from workers.indexing.sink import SinkCounts
+
+Stage = Literal["starting", "loading", "indexing", "optimizing", "done"]
+"""Ray starts; its workers load the network; images are read, embedded and stored; the vector index is built; nothing
+more is to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """What to index, and how; ``None`` lets the machine decide.
+
+    Attributes:
+        archives: folders, files and addresses, as :func:`workers.indexing.archives.resolve_archives` takes them.
+        index: folder, or address of a server's collection: :func:`index.address.parse_address`.
+        model: path; by default the model that made the index, for a new one the bundled model.
+        runtime: see :data:`model.network.runtimes.Runtime`.
+        layers: layers to store as named vectors.
+        quantization: of the copy that is searched first.
+        labels: ``folder`` (the first folder below an archive names the true class), or a CSV or Parquet manifest with
+            ``path`` and ``label``.
+        limit: index only so many files.
+        actors: least and most embedding actors; ``gpus`` of each; ``batch_size`` frames at once.
+        ray_address: cluster to join.
+        cpus: processors of a Ray started here.
+        file_seconds: time after which a file's decoder counts as hanging.
+        path_privacy: see :data:`index.schema.PathPrivacy`.
+        keep_patient_group: store a keyed hash of the Patient ID with each point.
+        nested: walk zip and tar files among the files as folders, one level deep.
+        skip_burned_in: leave out what says that an annotation is burned into its pixels.
+        retry_left_out: try again what an earlier job left out.
+        prune: remove the points of files that are gone.
+        moved_from: an indexed archive that lies under the one archive of this job now.
+        report: where to write the JSON report, beside the copy in the index folder.
+        debug: show what Ray says.
+        layout: of a new collection of a server.
+    """
+
+    archives: tuple[Archive | str | Path, ...]
+    index: str | Path
+    model: Path | None = None
+    runtime: str = "torch"
+    layers: tuple[str, ...] = ("fcl1",)
+    quantization: Quantization = "turbo4"
+    labels: str | None = None
+    limit: int | None = None
+    actors: tuple[int, int] | None = None
+    gpus: float | None = None
+    batch_size: int | None = None
+    ray_address: str | None = None
+    cpus: int | None = None
+    file_seconds: float = 120.0
+    path_privacy: PathPrivacy = "plain"
+    keep_patient_group: bool = False
+    nested: bool = True
+    skip_burned_in: bool = False
+    retry_left_out: bool = False
+    prune: bool = False
+    moved_from: str | None = None
+    report: Path | None = None
+    debug: bool = False
+    layout: Layout = field(default_factory=Layout)
+
+
+def check_actors(actors: tuple[int, int]) -> None:
+    """Refuse least and most numbers of actors that contradict each other.
+
+    Raises:
+        SettingError: they do.
+    """
+    if not 1 <= actors[0] <= actors[1]:
+        raise SettingError(f"--actors {actors[0]}:{actors[1]} makes no sense: give MIN:MAX with 1 <= MIN <= MAX")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A job at one moment: its plan so far, the stages' counts, and files stored or left out.
+
+    Attributes:
+        left_out: files left out so far; ``pending_left_out`` are those of them that the plan counts as pending.
+    """
+
+    stage: Stage
+    plan: Plan
+    stages: StageCounts | None
+    sink: SinkCounts | None
+    left_out: int
+    pending_left_out: int = 0
+
+
+class JobObserver:
+    """Told of a job's progress; does nothing unless overridden."""
+
+    def progress(self, progress: Progress) -> None:
+        """Something has moved."""
+
+    def left_out(self, file: FileLeftOut) -> None:
+        """A file was left out, or some frames of it."""
+
+    def ended(self, report: JobReport) -> None:
+        """The job is over, whatever its outcome."""
+
+    def may_prune(self, _files: int, /) -> bool:
+        """Whether the points of so many files that are gone may be removed."""
+        return True
+
+
+class Observers(JobObserver):
+    """Tells several; files are pruned if none of them objects."""
+
+    def __init__(self, observers: Sequence[JobObserver]) -> None:
+        self._observers = observers
+
+    def progress(self, progress: Progress) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.progress(progress)
+
+    def left_out(self, file: FileLeftOut) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.left_out(file)
+
+    def ended(self, report: JobReport) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.ended(report)
+
+    def may_prune(self, files: int, /) -> bool:
+        """Ask all, until one objects."""
+        return all(observer.may_prune(files) for observer in self._observers)

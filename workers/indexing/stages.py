@@ -1,0 +1,169 @@
+"""The two stages that run in Ray workers: decoding in tasks, embedding in actors."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model.errors import JobError, Reason
+from model.images.reading import READ_ALL, ReadOptions
+from model.network.preprocessing import INPUT
+from workers.indexing.decoding import DecoderProcess, deadline, decode_file
+from workers.indexing.rows import FEATURE, embedded_schema, to_array, to_binary, to_table
+
+ROWS_A_BLOCK = 256
+"""Most rows in one block of decoded frames: 6 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A piece of a window: the numbers and addresses of some files, decoded by one task.
+
+    After ``file_seconds`` a file's decoder counts as hanging.
+    """
+
+    number: int
+    files: tuple[tuple[int, str], ...]
+    file_seconds: float
+    options: ReadOptions = READ_ALL
+
+
+def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
+    """Decode a shard's files into blocks of rows (see :data:`workers.indexing.rows.FRAMES`).
+
+    A decoder that crashes or hangs takes its process with it; Ray then runs the task again, and this time the files are
+    decoded in a process apart, so that the culprit is named and the others are kept.
+
+    Args:
+        shard: which files.
+        counters: handle of the job's :class:`workers.indexing.counters.Counters`.
+    """
+    import ray
+
+    _exit_at_once()
+    _freeze_imports()
+    attempt = ray.get(counters.begin.remote(shard.number))
+    rows: list[dict[str, Any]] = []
+    frames, left_out, seconds = 0, 0, 0.0
+    with ExitStack() as stack:
+        stack.callback(deadline.cancel)
+        decode = decode_file if attempt == 1 else stack.enter_context(DecoderProcess()).decode
+        for number, address in shard.files:
+            started = time.perf_counter()
+            file_rows = decode(number, address, shard.file_seconds, shard.options)
+            frames += sum("reason" not in row for row in file_rows)
+            left_out += file_rows[0]["frame"] == 0
+            rows += file_rows
+            seconds += time.perf_counter() - started  # without the time in which nobody takes the rows
+            while len(rows) >= ROWS_A_BLOCK:
+                deadline.cancel()  # what follows is not the decoder's time
+                yield to_table(rows[:ROWS_A_BLOCK])
+                rows = rows[ROWS_A_BLOCK:]
+    if rows:
+        yield to_table(rows)
+    counters.decoded.remote(frames, left_out, seconds)
+
+
+@cache
+def _exit_at_once() -> None:
+    """End this worker's process without the handlers of Ray's C++ core, of which one was seen to wait for itself.
+
+    Such a process (ray 2.60: a publisher's destructor, at exit) kept its memory and its actor's processors for good.
+    A process that is no worker of Ray ends as it likes, with the exit code that it has.
+    """
+    import ray
+
+    if ray.is_initialized() and ray.get_runtime_context().worker.mode == ray.WORKER_MODE:
+        atexit.register(os._exit, 0)
+
+
+@cache
+def _freeze_imports() -> None:
+    """Spare the garbage collector what was imported: decoding makes many small objects, and it would look each time.
+
+    In one pair of runs on 2 cores it saved a tenth of decoding's processor time.
+    """
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+class EmbeddingActor:
+    """Holds the network on its device and embeds blocks of decoded frames.
+
+    Args:
+        model: path of the checkpoint, readable on every node.
+        fingerprint: the one that the index expects.
+        layers: whose features to keep.
+        runtime: see :data:`model.network.runtimes.Runtime`; ``device`` of torch.
+        threads: on a CPU.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        fingerprint: str,
+        layers: Sequence[str],
+        runtime: str,
+        device: str,
+        threads: int,
+        counters: Any,
+    ) -> None:
+        from model.network.embedder import Embedder
+
+        _exit_at_once()
+        self._embedder = Embedder.load(model, device=device, runtime=runtime, threads=threads)
+        if self._embedder.metadata.fingerprint != fingerprint:
+            raise JobError(f"{model} was replaced while the job was starting: run the same command again")
+        self._layers, self._counters = tuple(layers), counters
+
+    def __call__(self, frames: pa.Table) -> pa.Table:
+        """Embed the frames of a block; pass on the rows of files and frames that were left out."""
+        from model.network.layers import FEATURES
+
+        started = time.perf_counter()
+        schema = embedded_schema(self._layers, FEATURES)
+        readable = frames.filter(pc.is_null(frames["reason"]))
+        skipped = frames.filter(pc.is_valid(frames["reason"])).drop_columns(["pixels"])
+        tables = [pa.Table.from_pylist(skipped.to_pylist(), schema)]
+        if readable.num_rows:
+            images = to_array(readable["pixels"], np.uint8, (INPUT, INPUT))
+            embeddings = self._embedder.embed(images, self._layers)
+            with np.errstate(over="ignore"):  # beyond float16 is not finite, and left out below
+                features = {layer: embeddings.features[layer].astype(FEATURE) for layer in self._layers}
+            columns = {
+                "best_guess": pa.array(embeddings.probabilities.argmax(axis=1), pa.int32()),
+                "organ_probability": pa.array(embeddings.probabilities.max(axis=1), pa.float32()),
+                "known": pa.array(embeddings.known),
+                **{layer: to_binary(values) for layer, values in features.items()},
+            }
+            embedded = readable.drop_columns(["pixels"])
+            for name, column in columns.items():
+                embedded = embedded.append_column(name, column)
+            finite = np.all([np.isfinite(values).all(axis=1) for values in features.values()], axis=0)
+            tables.append(_without_non_finite(embedded, finite).cast(schema))
+        self._counters.embedded.remote(readable.num_rows, time.perf_counter() - started)
+        return pa.concat_tables(tables)
+
+
+def _without_non_finite(embedded: pa.Table, finite: Any) -> pa.Table:
+    if finite.all():
+        return embedded
+    rows = embedded.to_pylist()
+    for row, good in zip(rows, finite, strict=True):
+        if not good:
+            row |= {
+                "reason": Reason.NON_FINITE.value,
+                "detail": "NaN or infinity: check the model",
+            }
+    return pa.Table.from_pylist(rows, embedded.schema)

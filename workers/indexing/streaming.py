@@ -1,0 +1,162 @@
+"""Windows of files, one after another, through the pipeline into the sink, until every file is accounted for."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from types import TracebackType
+from typing import Self
+
+from ray.data.exceptions import ExecutionTimeoutError, SystemException
+from ray.exceptions import RayError
+
+from index.engines.engine import Index
+from index.ledger import Ledger
+from model.errors import JobError, Reason
+from model.images.reading import ReadOptions
+from workers.indexing.counters import StageCounts
+from workers.indexing.pipeline import Network, RepositorySource, run_pipeline
+from workers.indexing.planning import PendingFile, windows
+from workers.indexing.session import Session
+from workers.indexing.settings import JobSettings
+from workers.indexing.sink import LeftOut, Sink, SinkCounts
+
+PASSES = 2
+"""Times that a window's files are sent through the pipeline; the second takes up what was lost with a worker."""
+
+LOOK_SECONDS = 1.0
+
+
+class Stream:
+    """The embedding part of a job: Ray is started, or joined, by its first files, and left when its context ends.
+
+    Args:
+        settings: of the job.
+        network: the model, as the actors need it.
+        options: how files are read.
+        left_out: told of every file that is left out.
+        loading: called when Ray is there, and its workers load the network.
+        moved: called once a second at most, while :attr:`stages` and :attr:`stored` grow.
+
+    Attributes:
+        stages: counts of decoding and embedding; ``stored`` of the sink.
+        workers: workers of each stage at once, at most.
+        seconds_waiting: time in which the next window was waited for.
+    """
+
+    def __init__(
+        self,
+        settings: JobSettings,
+        network: Network,
+        index: Index,
+        ledger: Ledger,
+        *,
+        options: ReadOptions,
+        left_out: LeftOut,
+        loading: Callable[[], None],
+        moved: Callable[[], None],
+    ) -> None:
+        self._settings, self._network, self._options = settings, network, options
+        self._index, self._ledger = index, ledger
+        self._left_out, self._loading, self._moved = left_out, loading, moved
+        self._stack = ExitStack()
+        self._session: Session | None = None
+        self._shard, self._looked_at = 0, 0.0
+        self.stages, self.stored = StageCounts(), SinkCounts()
+        self.workers: dict[str, int] = {}
+        self.seconds_waiting = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def run(self, files: Iterator[PendingFile], *, counts: SinkCounts | None = None) -> None:
+        """Embed and store all files; they are counted in :attr:`stored`, or in ``counts``.
+
+        Raises:
+            JobError: Ray cannot be started, or failed twice over the same files.
+            VectorIndexError: the index cannot be written.
+        """
+        if self._session is None:
+            self._session = self._stack.enter_context(Session(self._settings))
+            resources = self._session.resources
+            self.workers = {"decode": resources.decode_tasks, "embed": resources.actors[1]}
+        self._loading()
+        with _spared_collector():
+            for window in self._timed(windows(files)):
+                self._send(window, self._session, self.stored if counts is None else counts)
+
+    def _timed(self, found: Iterator[list[PendingFile]]) -> Iterator[list[PendingFile]]:
+        while True:
+            started = time.perf_counter()
+            window = next(found, None)
+            self.seconds_waiting += time.perf_counter() - started
+            if window is None:
+                return
+            yield window
+
+    def _send(self, window: list[PendingFile], session: Session, counts: SinkCounts) -> None:
+        """Send a window, and again what of it was lost."""
+        for attempt in range(PASSES):
+            source = RepositorySource(
+                window,
+                self._shard,
+                actors=session.resources.actors[1],
+                file_seconds=self._settings.file_seconds,
+                options=self._options,
+                counters=session.counters,
+            )
+            self._shard += len(source.shards)
+            sink = Sink(self._index, self._ledger, window, self._left_out, counts)
+            try:
+                self._drain(source, session, sink)
+            except (RayError, SystemException, ExecutionTimeoutError) as error:
+                if attempt + 1 == PASSES:
+                    raise JobError(
+                        f"Ray gave the job up: {_last_line(error)}: see --debug, then run it again"
+                    ) from error
+                session.renew()
+            window = [file for number, file in enumerate(window) if number not in sink.accounted]
+            if not window:
+                return
+        for file in window:
+            self._left_out(file, Reason.CRASHED.value, "its worker was lost twice; run the same command again", None)
+
+    def _drain(self, source: RepositorySource, session: Session, sink: Sink) -> None:
+        tables = run_pipeline(source, self._network, session.resources, session.counters, debug=self._settings.debug)
+        try:
+            with closing(tables):  # its threads end before Ray does
+                for table in tables:
+                    sink.take(table)
+                    if time.monotonic() - self._looked_at > LOOK_SECONDS:
+                        self.stages, self._looked_at = session.counts(), time.monotonic()
+                        self._moved()
+            self.stages = session.counts()
+        finally:
+            sink.commit()
+
+
+@contextmanager
+def _spared_collector() -> Iterator[None]:
+    """Keep Python's garbage collector away from what is there already: rows are many objects, and it looks each time.
+
+    It was seen to take a tenth of the driver's processor time.
+    """
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+
+
+def _last_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
