@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from cli import (
+from cli.commands import (
     backup,
     copy,
     cross_validate,

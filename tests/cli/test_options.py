@@ -6,8 +6,9 @@ from typing import get_args
 
 import typer
 
-from cli import options, search
+from cli import options
 from cli.app import app
+from cli.commands import search
 from index.schema import PathPrivacy, Quantization
 from index.search import GroupBy, Same
 from model.network.layers import LAYERS

@@ -46,7 +46,7 @@ def test_what_is_there_is_refused_without_force(
 
 
 def test_a_model_is_called_after_what_it_is(archive: Path, tmp_path: Path) -> None:
-    from cli.train import default_name
+    from cli.commands.train import default_name
 
     (tmp_path / "organs24").mkdir()
     (tmp_path / "organs24" / "manifest.csv").write_text("")

@@ -62,7 +62,7 @@ def cross_validate(
     from cli.rendering.progress import StageProgress
     from cli.rendering.report.cross_validation import write_cross_validation
     from cli.rendering.tables import folds_table
-    from cli.training_progress import interruptible, on_device, training_observer
+    from cli.rendering.training_progress import interruptible, on_device, training_observer
     from model.training import cross_validation
 
     chosen, device = on_device(chosen, device, precision)

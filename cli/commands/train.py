@@ -74,7 +74,7 @@ def train(
     from cli.rendering.columns import print_left_out
     from cli.rendering.progress import StageProgress
     from cli.rendering.tables import measures_table
-    from cli.training_progress import interruptible, on_device, training_observer
+    from cli.rendering.training_progress import interruptible, on_device, training_observer
     from model.training.loop import train as train_network
 
     chosen, device = on_device(chosen, device, precision)

@@ -204,7 +204,7 @@ def index(
     the same command. Exit code 3 says that it is done but some files were left out: the report names each.
     """
     errors.as_json = log_json
-    from cli.indexing_progress import run_job
+    from cli.rendering.indexing_progress import run_job
     from cli.rendering.job_report import print_next, print_plan, print_report, summary
     from index.engines.layout import Layout
     from index.opening import resolve_model
