@@ -6,25 +6,18 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from tests import phantoms
-from workers.indexing.settings import JobSettings
+from tests.support import phantoms
+from tests.support.models import make_model
+from tests.support.shared import SHARED
 
-pytest_plugins = ["tests.qdrant_server"]
+pytest_plugins = ["tests.support.qdrant_server"]
 
 settings.register_profile("cbmir", deadline=None)  # the first example pays for heavy imports
 settings.load_profile("cbmir")
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-
-
-def small_job(archives: tuple[Path, ...], model: Path, index: str | Path, **more: Any) -> JobSettings:
-    """Settings of a job over a few files: its time is that of starting its actors, so that one is enough."""
-    return JobSettings(archives, index, model, **{"actors": (1, 1), **more})
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,22 +36,6 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def other_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another model of the same classes."""
     return make_model(tmp_path_factory.mktemp("model") / "other.safetensors", seed=1)
-
-
-def make_model(path: Path, *, seed: int, classes: tuple[str, ...] = tuple(phantoms.ORGANS)) -> Path:
-    """Write an untrained checkpoint."""
-    import torch
-
-    from model.network.architecture import OrganNetwork, initialise
-    from model.network.checkpoint import fingerprint, save_checkpoint
-    from model.network.metadata import Metadata
-
-    torch.manual_seed(seed)
-    network = OrganNetwork(len(classes))
-    initialise(network, "he")
-    weights = network.state_dict()
-    save_checkpoint(path, weights, Metadata(classes=classes, fingerprint=fingerprint(weights, classes)))
-    return path
 
 
 @pytest.fixture(scope="session")

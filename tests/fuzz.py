@@ -123,7 +123,7 @@ def run(folder: Path, count: int, broken: int, file_seconds: float) -> None:
     from index.ledger import Ledger
     from index.opening import open_index
     from tests.benchmarks.memory import Sampler
-    from tests.conftest import make_model
+    from tests.support.models import make_model
     from workers.indexing.job import index_archive
     from workers.indexing.settings import JobSettings
 

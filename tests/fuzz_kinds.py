@@ -26,7 +26,7 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import AllTransferSyntaxes
 
 from model.images.fragments import ITEM
-from tests import phantoms
+from tests.support import phantoms
 
 _WRITTEN = ("", "40,5", "1e400", "NaN", "wide", "-0", "400 HU", "0\\1", "\\7", "99999999999999999999", "0x10", "\x00")
 """Values of text elements as archives have them, or worse."""

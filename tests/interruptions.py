@@ -26,8 +26,8 @@ import psutil
 from index.engines.edge import MIN_FREE_BYTES
 from index.opening import open_index
 from index.schema import Payload, Vector
-from tests import phantoms
-from tests.conftest import make_model
+from tests.support import phantoms
+from tests.support.models import make_model
 from workers.cluster import settle_environment
 from workers.indexing.job import index_archive
 from workers.indexing.pipeline import SHARD_FILES

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests import phantoms
+from tests.support import phantoms
 
 DRAWN = 40
 """Phantoms drawn of each organ; all files are shifted copies of these, each with its own noise."""

@@ -34,8 +34,8 @@ from rle.utils import encode_pixel_data
 from model.images.dicom import read_object
 from model.images.sources import Source
 from model.images.stored_frames import StoredFrames
-from tests import phantoms
 from tests.benchmarks.figures import Figure
+from tests.support import phantoms
 
 SIDE = 1024
 SECONDS = 1.0

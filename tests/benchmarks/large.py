@@ -16,7 +16,7 @@ from tests.benchmarks.archive import first_files, write_archive
 from tests.benchmarks.figures import Figure, print_figures, print_machine
 from tests.benchmarks.indexing import index
 from tests.benchmarks.interleaving import BareLoop
-from tests.conftest import make_model
+from tests.support.models import make_model
 
 
 def run(model: Path, archive: Path, sizes: list[int], work: Path) -> list[Figure]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.recordings import FOLDER, recordings
-from tests.terminal import Terminal, assert_clean
+from tests.support.recordings import FOLDER, recordings
+from tests.support.terminal import Terminal, assert_clean
 
 KINDS: Mapping[str, dict[str, Any]] = {
     "40 columns": {"columns": 40},
@@ -32,7 +32,7 @@ def test_progress_can_be_read_on_every_terminal(name: str) -> None:
     events = json.loads((FOLDER / f"{name}.json").read_text())
     stages = {values[0]: values[1] for _, method, values in events if method == "update"}
     waits = [values[0] for _, method, values in events if method == "wait"]
-    command = [sys.executable, "-m", "tests.recordings", "play", name]
+    command = [sys.executable, "-m", "tests.support.recordings", "play", name]
     with ExitStack() as stack:
         # All at once, as each of them mostly sleeps.
         terminals = {

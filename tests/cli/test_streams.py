@@ -14,7 +14,7 @@ import pytest
 
 from index.opening import create_index
 from tests.index.conftest import describe, make_points
-from tests.terminal import FAULTS
+from tests.support.terminal import FAULTS
 
 
 @pytest.fixture

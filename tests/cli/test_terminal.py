@@ -13,8 +13,8 @@ import pytest
 
 from index.address import home
 from index.ledger import Ledger
-from tests import phantoms
-from tests.terminal import Terminal, assert_clean, run
+from tests.support import phantoms
+from tests.support.terminal import Terminal, assert_clean, run
 
 BAR = "━" * 24
 

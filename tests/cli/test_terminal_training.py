@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from model.dataset.tables import write_table
-from tests import phantoms
 from tests.model.dataset.bucket_server import serve
-from tests.recordings import FOLDER
-from tests.terminal import Terminal, assert_clean, run
+from tests.support import phantoms
+from tests.support.recordings import FOLDER
+from tests.support.terminal import Terminal, assert_clean, run
 
 BAR = "━" * 24
 

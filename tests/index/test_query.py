@@ -12,7 +12,7 @@ from index.schema import frame_point_id
 from model.errors import ImageError, Reason, SettingError
 from model.images.reading import read_frames
 from model.network.embedder import Embedder, Embeddings
-from tests import phantoms
+from tests.support import phantoms
 
 
 def test_a_query_is_the_point_that_it_would_be_stored_as(archive: Path, model_path: Path) -> None:

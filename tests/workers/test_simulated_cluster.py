@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from index.opening import open_index
-from tests import phantoms
+from tests.support import phantoms
 
 BEGINNING = """
 import json, sys

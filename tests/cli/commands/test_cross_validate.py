@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import phantoms
+from tests.support import phantoms
 
 
 def test_folds_are_reported_and_not_trained_twice(

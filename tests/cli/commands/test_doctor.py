@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests import phantoms
+from tests.support import phantoms
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 

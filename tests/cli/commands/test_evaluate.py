@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests import phantoms
+from tests.support import phantoms
 
 
 @pytest.fixture(scope="module")

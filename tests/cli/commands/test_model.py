@@ -16,8 +16,8 @@ from model.network.embedder import Embedder
 from model.network.metadata import Calibration, read_metadata
 from model.network.preprocessing import to_input
 from model.training.repository import read_repository, split_repository
-from tests import phantoms
 from tests.index.conftest import describe
+from tests.support import phantoms
 
 Cbmir = Callable[..., int]
 

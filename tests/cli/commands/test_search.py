@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import phantoms
-from tests.conftest import small_job
+from tests.support import phantoms
+from tests.support.jobs import small_job
 from workers.indexing.job import index_archive
 
 Cbmir = Callable[..., int]

@@ -10,7 +10,7 @@ from model.network.metadata import read_metadata
 from model.training.loop import Observer, train
 from model.training.recipes import recipe
 from model.training.repository import read_repository, split_repository
-from tests import phantoms
+from tests.support import phantoms
 
 
 class StopsAtOnce(Observer):

@@ -10,7 +10,7 @@ from index.evaluation.run import Evaluation, EvaluationSettings, evaluate_model
 from model.errors import RepositoryError
 from model.network.embedder import Embedder
 from model.training.repository import LabelledFile
-from tests import phantoms
+from tests.support import phantoms
 
 FEW = EvaluationSettings(layers=("fcl1",), searches=(True,))
 

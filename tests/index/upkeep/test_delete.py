@@ -19,7 +19,7 @@ from index.ledger import FileKey, Ledger
 from index.opening import open_index
 from index.upkeep.delete import delete_points, forget_archives
 from model.errors import JobError, SettingError, VectorIndexError
-from tests.conftest import small_job
+from tests.support.jobs import small_job
 from workers.indexing.job import index_archive
 from workers.indexing.reembedding import building
 from workers.indexing.settings import JobObserver, JobSettings

@@ -17,7 +17,7 @@ import pandas as pd
 from moto.server import ThreadedMotoServer
 
 from model.dataset.plan import COLUMNS, patient_group
-from tests import phantoms
+from tests.support import phantoms
 
 BUCKET = "idc-open-data"
 

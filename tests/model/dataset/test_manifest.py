@@ -12,7 +12,7 @@ from model.dataset.split import split_dataset
 from model.dataset.tables import write_table
 from model.errors import DatasetError, RepositoryError, SettingError
 from model.training.repository import read_repository
-from tests import phantoms
+from tests.support import phantoms
 
 
 def pictures(folder: Path, organ: str, count: int, *, first: int = 0) -> Path:

@@ -1,9 +1,9 @@
 """What the reader makes of every file of five sets, as a table that a person has reviewed.
 
 ``python -m tests.model.images.reference`` writes ``reference.csv`` anew: look at every line that changes, and at its
-frames. The sets: ``pydicom`` (the package's own test files) and ``pydicom-data`` (from PyPI); of the folder that
-conftest names
-``shared``, other software's test files, ``scanners``, images of real ones, and ``cases``, small files that once failed.
+frames. The sets: ``pydicom`` (the package's own test files) and ``pydicom-data`` (from PyPI); of the folder in
+:mod:`tests.support.shared` ``shared``, other software's test files, ``scanners``, images of real ones, and ``cases``,
+small files that once failed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pydicom
 from model.errors import ImageError
 from model.images.frames import BrokenFrame, Frame
 from model.images.reading import read_each_frame
-from tests.conftest import SHARED
+from tests.support.shared import SHARED
 
 TABLE = Path(__file__).with_name("reference.csv")
 

@@ -26,7 +26,7 @@ from pydicom.uid import (
 from model.errors import ImageError, Reason
 from model.images.decoders import ORDER
 from model.images.reading import read_frames
-from tests import phantoms
+from tests.support import phantoms
 
 Values = NDArray[np.generic]
 

@@ -9,7 +9,7 @@ from pydicom.uid import JPEGLSLossless
 
 from model.errors import SettingError
 from model.images.inspection import inspect_file
-from tests import phantoms
+from tests.support import phantoms
 
 
 def test_a_dicom_file_says_how_it_is_read(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from model.errors import ImageError, Reason
 from model.images.frames import GreyImage
 from model.images.reading import read_frames
-from tests import phantoms
+from tests.support import phantoms
 
 RAMP = np.linspace(0, 1, 64).reshape(8, 8)
 SHOWN = np.rint(RAMP * 255)

@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from model.errors import ImageError, Reason
 from model.images.reading import read_frames
-from tests import phantoms
+from tests.support import phantoms
 
 
 def write(path: Path, **settings: object) -> Path:

@@ -12,7 +12,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from model.errors import ImageError, Reason
 from model.images.reading import read_frames
 from model.images.sources import join, say
-from tests import phantoms
+from tests.support import phantoms
 
 
 @pytest.fixture

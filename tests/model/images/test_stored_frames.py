@@ -30,8 +30,8 @@ from model.errors import ImageError, Reason
 from model.images.frames import BrokenFrame, Frame
 from model.images.inspection import inspect_file
 from model.images.reading import read_each_frame, read_frames
-from tests import phantoms
 from tests.model.images.test_pixel_kinds import RAMP, SHOWN, blank, colour, frames
+from tests.support import phantoms
 
 STORED = np.rint(RAMP * 4095).astype(np.uint16)
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from model.errors import CheckpointError
 from model.network.checkpoint import fingerprint, load_network, save_tensors
 from model.network.metadata import read_metadata
-from tests import phantoms
+from tests.support import phantoms
 
 
 def test_a_checkpoint_brings_back_the_network(model_path: Path) -> None:

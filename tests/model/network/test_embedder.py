@@ -13,7 +13,7 @@ from model.network.checkpoint import load_network, save_checkpoint
 from model.network.embedder import Embedder
 from model.network.preprocessing import to_input
 from model.network.ranges import activation_ranges
-from tests import phantoms
+from tests.support import phantoms
 
 
 def test_embeddings_have_the_documented_shapes(model_path: Path) -> None:

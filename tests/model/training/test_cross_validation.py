@@ -11,7 +11,7 @@ from model.training.cross_validation import cross_validate, pooled_confusion, su
 from model.training.loop import Observer
 from model.training.recipes import recipe
 from model.training.repository import LabelledFile, read_repository
-from tests import phantoms
+from tests.support import phantoms
 
 pytestmark = pytest.mark.usefixtures("narrow_layers")
 

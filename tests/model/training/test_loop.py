@@ -18,8 +18,8 @@ from model.network.preprocessing import to_input
 from model.training.loop import Epoch, Observer, train
 from model.training.recipes import RECIPES, recipe
 from model.training.repository import LabelledFile, read_repository, split_repository
-from tests import phantoms
-from tests.conftest import make_model
+from tests.support import phantoms
+from tests.support.models import make_model
 
 pytestmark = pytest.mark.usefixtures("narrow_layers")
 

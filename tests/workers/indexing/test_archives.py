@@ -14,7 +14,7 @@ from pydicom.fileset import FileSet
 from index.roots import Archive, number_roots
 from model.errors import JobError
 from model.images.reading import read_frames
-from tests import phantoms
+from tests.support import phantoms
 from workers.indexing.archives import resolve_archive, resolve_archives
 from workers.indexing.discovery import discover
 from workers.indexing.planning import Plan, plan_files

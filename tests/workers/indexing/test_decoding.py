@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import phantoms
+from tests.support import phantoms
 from workers.indexing.decoding import DecoderProcess, deadline, decode_file
 
 

@@ -29,8 +29,8 @@ from model.errors import JobError, ModelMismatchError, VectorIndexError
 from model.images.reading import read_frames
 from model.network.embedder import Embedder
 from model.network.preprocessing import to_input
-from tests import phantoms
-from tests.conftest import small_job
+from tests.support import phantoms
+from tests.support.jobs import small_job
 from workers.indexing.job import index_archive
 from workers.indexing.preparing import plan_job
 from workers.indexing.report import JobReport

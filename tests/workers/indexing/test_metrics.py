@@ -9,8 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from model.errors import SettingError
-from tests import phantoms
-from tests.conftest import small_job
+from tests.support import phantoms
+from tests.support.jobs import small_job
 from workers.indexing.job import index_archive
 from workers.indexing.metrics import Metrics, serve_metrics
 from workers.indexing.settings import JobObserver, Observers, Progress

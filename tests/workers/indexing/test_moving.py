@@ -12,7 +12,7 @@ from index.completeness import unfinished_archives
 from index.ledger import Ledger
 from index.opening import open_index
 from model.errors import JobError, SettingError
-from tests.conftest import small_job
+from tests.support.jobs import small_job
 from workers.indexing.job import index_archive
 from workers.indexing.preparing import plan_job
 from workers.indexing.settings import JobSettings

@@ -9,7 +9,7 @@ import pytest
 from index.ledger import FileKey
 from model.images.reading import READ_ALL
 from model.network.metadata import read_metadata
-from tests import phantoms
+from tests.support import phantoms
 from workers.cluster import Resources, share_resources
 from workers.indexing.counters import Counters
 from workers.indexing.pipeline import SHARD_FILES, Network, RepositorySource, build_dataset, run_pipeline

@@ -14,9 +14,9 @@ from index.roots import Archive, Root
 from model.errors import CbmirError
 from model.network.bundled import find_model
 from model.network.metadata import read_metadata
-from tests.conftest import small_job
 from tests.index.conftest import describe
 from tests.index.wire import StandIn
+from tests.support.jobs import small_job
 from workers.indexing.job import index_archive
 from workers.indexing.planning import Plan
 from workers.indexing.preparing import check_job, pending_files, plan_job, register_roots

@@ -14,8 +14,8 @@ from index.query import query_from_image
 from index.search import Options, Same, search
 from model.errors import VectorIndexError
 from model.network.embedder import Embedder
-from tests import phantoms
-from tests.conftest import small_job
+from tests.support import phantoms
+from tests.support.jobs import small_job
 from workers.indexing.job import index_archive
 
 pytestmark = pytest.mark.usefixtures("ray_here")

@@ -13,7 +13,7 @@ from index.opening import open_index
 from index.upkeep.delete import delete_points
 from model.errors import IndexLockedError, JobError, ModelMismatchError, SettingError
 from model.network.metadata import read_metadata
-from tests.conftest import small_job
+from tests.support.jobs import small_job
 from workers.indexing import sink
 from workers.indexing.job import index_archive
 from workers.indexing.reembedding import building, plan_reembedding, reembed

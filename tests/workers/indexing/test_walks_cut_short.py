@@ -15,7 +15,7 @@ import pytest
 from index.opening import open_index
 from index.roots import Root
 from model.errors import CbmirError, JobError, JobInterrupted, SettingError
-from tests.conftest import small_job
+from tests.support.jobs import small_job
 from workers.indexing.discovery import discover
 from workers.indexing.job import index_archive
 from workers.indexing.planning import Plan, plan_files

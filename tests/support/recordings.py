@@ -1,8 +1,8 @@
 """Streams of progress, recorded of real commands, and played again on terminals of every kind.
 
-``python -m tests.recordings record NAME ARGUMENTS…`` runs ``cbmir ARGUMENTS`` and keeps what it told its progress
-lines, and when, in ``tests/recordings/NAME.json``. ``python -m tests.recordings play NAME [SECONDS]`` tells the same to
-the same lines, in so many seconds.
+``python -m tests.support.recordings record NAME ARGUMENTS…`` runs ``cbmir ARGUMENTS`` and keeps what it told its
+progress lines, and when, in ``tests/support/recordings/NAME.json``. ``python -m tests.support.recordings play NAME
+[SECONDS]`` tells the same to the same lines, in so many seconds.
 """
 
 from __future__ import annotations

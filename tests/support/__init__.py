@@ -1,0 +1,1 @@
+"""What tests share: phantoms, models, jobs, a real terminal, recordings of progress, a Qdrant server."""
