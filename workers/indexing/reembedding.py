@@ -16,7 +16,7 @@ from index.home.unfinished import BUILDING, REPLACED
 from index.ledger import NAME as LEDGER
 from index.opening import resolve_model
 from model.errors import CbmirError, JobError, ModelMismatchError, Reason, SettingError, VectorIndexError
-from workers.comparing import Lacking, find_lacking, keep_deleted, side
+from workers.indexing.comparing import Lacking, find_lacking, keep_deleted, side
 from workers.indexing.job import index_archive
 from workers.indexing.planning import Plan
 from workers.indexing.preparing import plan_job
