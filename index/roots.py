@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.errors import JobError
-from model.images.sources import archive_protocol, file_system, is_archive_member, is_local, join
+from model.images.sources import INSIDE, archive_protocol, file_system, is_archive_member, is_local, join
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,6 @@ def number_roots(known: Sequence[str], archives: Sequence[Archive]) -> tuple[tup
 
     def place(address: str, root: str) -> tuple[int, str]:
         """Number of the deepest root that holds an address, and the path below it; ``root`` is made if none does."""
-        address = _as_walked(address, names)
         holders = [name for name in names if below(address, name) is not None]
         if not holders:
             names.append(root)
@@ -91,23 +90,34 @@ def number_roots(known: Sequence[str], archives: Sequence[Archive]) -> tuple[tup
         for name in inner:
             add_whole(name, name)
 
+    def add_member(address: str, root: str) -> None:
+        if inside := _inside(address, names):
+            add_whole(inside, inside)
+        elif is_local(address) and Path(address).is_dir():
+            add_whole(address, root)
+        else:
+            number, path = place(address, root)
+            members.setdefault(number, set()).add(path)
+
     for archive in archives:
         if archive.members is None:
             add_whole(archive.address, archive.address)
     for archive in archives:
         for member in archive.members or ():
-            address = join(archive.address, member)
-            if is_local(address) and Path(address).is_dir():
-                add_whole(address, archive.address)
-            else:
-                number, path = place(address, archive.address)
-                members.setdefault(number, set()).add(path)
+            add_member(join(archive.address, member), archive.address)
+    return tuple(names), _outermost(whole, members, names)
+
+
+def _outermost(
+    whole: Mapping[tuple[int, str], Root], members: Mapping[int, Collection[str]], names: Sequence[str]
+) -> list[Root]:
+    """What is walked: parts of roots that lie in no other one, and single paths that lie in none."""
     roots = [root for (number, path), root in whole.items() if not any((number, up) in whole for up in _above(path))]
     for number, paths in members.items():
         outside = [path for path in paths if not any((number, up) in whole for up in (path, *_above(path)))]
         if outside:
             roots.append(Root(number, names[number], "", tuple(sorted(outside))))
-    return tuple(names), roots
+    return roots
 
 
 def parts_of(roots: Sequence[str], named: str) -> list[Root]:
@@ -130,11 +140,9 @@ def holder(root: str) -> str:
     return root.rpartition("::")[2] if is_archive_member(root) else root
 
 
-def _as_walked(address: str, names: Sequence[str]) -> str:
-    """Of an archive file that is no root its own address: where it lies among other files, it is walked as a folder."""
-    protocol, _, inner = address.partition("://")
-    whole = inner.startswith("::") and archive_protocol(holder(address)) == protocol
-    return holder(address) if whole and address not in names else address
+def _inside(address: str, names: Sequence[str]) -> str | None:
+    """The root that is the inside of an archive file, if there is one."""
+    return next((name for name in names if name != address and holder(name) == address), None)
 
 
 def _above(path: str) -> Iterator[str]:
@@ -145,12 +153,28 @@ def _above(path: str) -> Iterator[str]:
 
 
 def below(address: str, root: str) -> str | None:
-    """The path of an address below a root, empty for the root itself; ``None`` if it is not below it."""
+    """The path of an address below a root, empty for the root itself; ``None`` if it is not below it.
+
+    A member of an archive file lies below that file where it is walked as a folder: see :mod:`model.images.sources`.
+    """
     if address == root:
         return ""
-    prefix = root if root.endswith("/") else f"{root}/"
-    inside = address.startswith(prefix) and (is_local(root) or "::" not in root)
-    return address.removeprefix(prefix) if inside else None
+    if is_archive_member(address):
+        protocol, _, member = address.rpartition("::")[0].partition("://")
+        if is_archive_member(root):
+            kind, _, folder = root.rpartition("::")[0].partition("://")
+            same = (kind, holder(root)) == (protocol, holder(address))
+            return _below_folder(member, folder) if same else None
+        path = below(holder(address), root)
+        if not path or archive_protocol(path) != protocol:
+            return None
+        return f"{path}{INSIDE}{member}" if member else path
+    return _below_folder(address, root) if is_local(root) or "::" not in root else None
+
+
+def _below_folder(path: str, folder: str) -> str | None:
+    prefix = folder if not folder or folder.endswith("/") else f"{folder}/"
+    return path.removeprefix(prefix) if path.startswith(prefix) else None
 
 
 def absolute(path: str) -> str:

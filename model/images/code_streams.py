@@ -49,7 +49,7 @@ def near(stream: bytes) -> int:
 
 
 def has_end(stream: bytes) -> bool:
-    """Whether a JPEG stream has its end marker, apart from what may follow it."""
+    """Whether a stream of JPEG or JPEG 2000 has its end marker, apart from what may follow it."""
     return b"\xff\xd9" in stream.rstrip(b"\0")[-1024:]
 
 

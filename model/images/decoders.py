@@ -76,7 +76,7 @@ def decode_grey(src: bytes, runner: DecodeRunner) -> bytearray:
     if runner.samples_per_pixel != 1:
         raise ValueError("imagecodecs is used for grey frames only")
     _refuse_other_size(src, runner)
-    if runner.transfer_syntax in _JPEG and not has_end(src):  # the decoder would fill up what is missing
+    if runner.transfer_syntax in (*_JPEG, *_HTJ2K) and not has_end(src):  # the decoder would fill up what is missing
         raise ValueError("the code stream ends before its end marker")
     decode = imagecodecs.htj2k_decode if runner.transfer_syntax in _HTJ2K else imagecodecs.jpeg8_decode
     pixels: Any = decode(src)

@@ -1,7 +1,7 @@
 """Encapsulated pixel data (PS3.5 annex A.4): its fragments, and which of them make a frame.
 
-Offset tables are not looked at: they are wrong in many files, relative to something else, or of one entry. A frame
-begins where a code stream begins.
+Offset tables are wrong in many files, relative to something else, or of one entry. So a frame begins where a code
+stream begins, and a table is looked at only where that is not enough.
 """
 
 from __future__ import annotations
@@ -21,6 +21,12 @@ _BEGINNINGS: Final = (
     b"\x00\x00\x00\x0cJXL ",
 )
 """First bytes of JPEG and JPEG-LS, of JPEG 2000 code streams and files, and of JPEG XL ones."""
+
+_SHORT: Final = frozenset({b"\xff\x0a"})
+"""Beginnings that bytes of a code stream may be by chance."""
+
+MAX_TABLE: Final = 2**20
+"""Bytes of an offset table that are read: more than any file that is read has frames."""
 
 _LOOKED_AT: Final = 64
 """Bytes of a fragment that tell whether a code stream begins there."""
@@ -57,13 +63,36 @@ def fragments_of(file: IO[bytes], place: int = 0) -> Iterator[Fragment]:
         first, place = False, place + length
 
 
-def frames_of(fragments: Sequence[Fragment], count: int) -> Sequence[Sequence[Fragment]]:
-    """The fragments of each of ``count`` frames; fewer frames if there are fewer, and none of what lies behind them."""
+def offset_table(file: IO[bytes], place: int = 0) -> list[int]:
+    """The entries of the basic offset table: where each frame's first fragment begins, behind the table."""
+    file.seek(place)
+    header = file.read(8)
+    length = int.from_bytes(header[4:], "little") if header[:4] == ITEM else 0
+    table = file.read(min(length, MAX_TABLE))
+    return [int.from_bytes(table[at : at + 4], "little") for at in range(0, len(table) - 3, 4)]
+
+
+def frames_of(fragments: Sequence[Fragment], count: int, offsets: Sequence[int] = ()) -> Sequence[Sequence[Fragment]]:
+    """The fragments of each of ``count`` frames; fewer frames if there are fewer, and none of what lies behind them.
+
+    A frame begins where a code stream of the first one's kind begins. Where as many frames cannot be found so, as one
+    is damaged at its beginning, ``offsets`` tell, if they agree with the fragments; else frames are of equal numbers.
+    """
+    if len(fragments) == count:
+        return [[one] for one in fragments]
     full = [one for one in fragments if not one.empty]
-    starts = [number for number, one in enumerate(full) if one.start.startswith(_BEGINNINGS)]
+    kind = next((one for one in _BEGINNINGS if full and full[0].start.startswith(one)), None)
+    starts = [number for number, one in enumerate(full) if kind and one.start.startswith(kind)]
     if count == 1:
-        behind = next((number for number in starts if number), len(full))
+        behind = next((number for number in starts if number and kind not in _SHORT), len(full))
         return [full[:behind]] if full else []
     if len(full) > count and len(starts) >= count:
         return [full[a:b] for a, b in pairwise([*starts, len(full)])][:count]
+    places = {one.place - fragments[0].place: number for number, one in enumerate(fragments)} if full else {}
+    if len(offsets) == count and all(offset in places for offset in offsets):
+        bounds = [*(places[offset] for offset in offsets), len(fragments)]
+        return [fragments[a:b] for a, b in pairwise(bounds)]
+    if len(full) > count and len(full) % count == 0:
+        size = len(full) // count
+        return [full[at : at + size] for at in range(0, len(full), size)]
     return [[one] for one in full[:count]]

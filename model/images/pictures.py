@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 from collections.abc import Iterator
 from io import BytesIO
@@ -121,7 +122,10 @@ def _opens(source: Source) -> bool:
 
 def _pages(picture: Image.Image) -> int:
     """How many pages there are; of a JPEG with further pictures behind it (MPO) only those that are whole."""
-    pages = int(getattr(picture, "n_frames", 1))
+    try:
+        pages = int(getattr(picture, "n_frames", 1))
+    except Exception:  # of a TIFF whose last page directory is cut off
+        return _pages_before_the_damage(picture) + 1
     if picture.format != "MPO":
         return pages
     for number in range(1, pages):
@@ -132,6 +136,15 @@ def _pages(picture: Image.Image) -> int:
             break
     picture.seek(0)
     return pages
+
+
+def _pages_before_the_damage(picture: Image.Image) -> int:
+    for number in itertools.count():
+        try:
+            picture.seek(number)
+        except Exception:  # the page that is read next says what is wrong with it
+            return number
+    raise AssertionError("a file has an end")
 
 
 def _digest(source: Source) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from model.images.sources import Source, archive_protocol, is_archive_member, is_local
+from model.images.sources import Source, archive_protocol, is_archive, is_archive_member, is_local
 
 _TAR, _ZIP, _ISO = "a tar file", "a zip file", "a disk image"
 
@@ -36,10 +36,11 @@ def what_it_is(source: Source) -> str:
         return "a PDF document" if source.start.startswith(b"%PDF") else _OTHER
     if is_archive_member(source.address):
         return f"{kind} in an archive file: unpack that, and index the folder"
+    if archive_protocol(source.address):
+        left_alone = is_archive(source.address)
+        return f"{kind}, which --no-nested leaves alone" if left_alone else f"{kind} that is damaged, or cut off"
     if kind not in {_TAR, _ZIP}:
         return f"{kind}: unpack it, and index the folder"
-    if archive_protocol(source.address):
-        return f"{kind}, which --no-nested leaves alone"
     return f"{kind} by its content and not by its name: name it as an archive of its own to index what is in it"
 
 

@@ -7,8 +7,10 @@ archive file, ``zip://folder/a.dcm::/data/archive.zip``. Files compressed by gzi
 from __future__ import annotations
 
 import gzip
+import lzma
 import os
 import re
+import tarfile
 import tempfile
 import zipfile
 import zlib
@@ -139,7 +141,9 @@ def _streamed(address: str, wanted: Callable[[bytes], bool], stack: ExitStack) -
             size += file.write(block)
             if limit is not None and size > limit:
                 raise ImageError(address, Reason.TOO_LARGE, f"its content is larger than {limit:,} bytes")
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+    except zipfile.BadZipFile as error:  # its text has the member's name, escaped
+        raise ImageError(address, Reason.CORRUPT, "it cannot be unpacked: it is damaged in the zip file") from error
+    except DAMAGED as error:
         raise ImageError(address, Reason.CORRUPT, f"it cannot be unpacked: {say(error, address)}") from error
     file.flush()
     return Source(address, start, None, Path(file.name))
@@ -200,19 +204,50 @@ class Member:
     problem: str | None = None
 
 
+DAMAGED: Final = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError)
+"""What the libraries raise of archive files that are damaged, and will be at another time."""
+
+
+def is_archive(address: str) -> bool:
+    """Whether a file whose name says so is a zip or tar file by its content; one that cannot be read counts as one."""
+    try:
+        with _open(address) as file:
+            if archive_protocol(address) == "zip":
+                return zipfile.is_zipfile(file)
+            with tarfile.open(fileobj=file, mode="r:*"):
+                return True
+    except DAMAGED:
+        return False
+    except Exception:  # the walk of its entries says why
+        return True
+
+
 def archive_members(address: str) -> Iterator[Member]:
-    """Every entry of a zip or tar file but its folders, under the name that it has there, whatever that looks like."""
+    """Every entry of a zip or tar file but its folders, under the name that it has there, whatever that looks like.
+
+    Of entries of one name only the last can be read, and is given. They come in the order of the archive file.
+
+    Raises:
+        Exception: of :data:`DAMAGED`, also behind the entries that are whole; or what its file system raises.
+    """
     system, _ = file_system(address)
+    members: dict[str, Member] = {}
     if address.partition("://")[0] == "zip":
         for info in system.zip.infolist():
             if not info.is_dir():
-                yield Member(info.filename, info.file_size, info.CRC)
+                members[info.filename] = Member(info.filename, info.file_size, info.CRC)
+        yield from members.values()
         return
     for entry in system.tar.getmembers():
         if entry.isfile():
-            yield Member(entry.name, entry.size, int(entry.mtime * 1e9))
+            members[entry.name] = Member(entry.name, entry.size, int(entry.mtime * 1e9))
         elif not entry.isdir():
-            yield Member(entry.name, 0, 0, "a link or a device, and no file")
+            members[entry.name] = Member(entry.name, 0, 0, "a link or a device, and no file")
+    yield from members.values()
+    # tarfile takes a header that is damaged, or cut off, for the end; the true end is a block of zeros.
+    system.tar.fileobj.seek(system.tar.offset)
+    if system.tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it is damaged, or cut off, behind its last entry")
 
 
 def file_system(address: str) -> tuple[Any, str]:
@@ -259,6 +294,7 @@ def say(error: Exception, address: str) -> str:
         return error.strerror
     text = " ".join(str(error).split())
     names = {address, *re.split(r"[/:]+", re.sub(r"^\w+://", "", address))}
+    names |= {repr(name)[1:-1] for name in names}
     for name in sorted(names, key=len, reverse=True):
         if len(name) > 2:
             text = text.replace(name, "…")

@@ -27,7 +27,7 @@ from pydicom.uid import (
 )
 
 from model.images.code_streams import decode, frame_header, near
-from model.images.fragments import Fragment, fragments_of, frames_of
+from model.images.fragments import Fragment, fragments_of, frames_of, offset_table
 from model.images.pixel_data import PixelData
 from model.images.pixel_module import ENCAPSULATED, JPEG_XL_LOSSLESS, JPEG_XL_SYNTAXES, bits_above, frame_bits
 
@@ -70,7 +70,8 @@ class StoredFrames:
         self._streams: Sequence[Sequence[Fragment]] = []
         if pixels.compressed:
             with pixels.open() as file:
-                self._streams = frames_of(list(fragments_of(file, pixels.start)), count)
+                offsets = _extended_offsets(ds) or offset_table(file, pixels.start)
+                self._streams = frames_of(list(fragments_of(file, pixels.start)), count, offsets)
         elif self._syntax in ENCAPSULATED:  # a code stream that stands there without fragments
             self._streams = [[Fragment(pixels.start, pixels.length, b"", empty=False)]]
 
@@ -146,7 +147,7 @@ class StoredFrames:
             options["photometric_interpretation"] = "YBR_FULL_422"
         value = self._frame_bytes(index)
         if value is None:
-            raise ValueError(f"the pixel data end before frame {index + 1}")
+            raise ValueError("the pixel data end before it")
         if self._syntax == ExplicitVRBigEndian:
             options["pixel_vr"] = "OB" if options["bits_allocated"] == 8 else self._pixels.vr or "OW"
         options["allow_excess_frames"] = False
@@ -176,6 +177,15 @@ class StoredFrames:
     def _swapped(self) -> bool:
         """Whether bytes are written as words of the other order (PS3.5 annex A.3)."""
         return self._syntax == ExplicitVRBigEndian and self._options["bits_allocated"] == 8 and self._pixels.vr == "OW"
+
+
+def _extended_offsets(ds: Dataset) -> list[int]:
+    """The entries of the Extended Offset Table (PS3.3 C.7.6.3), of 64 bits each."""
+    element = ds.get_item("ExtendedOffsetTable")
+    table = element.value if element is not None else None
+    if not isinstance(table, bytes):
+        return []
+    return [int.from_bytes(table[at : at + 8], "little") for at in range(0, len(table) - 7, 8)]
 
 
 def _sign_extended(values: NDArray[Any], stored: int) -> NDArray[Any]:

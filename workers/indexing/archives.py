@@ -13,7 +13,7 @@ from pathlib import Path
 from index.roots import Archive, absolute, refuse_no_text
 from model.errors import JobError
 from model.images.dicomdir import dicomdir_members, is_dicomdir
-from model.images.sources import file_system, is_local, say
+from model.images.sources import archive_protocol, file_system, is_archive, is_local, say
 
 STANDARD_INPUT = "-"
 
@@ -86,6 +86,8 @@ def _reachable(address: str) -> Archive:
         raise JobError(f"{address} cannot be reached: {say(error, '')}") from error
     if not exists:
         raise JobError(f"{address} does not exist: give a folder or a file to index")
+    if "::" not in address and (protocol := archive_protocol(address)) and system.isfile(path) and is_archive(address):
+        return Archive(f"{protocol}://::{address}")
     scheme, _, rest = address.partition("://")
     return Archive(address if "::" in address else f"{scheme}://{rest.rstrip('/')}")
 

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 from index.roots import Root
 from model.images.sources import (
+    DAMAGED,
     INSIDE,
     archive_members,
     archive_protocol,
     file_system,
+    is_archive,
     is_archive_member,
     is_local,
     join,
@@ -25,6 +27,10 @@ from model.images.sources import (
 )
 
 NOT_TEXT = "its name is not UTF-8"
+
+BROKEN_ARCHIVE = "it cannot be unpacked"
+
+EMPTY_ARCHIVE = "an archive file without any file in it"
 
 FOLDER_LINK = "a link to a folder elsewhere, which is not followed: name that folder to index it, too"
 
@@ -44,12 +50,14 @@ class FoundFile(NamedTuple):
 class FoundDirectory:
     """One directory's files, in order of their names, and what could not be looked at (name → why).
 
-    ``path`` is relative to the root, with ``/`` between its parts and empty for the root itself.
+    ``path`` is relative to the root, with ``/`` between its parts and empty for the root itself. Of a ``blind`` one the
+    walk cannot say that something is gone from it, or from what lies below it.
     """
 
     path: str
     files: list[FoundFile]
     unreadable: dict[str, str]
+    blind: bool = False
 
 
 def discover(root: Root) -> Iterator[FoundDirectory]:
@@ -67,12 +75,22 @@ def discover(root: Root) -> Iterator[FoundDirectory]:
     else:
         for directory in _walk_local(root) if is_local(root.address) else _walk_remote(root):
             prefix = f"{directory.path}/" if directory.path else ""
-            paths = [prefix + file.name for file in directory.files]
-            inside = [path for path in paths if archive_protocol(path) and (root.nested or path == root.below)]
-            walked = {path.removeprefix(prefix) for path in inside}
-            yield replace(directory, files=[file for file in directory.files if file.name not in walked])
-            for path in inside:
-                yield from _walk_nested(root, path)
+            files: list[FoundFile] = []
+            nested: list[str] = []
+            for file in directory.files:
+                path = prefix + file.name
+                if archive_protocol(path) and (root.nested or path == root.below):
+                    nested.append(path)
+                    if is_archive(join(root.address, path)):
+                        continue
+                files.append(file)
+            yield replace(directory, files=files)
+            taken = {prefix + file.name for file in files}
+            for path in nested:
+                if path in taken:  # no archive file now: a picture, or one that is still being written
+                    yield FoundDirectory(path, [], {}, blind=True)
+                else:
+                    yield from _walk_nested(root, path)
 
 
 def _members(root: Root, members: tuple[str, ...]) -> Iterator[FoundDirectory]:
@@ -147,27 +165,32 @@ def _is_inside(link: str, start: Path) -> bool:
 
 def _walk_nested(root: Root, path: str) -> Iterator[FoundDirectory]:
     """The entries of an archive file at a path below a root."""
+    empty = True
     for directory in _walk_archive(f"{archive_protocol(path)}://::{join(root.address, path)}", ""):
         if "" in directory.unreadable:  # the archive file itself
-            yield FoundDirectory(path, [], {"": f"it cannot be unpacked: {directory.unreadable['']}"})
-            continue
-        if not directory.files and not directory.unreadable:
-            yield FoundDirectory(path, [], {"": "an archive file without any file in it"})
+            yield FoundDirectory(path, [], {"": directory.unreadable[""]})
+            return
+        empty = empty and not directory.files and not directory.unreadable
         # By the whole path of a file, as it is split everywhere: a member's own name may begin with a slash.
         found: dict[str, FoundDirectory] = {}
         inside = f"{path}{INSIDE}" + (f"{directory.path}/" if directory.path else "")
         for file in directory.files:
             below, _, name = f"{inside}{file.name}".rpartition("/")
-            found.setdefault(below, FoundDirectory(below, [], {})).files.append(file._replace(name=name))
+            found.setdefault(below, FoundDirectory(below, [], {}, directory.blind)).files.append(
+                file._replace(name=name)
+            )
         for name, why in directory.unreadable.items():
             below, _, last = f"{inside}{name}".rpartition("/")
-            found.setdefault(below, FoundDirectory(below, [], {})).unreadable[last] = why
+            found.setdefault(below, FoundDirectory(below, [], {}, directory.blind)).unreadable[last] = why
         yield from found.values()
+    if empty:
+        yield FoundDirectory(path, [], {"": EMPTY_ARCHIVE})
 
 
 def _walk_archive(address: str, below: str) -> Iterator[FoundDirectory]:
     """The entries of a zip or tar file by its table of contents, so that none is overlooked, whatever it is called."""
     directories: dict[str, FoundDirectory] = {}
+    problem = None
     try:
         for member in archive_members(address):
             if below and not (member.name == below or member.name.startswith(f"{below}/")):
@@ -180,14 +203,16 @@ def _walk_archive(address: str, below: str) -> Iterator[FoundDirectory]:
                 directory.unreadable[name] = member.problem
             else:
                 directory.files.append(FoundFile(name, member.size, member.version))
+    except DAMAGED as error:
+        problem = f"{BROKEN_ARCHIVE}: {say(error, join(address, below))}"
     except Exception as error:  # one archive that cannot be reached is no reason to leave the others
-        yield FoundDirectory(below, [], {"": say(error, join(address, below))})
-        return
-    if not directories:
+        problem = say(error, join(address, below))
+    if not directories and problem is None:
         yield FoundDirectory(below, [], {})
-    for path in sorted(directories):
-        directories[path].files.sort(key=lambda file: file.name)
-        yield directories[path]
+    for directory in directories.values():  # in the archive file's order: going back in a compressed one is slow
+        yield replace(directory, blind=problem is not None)
+    if problem is not None:
+        yield FoundDirectory(below, [], {"": problem})
 
 
 def _rooted(name: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from index.opening import create_index
 from index.roots import Archive, number_roots
 from model.errors import CbmirError, JobError, JobInterrupted, Reason
 from model.images.reading import ReadOptions
-from workers.indexing.discovery import FOLDER_LINK
+from workers.indexing.discovery import BROKEN_ARCHIVE, EMPTY_ARCHIVE, FOLDER_LINK
 from workers.indexing.planning import PendingFile, Plan
 from workers.indexing.preparing import Checked, check_job, pending_files, register_roots, settle_key, wanted_description
 from workers.indexing.report import FileLeftOut, JobReport
@@ -187,6 +187,8 @@ class _Job:
     def _note_unreadable(self) -> None:
         for path, why in self.plan.unreadable.items():
             reason = Reason.FOLDER_LINK if why == FOLDER_LINK else Reason.UNREADABLE
+            if why == EMPTY_ARCHIVE or why.startswith(BROKEN_ARCHIVE):
+                reason = Reason.CORRUPT
             self._note_left_out(FileLeftOut(path, reason.value, why))
 
     def _prune(self) -> set[FileKey]:

@@ -152,9 +152,9 @@ def plan_files(
                 key = FileKey(number, stored, hide(file.name))
                 shown = join(part.address, key.path)
                 yield PendingFile(key, join(part.address, relative), shown, file.size, file.mtime_ns, label)
-            if "" in directory.unreadable:
+            if "" in directory.unreadable or directory.blind:
                 blind.append(replace(part, below=stored))
-            elif whole_directories:
+            elif whole_directories and part.covers(directory.path):
                 gone.extend(FileKey(number, stored, name) for name in known)
         if ledger and whole_directories:
             gone.extend(_vanished(replace(part, below=hide(part.below)), ledger, seen, blind))

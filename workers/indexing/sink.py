@@ -25,6 +25,9 @@ from workers.indexing.rows import FEATURE
 UPSERT_POINTS = 256
 """Points sent to the index at once: 2 MB a layer."""
 
+MAX_DETAILS = 20
+"""Kinds of fault told apart among the frames of one file."""
+
 COMMIT_SECONDS = 5.0
 """Time between flushes of the index, after each of which the ledger calls its files done."""
 
@@ -97,6 +100,8 @@ class Sink:
             if number in self.accounted:
                 continue  # a task that was lost and run again brings a file twice
             rows = self._rows[number]
+            if row["frame"] == 0:  # the whole file, whatever came of it before its task was lost
+                rows.clear()
             rows[row["frame"]] = row  # as it may bring a frame
             if row["frame"] == 0 or len(rows) >= row["of"]:
                 self._complete(number, list(rows.values()))
@@ -125,12 +130,8 @@ class Sink:
         del self._rows[number]
         rows.sort(key=lambda row: int(row["frame"]))
         points = tuple(self._point(file, row) for row in rows if not row["reason"])
-        alike: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-        for row in rows:
-            if row["reason"]:
-                alike[row["reason"], row["detail"]].append(row["frame"])
         reason = detail = None
-        for why, frames in alike.items():
+        for why, frames in _alike(rows).items():
             named = f"{_ranges(frames)} of {rows[0]['of']}" if points else None
             self._left_out(file, *why, named)
             if reason is None:
@@ -204,6 +205,18 @@ class Sink:
             uid = payload.header.sop_instance_uid
             if uid in uids and seen.setdefault((uid, payload.frame), point) != point:
                 self._counts.repeated_uids.add(str(uid))
+
+
+def _alike(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[int]]:
+    """Reason and detail → frames, of a file's broken ones in order."""
+    broken = [row for row in rows if row["reason"]]
+    if len({row["detail"] for row in broken}) > MAX_DETAILS:  # messages that have a number of their frame in them
+        first: dict[str, str] = {}
+        broken = [row | {"detail": first.setdefault(row["reason"], row["detail"])} for row in broken]
+    found: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for row in broken:
+        found[row["reason"], row["detail"]].append(row["frame"])
+    return found
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -10,18 +10,42 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
 from model.images import fragments
-from model.images.fragments import fragments_of
+from model.images.fragments import ITEM, fragments_of
 from model.images.pixel_data import pixels_in_memory
 from model.images.pixel_module import bits_above, complete, native_length
 
 STREAMS = [b"\xff\xd8\xff" + bytes([number]) * (10 + 2 * number) for number in range(1, 5)]
 
 
-def test_frames_begin_where_code_streams_begin() -> None:
-    def frames_of(pixel_data: bytes, count: int) -> list[bytes]:
-        found = fragments.frames_of(list(fragments_of(BytesIO(pixel_data))), count)
-        return [b"".join(pixel_data[one.place : one.place + one.length] for one in frame) for frame in found]
+def frames_of(pixel_data: bytes, count: int) -> list[bytes]:
+    file = BytesIO(pixel_data)
+    found = fragments.frames_of(list(fragments_of(file)), count, fragments.offset_table(file))
+    return [b"".join(pixel_data[one.place : one.place + one.length] for one in frame) for frame in found]
 
+
+def test_an_empty_fragment_is_a_frame_where_each_has_one() -> None:
+    streams = [*STREAMS[:2], b"\0\0", STREAMS[3]]
+    items = [ITEM + bytes(4), *(ITEM + len(one).to_bytes(4, "little") + one for one in streams)]
+    assert frames_of(b"".join(items), 4) == streams
+
+
+@pytest.mark.parametrize("has_table", [True, False])
+def test_a_frame_of_several_fragments_without_its_beginning_costs_no_other(has_table: bool) -> None:
+    whole = bytearray(encapsulate(STREAMS, fragments_per_frame=2, has_bot=has_table))
+    place = whole.index(STREAMS[2][:6])
+    whole[place : place + 3] = b"\0\0\0"
+    found = frames_of(bytes(whole), 4)
+    assert [one.rstrip(b"\0") for one in (*found[:2], found[3])] == [STREAMS[0], STREAMS[1], STREAMS[3]]
+
+
+def test_bytes_of_another_kind_of_stream_begin_nothing() -> None:
+    stream = b"\xff\x4f\xff\x51" + b"1" * 12 + b"\xff\x0a" + b"2" * 14
+    whole = encapsulate([stream] * 3, fragments_per_frame=2, has_bot=False)
+    assert frames_of(whole, 3) == [stream] * 3
+    assert frames_of(encapsulate([stream], fragments_per_frame=2, has_bot=False), 1) == [stream]
+
+
+def test_frames_begin_where_code_streams_begin() -> None:
     whole = encapsulate([stream + b"\0" * (len(stream) % 2) for stream in STREAMS])
     assert [one.rstrip(b"\0") for one in frames_of(whole, 4)] == [one.rstrip(b"\0") for one in STREAMS]
     pieces = encapsulate(STREAMS, fragments_per_frame=2, has_bot=True)

@@ -18,6 +18,7 @@ from pydicom.uid import (
     UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
@@ -75,10 +76,14 @@ def parts(path: Path) -> tuple[list[int], list[int]]:
 
 
 @pytest.mark.usefixtures("everywhere")
-@pytest.mark.parametrize("syntax", [JPEGLSLossless, RLELossless, JPEG2000Lossless, JPEGLosslessSV1])
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, RLELossless, JPEG2000Lossless, JPEGLosslessSV1, HTJ2KLossless])
 def test_a_broken_frame_costs_no_other(tmp_path: Path, syntax: UID) -> None:
     values = [np.roll(STORED, number) for number in range(4)]
-    if syntax == JPEGLosslessSV1:
+    if syntax == HTJ2KLossless:
+        large = [np.tile(one, (8, 8)) for one in values]
+        ds = compressed([bytes(imagecodecs.htj2k_encode(one)) for one in large], syntax)
+        ds.Rows = ds.Columns = 64
+    elif syntax == JPEGLosslessSV1:
         lossless: dict[str, Any] = {"lossless": True, "predictor": 1, "bitspersample": 16}
         ds = compressed([bytes(imagecodecs.jpeg8_encode(one, **lossless)) for one in values], syntax)
     else:
@@ -122,6 +127,14 @@ def test_a_page_that_is_broken_costs_no_other(tmp_path: Path) -> None:
     damaged[streams[1] : streams[1] + 8] = bytes(8)
     (tmp_path / "pages").write_bytes(damaged)
     assert parts(tmp_path / "pages") == ([1, 3], [2])
+
+
+def test_pages_before_a_directory_that_is_cut_off_are_kept(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((64, 64), 40 * number, np.uint8)) for number in range(1, 4)]
+    content = BytesIO()
+    pages[0].save(content, format="TIFF", save_all=True, append_images=pages[1:])
+    (tmp_path / "pages").write_bytes(content.getvalue()[:-40])
+    assert parts(tmp_path / "pages")[0][:2] == [1, 2]
 
 
 @pytest.mark.usefixtures("everywhere")

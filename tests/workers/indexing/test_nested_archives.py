@@ -16,7 +16,7 @@ from PIL import Image
 from index.home.key import path_hider
 from index.ledger import FileKey, FileRecord, Ledger
 from index.roots import Archive, Root, number_roots, parts_of
-from model.errors import ImageError
+from model.errors import ImageError, Reason
 from model.images.reading import read_frames
 from tests.workers.indexing.test_discovery import NAMES
 from workers.indexing.archives import resolve_archives
@@ -113,15 +113,65 @@ def test_a_later_walk_finds_what_has_changed_inside(folder: Path, ledger: Ledger
     assert {key.path for key in gone(plan)} == {"2024/liver.zip//deep/er/2.png", "Old.TAR//5.png"}
 
 
-@pytest.mark.parametrize("content", [b"no zip file", b"", png(1)])
-def test_one_that_cannot_be_opened_is_named_and_loses_nothing(folder: Path, ledger: Ledger, content: bytes) -> None:
+def test_what_only_has_the_name_is_a_file_like_any_other(folder: Path, ledger: Ledger) -> None:
     enter(ledger, walk(folder, ledger=ledger)[0])
-    (folder / "2024" / "liver.zip").write_bytes(content)
+    packed = folder / "2024" / "liver.zip"
+    packed.write_bytes(png(9))
     files, plan = walk(folder, ledger=ledger)
-    assert (files, gone(plan)) == ([], ())
-    [(address, why)] = plan.unreadable.items()
-    assert address == f"{folder}/2024/liver.zip"
-    assert why.startswith("it cannot be unpacked: ")
+    assert (shades(files), plan.unreadable) == ([9], {})
+    assert gone(plan) == (), "what was in it may be in it again"
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as again:
+        again.writestr("1.png", png(1))
+    packed.write_bytes(whole.getvalue()[:-30])
+    files, plan = walk(folder, ledger=ledger)
+    assert ([file.key.path for file in files], gone(plan)) == (["2024/liver.zip"], ())
+    with pytest.raises(ImageError, match="a zip file that is damaged, or cut off"):
+        list(read_frames(packed))
+
+
+@pytest.mark.parametrize("damage", ["header", "cut"])
+def test_an_archive_file_that_ends_too_soon_loses_nothing(tmp_path: Path, ledger: Ledger, damage: str) -> None:
+    packed = tmp_path / "scans" / "t.tar"
+    write_tar(packed, {f"{number}.png": png(number) for number in range(5)})
+    enter(ledger, walk(packed.parent, ledger=ledger)[0])
+    content = bytearray(packed.read_bytes())
+    third = next(at for at in range(0, len(content), 512) if content[at : at + 5] == b"2.png")
+    content[third + 148] ^= 1
+    packed.write_bytes(content if damage == "header" else content[:third])
+    files, plan = walk(packed.parent, ledger=ledger)
+    assert (files, plan.unchanged, gone(plan)) == ([], 2, ())
+    [why] = plan.unreadable.values()
+    assert why == "it cannot be unpacked: it is damaged, or cut off, behind its last entry"
+
+
+def test_of_one_name_the_last_entry_counts_and_once(tmp_path: Path, ledger: Ledger) -> None:
+    packed = tmp_path / "scans" / "t.tar"
+    write_tar(packed, {"a.png": png(1)})
+    with tarfile.open(packed, "a") as more:
+        info = tarfile.TarInfo("a.png")
+        info.size = len(png(2))
+        more.addfile(info, io.BytesIO(png(2)))
+    files, _ = walk(packed.parent, ledger=ledger)
+    assert shades(files) == [2]
+    enter(ledger, files)
+    assert walk(packed.parent, ledger=ledger)[0] == []
+
+
+def test_members_come_in_the_order_of_their_archive_file(tmp_path: Path) -> None:
+    names = ["z/9.png", "z/1.png", "a/5.png", "a/2.png"]
+    write_tar(tmp_path / "scans" / "t.tgz", {name: png(1) for name in names}, "w:gz")
+    assert [file.address.partition("::")[0] for file in walk(tmp_path / "scans")[0]] == [f"tar://{n}" for n in names]
+
+
+@pytest.mark.parametrize("hide", [str, path_hider(b"key" * 11)])
+def test_a_named_archive_file_says_nothing_of_its_neighbours(folder: Path, ledger: Ledger, hide: Any) -> None:
+    (folder / "2024" / "x.png").write_bytes(png(8))
+    enter(ledger, walk(folder, ledger=ledger, hide=hide)[0])
+    _, roots = number_roots((str(folder),), resolve_archives([folder / "2024" / "liver.zip"]))
+    plan = Plan()
+    assert list(plan_files(roots, ledger, plan, hide=hide)) == []
+    assert (plan.unchanged, gone(plan)) == (2, ())
 
 
 def test_one_without_files_is_named(folder: Path) -> None:
@@ -211,6 +261,30 @@ def test_lists_and_globs_name_them_too(folder: Path) -> None:
     assert shades(list(plan_files(roots, None, Plan()))) == [1, 2, 6]
 
 
+def test_a_list_finds_an_archive_file_that_is_a_root(folder: Path) -> None:
+    packed = folder / "2024" / "liver.zip"
+    names, _ = number_roots((), resolve_archives([packed]))
+    for listed in ([f"{folder}/2024/*"], [Archive(str(folder), ("2024/liver.zip",))]):
+        _, roots = number_roots(names, resolve_archives(listed))
+        files = list(plan_files(roots, None, Plan()))
+        assert (shades(files), {file.key.root for file in files}) == ([1, 2], {0})
+
+
+def test_a_bad_member_is_named_without_its_name(folder: Path) -> None:
+    packed = folder / "2024" / "liver.zip"
+    write_zip(packed, {"Doe^John\\1.png": png(1)})
+    content = bytearray(packed.read_bytes())
+    content[content.index(b"IHDR") + 20] ^= 1
+    packed.write_bytes(content)
+    [file] = [file for file in walk(folder)[0] if "liver" in file.address]
+    with pytest.raises(ImageError) as caught:
+        list(read_frames(file.address))
+    assert (caught.value.reason, caught.value.detail) == (
+        Reason.CORRUPT,
+        "it cannot be unpacked: it is damaged in the zip file",
+    )
+
+
 def test_labels_of_members(folder: Path, tmp_path: Path) -> None:
     write_zip(folder / "knee.zip", {"a.png": png(7)})
     by_folder = {file.key.path: file.label for file in walk(folder, labels=label_reader("folder"))[0]}
@@ -238,6 +312,7 @@ def test_archive_files_in_a_bucket(folder: Path) -> None:
         for path in folder.rglob("*"):
             if path.is_file():
                 system.pipe_file(f"/bucket/{path.relative_to(folder)}", path.read_bytes())
+        assert shades(walk("memory://bucket/2024/liver.zip")[0]) == [1, 2]
         files, plan = walk("memory://bucket")
         assert shades(files) == [1, 2, 3, 4, 5, 6]
         assert plan.unreadable == {}

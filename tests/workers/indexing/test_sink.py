@@ -133,6 +133,22 @@ def test_frames_that_are_broken_cost_no_other(store: Store) -> None:
     assert store.ledger.directory(0, "d")["cine"].reason == "features not finite"
 
 
+def test_many_kinds_of_fault_in_one_file_are_one_line_a_reason(store: Store) -> None:
+    sink = store.sink("cine")
+    broken = {"reason": "corrupt or truncated"}
+    rows = [row(0, f"{n}", frame=n, of=60) | broken | {"detail": f"byte {n}"} for n in range(2, 61)]
+    sink.take(table(row(0, "1", frame=1, of=60), *rows))
+    assert store.left_out == {"cine": "corrupt or truncated: byte 2 (frame 2-60 of 60)"}
+
+
+def test_a_file_that_was_lost_in_its_middle_is_left_out_whole(store: Store) -> None:
+    sink = store.sink("cine")
+    sink.take(table(*(row(0, f"{n}", frame=n, of=6) for n in (1, 2, 3))))
+    sink.take(table(bad(0) | {"reason": "decoder crashed"}))
+    sink.commit()
+    assert (store.ledger.counts(), store.index.count()) == ({"left out": 1}, 0)
+
+
 def test_copies_are_one_point_whatever_their_order(tmp_path: Path) -> None:
     results = set()
     for number, order in enumerate(permutations(range(3))):
