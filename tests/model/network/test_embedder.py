@@ -76,7 +76,7 @@ def test_openvino_imports_no_torch_and_knows_no_gpu(model_path: Path) -> None:
     with pytest.raises(SettingError, match="no runtime 'onnx'"):
         Embedder.load(model_path, runtime="onnx")
     script = (
-        "import sys\nfrom model.embedder import Embedder\n"
+        "import sys\nfrom model.network.embedder import Embedder\n"
         f"Embedder.load({str(model_path)!r}, runtime='openvino')\nprint('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)

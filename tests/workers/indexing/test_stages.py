@@ -86,7 +86,8 @@ def test_a_replaced_model_is_refused(model_path: Path) -> None:
 
 def test_a_process_that_is_no_worker_of_ray_keeps_its_exit_code(model_path: Path) -> None:
     script = (
-        "import sys\nfrom model.metadata import read_metadata\nfrom workers.stages import EmbeddingActor\n"
+        "import sys\nfrom model.network.metadata import read_metadata\n"
+        "from workers.indexing.stages import EmbeddingActor\n"
         f"model = {str(model_path)!r}\n"
         "EmbeddingActor(model, read_metadata(model).fingerprint, ('fcl1',), 'openvino', 'cpu', 1, None)\nsys.exit(7)"
     )
