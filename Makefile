@@ -14,7 +14,7 @@ for one in json.load(sys.stdin)["install"]:
 endef
 export NAMES
 
-.PHONY: install demo check test bench bench-large constraints clean
+.PHONY: install demo check docs test bench bench-large constraints clean
 
 install: $(INSTALLED)
 
@@ -26,10 +26,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/python -m tests.demo demo
 
-check: install
+check: install docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
 test: check
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
