@@ -107,7 +107,7 @@ def test_a_lost_node_costs_no_image(tmp_path: Path, model_path: Path) -> None:
 def test_the_pool_grows_on_the_node_that_has_the_gpu(tmp_path: Path, model_path: Path) -> None:
     archive = tmp_path / "archive"
     archive.mkdir()
-    files = phantoms.write_repository(archive, images=30, side=64)
+    files = phantoms.write_repository(archive, images=60, side=64)
     result = run(GPUS, archive, model_path, tmp_path / "index", cwd=tmp_path)
     assert result["points"] == files - 1 + 3
     sizes = [len(nodes) for nodes in result["pool"]]
