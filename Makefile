@@ -14,7 +14,7 @@ for one in json.load(sys.stdin)["install"]:
 endef
 export NAMES
 
-.PHONY: install demo check docs test bench bench-large constraints clean
+.PHONY: install demo check docs test test-fast bench bench-large constraints clean
 
 install: $(INSTALLED)
 
@@ -36,6 +36,9 @@ docs: install
 
 test: check
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
+
+test-fast: install  # for every save: what starts no Ray and trains nothing
+	$(BIN)/python -m pytest --numprocesses 2 -m "not slow" -q
 
 bench: install
 	$(BIN)/python -m tests.benchmarks $(BENCH)

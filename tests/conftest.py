@@ -20,6 +20,23 @@ settings.register_profile("cbmir", deadline=None)  # the first example pays for 
 settings.load_profile("cbmir")
 
 
+SLOW = (
+    *("cli", "model/training", "model/dataset", "index/upkeep", "test_compatibility", "test_wheel"),
+    *("workers/test_cluster", "workers/test_diagnosis", "workers/test_ray_folders", "workers/test_simulated_cluster"),
+    *(f"workers/indexing/test_{name}" for name in ("interruptions", "job", "metrics", "moving", "pipeline")),
+    *(f"workers/indexing/test_{name}" for name in ("preparing", "privacy", "reembedding", "stages", "walks_cut_short")),
+)
+"""Where tests start Ray or processes, or train; they are left out of ``make test-fast``."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark them."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_actor() -> None:
     """The same for jobs by the command line, also in other processes."""
