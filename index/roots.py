@@ -60,7 +60,7 @@ class Root:
         try:
             system, path = file_system(self.start)
             return bool(system.isdir(path)) or not path
-        except Exception:
+        except Exception:  # what cannot be asked, the walk will name; until then nothing is called gone from it
             return False
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Literal
 
 from pydicom.dataset import Dataset
 
@@ -77,14 +77,14 @@ def pixels_behind(ds: Dataset, file: IO[bytes], content: bytes | Path) -> PixelD
         file: behind the last element that was read.
         content: what the file holds, or its path.
     """
-    order = "little" if ds.original_encoding[1] is not False else "big"
+    order: Literal["little", "big"] = "little" if ds.original_encoding[1] is not False else "big"
     header = file.read(8)
-    keyword = _ELEMENTS.get(int.from_bytes(header[2:4], order))  # type: ignore[arg-type] # one of two words
-    if len(header) < 8 or int.from_bytes(header[:2], order) != 0x7FE0 or keyword is None:  # type: ignore[arg-type]
+    keyword = _ELEMENTS.get(int.from_bytes(header[2:4], order))
+    if len(header) < 8 or int.from_bytes(header[:2], order) != 0x7FE0 or keyword is None:
         return None
     # The VR may be implicit though the transfer syntax says otherwise; no even length looks like one of these.
     vr = header[4:6].decode() if header[4:6] in _VRS else None
-    length = int.from_bytes(header[4:] if vr is None else file.read(4), order)  # type: ignore[arg-type]
+    length = int.from_bytes(header[4:] if vr is None else file.read(4), order)
     start = file.tell()
     compressed = keyword == "PixelData" and (length == _UNDEFINED_LENGTH or file.read(4) == ITEM)
     there = file.seek(0, 2) - start

@@ -166,7 +166,7 @@ def _open(address: str) -> IO[bytes]:
         # By its exact name: the file system's own open takes a leading or a double slash for none.
         path = address.rpartition("::")[0].partition("://")[2]
         member: IO[bytes]
-        member = system.zip.open(path) if address.startswith("zip") else system._open(path, "rb")  # noqa: SLF001
+        member = system.zip.open(path) if address.startswith("zip") else system._open(path, "rb")  # noqa: SLF001 (its open changes the name)
         return member
     stream: IO[bytes] = system.open(path, "rb")
     return stream
