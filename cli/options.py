@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from index.address import Address, parse_address
 from model.errors import CbmirError, SettingError
 from model.suggestions import unknown_name
 
@@ -31,8 +32,9 @@ def complete_organ(context: typer.Context, incomplete: str) -> list[str]:
     from index.opening import describe_index
     from model.network.calibration import UNKNOWN
 
-    address = context.params.get("index") or os.environ.get("CBMIR_INDEX")
+    named = context.params.get("index") or os.environ.get("CBMIR_INDEX")
     try:
+        address = parse_address(named) if isinstance(named, str) else named
         organs = (*describe_index(address).classes, UNKNOWN) if address else ()
     except CbmirError:
         organs = ()  # a shell that asks for completions has no place for an error
@@ -125,12 +127,13 @@ ReportFolderOption = Annotated[
 ]
 
 IndexOption = Annotated[
-    str,
+    Address,
     option(
         "--index",
         "-i",
         help="Folder of the index, or http://HOST:6333/COLLECTION of a Qdrant server.",
         metavar="FOLDER|URL",
+        parser=parse_address,
         show_default=False,
     ),
 ]

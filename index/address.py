@@ -39,23 +39,39 @@ class ServerAddress:
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}/{self.collection}{usual}"
 
 
-Address = Path | ServerAddress
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an index is.
+
+    Attributes:
+        home: absolute folder of this machine in which the index's ledger, reports and privacy key lie; that of an
+            embedded index is the index folder itself.
+        server: the collection of a server; ``None`` for an embedded index.
+    """
+
+    home: Path
+    server: ServerAddress | None = None
+
+    def __str__(self) -> str:
+        return str(self.server or self.home)
 
 
-def parse_address(address: str | Path | ServerAddress) -> Address:
-    """The absolute folder of an embedded index, or the collection of a server.
+def parse_address(address: str | Path) -> Address:
+    """The folder of an embedded index, or the collection of a server, as a user names it.
 
     A server is ``http://HOST[:6333][/COLLECTION][?grpc_port=6334]``, or https; gRPC is one port above REST unless it
     is given, the collection is ``cbmir``. The API key is taken from CBMIR_INDEX_API_KEY, as one in an address would be
     seen in the list of processes.
 
+    A server's index has its home below ``CBMIR_STATE``, or else ``$XDG_STATE_HOME/cbmir`` (``~/.local/state/cbmir``),
+    one for each server and collection: keep it where it outlives the job's container, or the next job begins anew.
+
     Raises:
         SettingError: it is an address, but not such a one.
     """
-    if isinstance(address, ServerAddress):
-        return address
     if "://" not in str(address):
-        return Path(os.path.abspath(address))  # noqa: PTH100 (absolute() keeps "..", and a walk would not know the folder)
+        # Path.absolute keeps "..", and a walk would not know the folder.
+        return Address(Path(os.path.abspath(address)))  # noqa: PTH100
     text = str(address)
     try:
         parts = urlsplit(text)
@@ -70,19 +86,12 @@ def parse_address(address: str | Path | ServerAddress) -> Address:
     if parts.username or parts.password:
         raise SettingError(f"the address of an index cannot hold a password: set {API_KEY_VARIABLE} instead")
     key = os.environ.get(API_KEY_VARIABLE) or None
-    return ServerAddress(parts.hostname, port, grpc_port, parts.scheme == "https", collection, key)
+    server = ServerAddress(parts.hostname, port, grpc_port, parts.scheme == "https", collection, key)
+    return Address(_state() / f"{server.host}_{port}_{collection}".replace(":", "-"), server)
 
 
-def home(address: str | Path | ServerAddress) -> Path:
-    """The folder of this machine in which an index's ledger, reports and privacy key lie.
-
-    That of an embedded index is the index folder itself. For a server it is ``CBMIR_STATE``, or else
-    ``$XDG_STATE_HOME/cbmir`` (``~/.local/state/cbmir``), with a folder for each server and collection: keep it where it
-    outlives the job's container, or the next job begins anew.
-    """
-    address = parse_address(address)
-    if isinstance(address, Path):
-        return address
-    state = os.environ.get("CBMIR_STATE")
-    base = Path(state) if state else Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "cbmir"
-    return base.absolute() / f"{address.host}_{address.port}_{address.collection}".replace(":", "-")
+def _state() -> Path:
+    """Where the homes of servers' indexes lie."""
+    if state := os.environ.get("CBMIR_STATE"):
+        return Path(state).absolute()
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state").absolute() / "cbmir"

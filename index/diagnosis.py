@@ -9,10 +9,10 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-from index.address import parse_address
+from index.address import ServerAddress
 from index.engines.edge import MIN_FREE_BYTES
 from model.diagnosis import Check
-from model.errors import SettingError, VectorIndexError
+from model.errors import VectorIndexError
 
 
 def check_engine() -> Iterator[Check]:
@@ -37,7 +37,7 @@ def check_disk(folder: Path) -> Iterator[Check]:
         yield Check("disk", "fine", detail)
 
 
-def check_server(address: str, api_key: str | None) -> Iterator[Check]:
+def check_server(address: ServerAddress, api_key: str | None) -> Iterator[Check]:
     """A Qdrant server over gRPC, its key, and its version against the client's: they may be one minor version apart.
 
     Raises:
@@ -45,15 +45,12 @@ def check_server(address: str, api_key: str | None) -> Iterator[Check]:
     """
     from index.engines.connection import connect, server_errors
 
-    parsed = parse_address(address)
-    if isinstance(parsed, Path):
-        raise SettingError(f"{address} is no address of a server")
     name, client_version = f"Qdrant server {address}", version("qdrant-client")
-    client = connect(replace(parsed, api_key=api_key or parsed.api_key), timeout=5)
+    client = connect(replace(address, api_key=api_key or address.api_key), timeout=5)
     try:
-        with server_errors(address):
+        with server_errors(str(address)):
             found = client.info().version
-            client.collection_exists(parsed.collection)  # the version is told without a key
+            client.collection_exists(address.collection)  # the version is told without a key
     except VectorIndexError as error:
         yield Check(name, "lacking", f"no answer: {error}", "start it, or correct the address, port or key")
         return

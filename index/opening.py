@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from index.address import ServerAddress, home, parse_address
+from index.address import Address, ServerAddress
 from index.engines.engine import Index
 from index.engines.layout import ANYHOW, Layout
 from index.engines.read_only import PrivateCopy, is_read_only
@@ -18,28 +18,24 @@ from model.network.bundled import bundled_with, find_model
 from model.network.metadata import read_metadata
 
 
-def describe_index(address: str | Path | ServerAddress, *, patient: bool = False) -> Description:
+def describe_index(address: Address, *, patient: bool = False) -> Description:
     """What an index says of itself; an embedded one is not opened for it. A job is ``patient`` with a server.
 
     Raises:
         NotAnIndexError: there is none at this address.
         VectorIndexError: it is damaged, of another schema version, or cannot be reached.
-        SettingError: the address is none.
     """
-    parsed = parse_address(address)
-    if isinstance(parsed, Path):
-        return read_description(parsed)
-    with _open_server(parsed, patient=patient) as index:
+    if not address.server:
+        return read_description(address.home)
+    with _open_server(address.server, patient=patient) as index:
         return index.description
 
 
-def open_index(
-    address: str | Path | ServerAddress, *, purpose: str, wait: float = 5.0, only_reads: bool = False
-) -> Index:
+def open_index(address: Address, *, purpose: str, wait: float = 5.0, only_reads: bool = False) -> Index:
     """Open an existing index.
 
     Args:
-        address: see :func:`index.address.parse_address`.
+        address: of the index.
         purpose: what this process does with it, told to other processes that find it locked.
         wait: seconds to wait for another process to let go of an embedded index; a server serves many.
         only_reads: nothing will be written, so that the folder need not be writable (:mod:`index.engines.read_only`).
@@ -48,20 +44,18 @@ def open_index(
         NotAnIndexError: there is none at this address.
         IndexLockedError: another process holds it.
         VectorIndexError: it is damaged, of another schema version, an unfinished copy, or cannot be reached.
-        SettingError: the address is none.
     """
-    parsed = parse_address(address)
-    refuse_unfinished_copy(home(parsed))
-    if isinstance(parsed, ServerAddress):
-        return _open_server(parsed, patient=False)
-    read_description(parsed)
-    if only_reads and is_read_only(parsed):
-        return _open_read_only(parsed)
-    return _open_folder(parsed, purpose, wait, create=False)
+    refuse_unfinished_copy(address.home)
+    if address.server:
+        return _open_server(address.server, patient=False)
+    read_description(address.home)
+    if only_reads and is_read_only(address.home):
+        return _open_read_only(address.home)
+    return _open_folder(address.home, purpose, wait, create=False)
 
 
 def create_index(
-    address: str | Path | ServerAddress,
+    address: Address,
     description: Description,
     *,
     purpose: str,
@@ -74,7 +68,7 @@ def create_index(
     An embedded index is locked against other processes; a server's is open to many at once.
 
     Args:
-        address: see :func:`index.address.parse_address`.
+        address: of the index.
         description: of the index to make.
         purpose: what this process does with it, told to other processes that find it locked.
         wait: seconds to wait for another process to let go.
@@ -84,39 +78,35 @@ def create_index(
     Raises:
         ModelMismatchError: the index was made by another model, or with other settings.
         NotAnIndexError: the folder exists, is not empty, and holds no index; or the collection is no index.
-        IndexLockedError, VectorIndexError, SettingError: as :func:`open_index`.
+        IndexLockedError, VectorIndexError: as :func:`open_index`.
     """
-    parsed = parse_address(address)
-    folder = home(parsed)
     try:
-        if isinstance(parsed, Path):
-            _prepare_folder(parsed, description)
+        if not address.server:
+            _prepare_folder(address, description)
         else:
-            folder.mkdir(parents=True, exist_ok=True)
+            address.home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise VectorIndexError(f"an index cannot be made in {folder}: {error.strerror or error}") from error
-    if isinstance(parsed, Path):
-        index = _open_folder(parsed, purpose, wait, create=True)
+        raise VectorIndexError(f"an index cannot be made in {address.home}: {error.strerror or error}") from error
+    if address.server:
+        index = _make_collection(address.server, description, layout, patient=patient)
     else:
-        index = _make_collection(parsed, description, layout, patient=patient)
+        index = _open_folder(address.home, purpose, wait, create=True)
     try:
-        check_same(str(parsed), index.description, description)  # another process may have made it meanwhile
+        check_same(address, index.description, description)  # another process may have made it meanwhile
     except ModelMismatchError:
         index.close()
         raise
     return index
 
 
-def _prepare_folder(folder: Path, description: Description) -> None:
-    if check_creatable(folder, description) is not None:
+def _prepare_folder(address: Address, description: Description) -> None:
+    if check_creatable(address, description) is not None:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    write_description(folder, description)
+    address.home.mkdir(parents=True, exist_ok=True)
+    write_description(address.home, description)
 
 
-def check_creatable(
-    address: str | Path | ServerAddress, description: Description, *, patient: bool = False
-) -> Description | None:
+def check_creatable(address: Address, description: Description, *, patient: bool = False) -> Description | None:
     """What :func:`create_index` would refuse, without writing anything; return what the index there says of itself.
 
     Returns:
@@ -125,20 +115,19 @@ def check_creatable(
     Raises:
         ModelMismatchError, NotAnIndexError, VectorIndexError: as :func:`create_index`.
     """
-    parsed = parse_address(address)
     try:
-        existing = describe_index(parsed, patient=patient)
+        existing = describe_index(address, patient=patient)
     except NothingThereError:
-        if isinstance(parsed, Path):
-            _require_place(parsed)
+        if not address.server:
+            _require_place(address.home)
         return None
     except NotAnIndexError as error:
-        if isinstance(parsed, Path) and parsed.is_dir():
-            raise NotAnIndexError(f"{parsed} is not empty and not an index: name a new or empty folder") from error
+        if not address.server and address.home.is_dir():
+            raise NotAnIndexError(f"{address} is not empty and not an index: name a new or empty folder") from error
         raise
-    check_same(str(parsed), existing, description)
-    if isinstance(parsed, Path) and is_read_only(parsed):
-        raise VectorIndexError(f"{parsed} cannot be written, only searched: 'cbmir copy' it to where you may write")
+    check_same(address, existing, description)
+    if not address.server and is_read_only(address.home):
+        raise VectorIndexError(f"{address} cannot be written, only searched: 'cbmir copy' it to where you may write")
     return existing
 
 
@@ -150,7 +139,7 @@ def _require_place(folder: Path) -> None:
         raise VectorIndexError(f"an index cannot be made in {folder}: nothing can be written into {there}")
 
 
-def check_same(address: str, existing: Description, wanted: Description) -> None:
+def check_same(address: Address, existing: Description, wanted: Description) -> None:
     """Refuse to mix features of two models, or points with different vectors, in one index.
 
     Raises:
@@ -171,7 +160,7 @@ def check_same(address: str, existing: Description, wanted: Description) -> None
             )
 
 
-def resolve_model(address: str | Path, description: Description, model: Path | None) -> Path:
+def resolve_model(address: Address, description: Description, model: Path | None) -> Path:
     """The model to use with an index: the given one, or the one that made it, where that still lies.
 
     Raises:

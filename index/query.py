@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from string import hexdigits
-from typing import Protocol
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import numpy as np
-from numpy.typing import NDArray
 
 from index.engines.engine import Index, Where
 from index.schema import Payload, Vector, frame_point_id
@@ -19,40 +17,15 @@ from model.errors import CbmirError, ImageError, Reason, SettingError
 from model.images.frames import Frame, Header
 from model.images.reading import ReadOptions, read_frames
 from model.network.calibration import UNKNOWN
-from model.network.metadata import Metadata
 from model.network.preprocessing import to_input
+
+if TYPE_CHECKING:
+    from model.network.embedder import Embedder
 
 SHOWN_DIGITS = 8
 """Digits of a point's id in tables: two of a million pictures share them with a probability of 0.02 % each."""
 
 _POINT_DIGITS = range(6, 33)
-
-
-class EmbeddingsLike(Protocol):
-    """What :meth:`model.network.embedder.Embedder.embed` returns."""
-
-    @property
-    def probabilities(self) -> NDArray[np.float32]:
-        """``(n, classes)``."""
-
-    @property
-    def features(self) -> dict[str, NDArray[np.float32]]:
-        """By layer, ``(n, 4096)``."""
-
-    @property
-    def known(self) -> NDArray[np.bool_]:
-        """``(n,)``, whether each looks like one of the classes."""
-
-
-class EmbedderLike(Protocol):
-    """A :class:`model.network.embedder.Embedder`, or another runtime of the same network."""
-
-    @property
-    def metadata(self) -> Metadata:
-        """What the checkpoint says of itself."""
-
-    def embed(self, images: NDArray[np.uint8], layers: Sequence[str]) -> EmbeddingsLike:
-        """Embed ``(n, 224, 224)`` uint8 images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +56,7 @@ class Query:
 
 
 def query_from_image(
-    path: str | Path, embedder: EmbedderLike, *, layer: str = "fcl1", frame: int = 1, patient_key: bytes | None = None
+    path: str | Path, embedder: Embedder, *, layer: str = "fcl1", frame: int = 1, patient_key: bytes | None = None
 ) -> Query:
     """Read and embed one frame of an image file; with the index's key it knows its patient group.
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import data_store
 import pydicom
 
+from index.address import parse_address
 from model.errors import ImageError
 from model.images.reading import read_frames
 from tests.fuzz_kinds import header_that_lies, odd_pictures, pack, pixel_data_that_lie
@@ -132,12 +133,12 @@ def run(folder: Path, count: int, broken: int, file_seconds: float) -> None:
         sampler = Sampler(os.getpid())
         sampler.start()
         model = make_model(Path(work, "model.safetensors"), seed=0)
-        report = index_archive(JobSettings((folder,), index, model, file_seconds=file_seconds))
+        report = index_archive(JobSettings((folder,), parse_address(index), model, file_seconds=file_seconds))
         peak = max(sample.anonymous_and_shared for sample in sampler.stop())
         ledger = Ledger(index, read_only=True)
         states = ledger.counts()
         ledger.close()
-        with open_index(index, purpose="fuzz") as opened:
+        with open_index(parse_address(index), purpose="fuzz") as opened:
             points = opened.count()
     names = [file.path for file in report.left_out]
     print(

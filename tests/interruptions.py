@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from index.address import parse_address
 from index.engines.edge import MIN_FREE_BYTES
 from index.opening import open_index
 from index.schema import Payload, Vector
@@ -120,7 +121,7 @@ def _is_decoding(process: psutil.Process) -> bool:
 
 def contents(index: Path) -> Contents:
     """Every point of an index."""
-    with open_index(index, purpose="interruptions") as opened:
+    with open_index(parse_address(index), purpose="interruptions") as opened:
         return {str(point.id): (point.payload, point.vectors["fcl1"]) for point in opened.points()}
 
 
@@ -171,7 +172,7 @@ def small_disk(folder: Path) -> Iterator[bool]:
 def interrupt(runs: int, seed: int, files: int, model: Path, work: Path) -> Iterator[str]:
     """Interrupt so many jobs, each victim in turn; say of each what happened."""
     archive = write_archive(work / "archive", files)
-    index_archive(JobSettings((archive,), work / "undisturbed", model, actors=(2, 2), batch_size=BATCH))
+    index_archive(JobSettings((archive,), parse_address(work / "undisturbed"), model, actors=(2, 2), batch_size=BATCH))
     expected, chance = contents(work / "undisturbed"), random.Random(seed)
     for run in range(runs):
         victim, after = VICTIMS[run % len(VICTIMS)], chance.randrange(1, files * 3 // 4)
@@ -191,7 +192,7 @@ def be_a_job(archive: Path, model: Path, index: Path) -> None:
     from workers.indexing import streaming
 
     streaming.LOOK_SECONDS = 0.0
-    index_archive(JobSettings((archive,), index, model, actors=(2, 2), batch_size=BATCH), _Counts())
+    index_archive(JobSettings((archive,), parse_address(index), model, actors=(2, 2), batch_size=BATCH), _Counts())
 
 
 class _Counts(JobObserver):

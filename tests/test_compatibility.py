@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from index.address import parse_address
 from index.engines.engine import Index
 from index.home.description import read_description
 from index.ledger import Ledger
@@ -59,7 +60,7 @@ def test_the_checkpoint_is_the_one_that_made_the_index(work: Path) -> None:
 
 
 def test_an_index_is_opened_and_searched(work: Path, embedder: Embedder) -> None:
-    with open_index(work / "index", purpose="test", only_reads=True) as index:
+    with open_index(parse_address(work / "index"), purpose="test", only_reads=True) as index:
         assert (index.count(), index.facet("label")) == (5, {"chest": 1, "eye": 1, "knee": 1})
         assert_same_hits(index, work / "scans", embedder)
 
@@ -68,7 +69,7 @@ def test_a_job_goes_on_with_its_ledger(work: Path) -> None:
     ledger = Ledger(work / "index", read_only=True)
     assert ledger.counts() == {"indexed": 4, "left out": 1}
     ledger.close()
-    job = JobSettings((work / "scans",), work / "index", labels="folder", keep_patient_group=True)
+    job = JobSettings((work / "scans",), parse_address(work / "index"), labels="folder", keep_patient_group=True)
     report = index_archive(replace(job, moved_from="/srv/yesterday/scans"))
     assert (report.files_moved, report.files_unchanged, report.points, report.outcome) == (5, 5, 0, "complete")
     again = index_archive(job)
@@ -78,6 +79,6 @@ def test_a_job_goes_on_with_its_ledger(work: Path) -> None:
 def test_a_backup_is_restored(tmp_path: Path, work: Path, embedder: Embedder) -> None:
     backup = tmp_path / "backup.tar.gz"
     backup.write_bytes(lzma.decompress((MADE / "backup.tar.gz.xz").read_bytes()))
-    restore(backup, tmp_path / "restored")
-    with open_index(tmp_path / "restored", purpose="test") as index:
+    restore(backup, parse_address(tmp_path / "restored"))
+    with open_index(parse_address(tmp_path / "restored"), purpose="test") as index:
         assert_same_hits(index, work / "scans", embedder)

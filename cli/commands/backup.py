@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cli.console import messages, output
 from cli.options import IndexOption
+from index.address import ServerAddress
 from model.errors import SettingError
-
-if TYPE_CHECKING:
-    from index.address import ServerAddress
 
 
 def backup(
@@ -26,27 +24,24 @@ def backup(
     A server writes a snapshot of its own, and keeps it.
     """
     from cli.rendering.progress import StageProgress
-    from index.address import parse_address
     from index.upkeep.backup import back_up
 
-    address = parse_address(index)
     if file is None:
-        if isinstance(address, Path):
+        if index.server is None:
             raise SettingError("name the file to write: cbmir backup my-index.tar.gz --index ./my-index")
-        _snapshot(address)
+        _snapshot(index.server, index.home)
         return
     with StageProgress() as progress:
         made = back_up(index, file, progress=lambda done, total: progress.update("writing", done, total))
     output.print(f"{file} holds the {made.points:,} points of {index}", soft_wrap=True, markup=False)
 
 
-def _snapshot(address: ServerAddress) -> None:
-    from index.address import home
+def _snapshot(address: ServerAddress, home: Path) -> None:
     from index.engines.snapshot import make_snapshot
 
     name = make_snapshot(address)
     output.print(f"the server keeps {address} as the snapshot {name}", soft_wrap=True, markup=False)
-    messages.print(f"the job's ledger lies in {home(address)}: keep it with the snapshot", soft_wrap=True, markup=False)
+    messages.print(f"the job's ledger lies in {home}: keep it with the snapshot", soft_wrap=True, markup=False)
 
 
 def restore(

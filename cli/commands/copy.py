@@ -8,11 +8,18 @@ import typer
 
 from cli.console import messages, output
 from cli.options import option
+from index.address import Address, parse_address
 
 
 def copy(
-    source: Annotated[str, typer.Argument(help="Index folder, or http://HOST:6333/COLLECTION.")],
-    target: Annotated[str, typer.Argument(help="New index: folder or server address.")],
+    source: Annotated[
+        Address,
+        typer.Argument(help="Index folder, or http://HOST:6333/COLLECTION.", parser=parse_address, metavar="SOURCE"),
+    ],
+    target: Annotated[
+        Address,
+        typer.Argument(help="New index: folder or server address.", parser=parse_address, metavar="TARGET"),
+    ],
     shards: Annotated[int | None, option("--shards", help="Shards of a server's new collection.", min=1)] = None,
     replicas: Annotated[int | None, option("--replicas", help="Copies of each of its shards.", min=1)] = None,
     write_consistency: Annotated[

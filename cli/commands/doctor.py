@@ -13,6 +13,7 @@ import typer
 
 from cli.console import errors, noise_aside, output
 from cli.options import option
+from index.address import Address, parse_address
 
 if TYPE_CHECKING:
     from model.diagnosis import Check
@@ -22,7 +23,15 @@ _STYLES = {"fine": "green", "note": "yellow", "lacking": "bold red"}
 
 def doctor(
     index: Annotated[
-        str | None, option("--index", "-i", help="Index folder, or address of a Qdrant server.", show_default=False)
+        Address | None,
+        option(
+            "--index",
+            "-i",
+            help="Index folder, or address of a Qdrant server.",
+            metavar="FOLDER|URL",
+            parser=parse_address,
+            show_default=False,
+        ),
     ] = None,
     api_key: Annotated[str | None, option("--index-api-key", help="Key of that server.", show_default=False)] = None,
     ray_address: Annotated[str | None, option("--ray-address", help="Look at this Ray cluster.")] = None,
@@ -36,7 +45,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _checks(index: str | None, api_key: str | None, ray_address: str | None) -> Iterator[Check]:
+def _checks(index: Address | None, api_key: str | None, ray_address: str | None) -> Iterator[Check]:
     from index.diagnosis import check_disk, check_engine, check_server
     from model.diagnosis import Check, check_decoders, check_torch
     from workers.diagnosis import check_ray, check_shared_memory
@@ -45,9 +54,9 @@ def _checks(index: str | None, api_key: str | None, ray_address: str | None) -> 
     yield from check_decoders()
     yield from check_torch()
     yield from check_engine()
-    if index and "://" in index:
-        yield from check_server(index, api_key)
-    yield from check_disk(Path(index if index and "://" not in index else ".").absolute())
+    if index and index.server:
+        yield from check_server(index.server, api_key)
+    yield from check_disk(index.home if index and not index.server else Path.cwd())
     yield from check_shared_memory()
     with nullcontext() if errors.debug else noise_aside("Ray"):
         ray = list(check_ray(ray_address))  # before it is printed, as nothing is inside this context

@@ -22,6 +22,7 @@ from cli.options import (
     parse_range,
     refuse_existing,
 )
+from index.address import Address
 from model.errors import NotAnIndexError, SettingError
 
 _WHICH = "Which files"
@@ -281,25 +282,22 @@ def _lines() -> Iterator[str]:
     yield from sys.stdin
 
 
-def _stored(address: str, *, anew: bool, patient: bool) -> Any:
+def _stored(address: Address, *, anew: bool, patient: bool) -> Any:
     """The description of an index that is there already, or ``None``; to make it anew, also one of an older schema.
 
     Raises:
         VectorIndexError: it is damaged. Nothing is guessed then: it may have hidden paths.
     """
-    from index.address import parse_address
     from index.home.description import read_description
     from index.opening import describe_index
     from workers.indexing.reembedding import building
 
-    path = parse_address(address)
-    if anew and isinstance(path, Path) and not path.exists() and building(path).exists():
-        path = building(path)  # a call was killed while the one took the place of the other
     try:
-        return (
-            read_description(path, any_version=True)
-            if anew and isinstance(path, Path)
-            else describe_index(address, patient=patient)
-        )
+        if not (anew and not address.server):
+            return describe_index(address, patient=patient)
+        folder = address.home
+        if not folder.exists() and building(folder).exists():
+            folder = building(folder)  # a call was killed while the one took the place of the other
+        return read_description(folder, any_version=True)
     except NotAnIndexError:
         return None

@@ -29,10 +29,12 @@ from cli.pages import open_page
 from model.errors import CbmirError, ModelMismatchError, SettingError
 
 if TYPE_CHECKING:
+    from index.address import Address
     from index.engines.engine import Index
-    from index.query import EmbedderLike, Query
+    from index.query import Query
     from index.schema import Description
     from index.search import Answer, Options
+    from model.network.embedder import Embedder
 
 Same = Literal["self", "series", "study", "patient", "none"]
 GroupBy = Literal["none", "series", "study", "patient"]
@@ -107,7 +109,6 @@ def search(
 
     No Ray is started. Exit code 3: some of several queries could not be answered.
     """
-    from index.address import home
     from index.filters import as_stored, check_label
     from index.home.key import KEY_NAME, privacy_key
     from index.opening import describe_index, open_index
@@ -124,9 +125,9 @@ def search(
     description = describe_index(index)
     options = _options(description, top, layer, organ, no_class_prediction, where, exclude_same, group_by, exact)
 
-    if queries and exclude_same == "patient" and privacy_key(home(index)) is None:
+    if queries and exclude_same == "patient" and privacy_key(index.home) is None:
         raise SettingError(
-            f"{home(index)} has not its {KEY_NAME}, so the patient of a file cannot be told: use --like ID"
+            f"{index.home} has not its {KEY_NAME}, so the patient of a file cannot be told: use --like ID"
         )
 
     with ExitStack() as stack:
@@ -203,20 +204,19 @@ def _input_file(query: str, stack: ExitStack) -> tuple[str, str]:
 
 def _embed(
     files: list[tuple[str, str]],
-    index: str,
+    index: Address,
     description: Description,
     model: Path | None,
     layer: str,
     frame: int | None,
-    load: Callable[[Path], EmbedderLike],
+    load: Callable[[Path], Embedder],
 ) -> tuple[list[tuple[Query, str]], int]:
     """The queries that could be read, with their files, and the number of those that could not."""
-    from index.address import home
     from index.home.key import privacy_key
     from index.opening import resolve_model
     from index.query import QUERY_ERRORS, query_from_image
 
-    key = privacy_key(home(index)) if description.patient_groups else None
+    key = privacy_key(index.home) if description.patient_groups else None
     embedder = load(resolve_model(index, description, model))
     found: list[tuple[Query, str]] = []
     for name, file in files:
@@ -279,7 +279,7 @@ def _show(pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], format
 
 
 def _show_pictures(
-    pairs: list[tuple[Answer, str | None]], index: str, roots: tuple[str, ...], sheet: Path | None, thumbnails: bool
+    pairs: list[tuple[Answer, str | None]], index: Address, roots: tuple[str, ...], sheet: Path | None, thumbnails: bool
 ) -> None:
     from cli.rendering.sheet import answer_tiles, draw_sheet
 
@@ -298,7 +298,7 @@ def _show_pictures(
                 from cli.rendering.tables import answer_title
 
                 titles = [answer_title(answer) for answer, _ in pairs]
-                sheet.write_text(answer_page(titles, rows, index), encoding="utf-8")
+                sheet.write_text(answer_page(titles, rows, str(index)), encoding="utf-8")
             else:
                 draw_sheet(rows).save(sheet)
         except (OSError, ValueError) as error:

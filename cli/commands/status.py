@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cli.console import messages, output, print_record
 from cli.options import IndexOption, option
+from index.address import Address
 from model.errors import IndexLockedError
 
 if TYPE_CHECKING:
-    from index.address import ServerAddress
+    from index.address import Address
     from index.schema import Description
 
 Format = Literal["table", "json"]
@@ -31,15 +32,14 @@ def status(
 
     While another process holds the index, the answer comes from the job ledger and names that process.
     """
-    from index.address import home, parse_address
     from index.opening import describe_index
 
-    address, folder = parse_address(index), home(index)
-    description = describe_index(address)
-    values = _description(str(address), description)
-    held = not isinstance(address, Path)  # a server's index may be written by many
+    folder = index.home
+    description = describe_index(index)
+    values = _description(str(index), description)
+    held = index.server is not None  # a server's index may be written by many
     try:
-        contents = _contents(address)
+        contents = _contents(index)
     except IndexLockedError as error:
         contents, held = {"in use": str(error)}, True
     values |= _ledger(folder, description, held=held) | contents
@@ -100,7 +100,7 @@ def _ledger(folder: Path, description: Description, *, held: bool) -> dict[str, 
         ledger.close()
 
 
-def _contents(address: Path | ServerAddress) -> dict[str, Any]:
+def _contents(address: Address) -> dict[str, Any]:
     from index.opening import open_index
 
     with open_index(address, purpose="cbmir status", wait=0.5, only_reads=True) as opened:

@@ -96,12 +96,11 @@ def print_next(settings: JobSettings) -> None:
 
 def _any_file(settings: JobSettings) -> str:
     from cli.rendering.tables import shown_address
-    from index.address import home
     from index.ledger import Ledger
     from index.opening import describe_index
     from model.images.sources import join
 
-    ledger = Ledger(home(settings.index), read_only=True)
+    ledger = Ledger(settings.index.home, read_only=True)
     try:
         key = next(ledger.keys("indexed"), None)
     finally:

@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 from uuid import UUID
 
 from index.schema import Description, Payload, Point, Vector
+from model.errors import NonFiniteFeaturesError
 
 MISSING = "unknown"
 """Value of a filter for points that lack the field; of the organ it is a stored value."""
@@ -32,6 +33,13 @@ class Where:
 
 
 EVERYTHING = Where()
+
+GRAPH_CANDIDATES: Final = 256
+"""Candidates kept while the graph is walked (hnsw_ef): with Qdrant's own 100 a million features of real shape gave a
+recall@10 of 0.965."""
+
+OVERSAMPLING: Final = 8.0
+"""Candidates taken from the quantized copy for each result, then rescored by their originals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,6 @@ class Index(ABC):
 
     description: Description
 
-    @abstractmethod
     def upsert(self, points: Sequence[Point]) -> None:
         """Insert points, or replace those of the same ids.
 
@@ -78,6 +85,20 @@ class Index(ABC):
             NonFiniteFeaturesError: a vector holds NaN or infinity; none of the points is stored.
             DiskFullError: too little space is left; none of the points is stored.
         """
+        import numpy as np  # a job with nothing to do opens the index, and need not wait for numpy
+
+        if not points:
+            return
+        for point in points:
+            for layer, vector in point.vectors.items():
+                if not np.isfinite(vector).all():
+                    where = point.payload.locations[0].path
+                    raise NonFiniteFeaturesError(f"{where}, frame {point.payload.frame}: its {layer} is not finite")
+        self._store(points)
+
+    @abstractmethod
+    def _store(self, points: Sequence[Point]) -> None:
+        """Insert or replace points, at least one, whose features are finite."""
 
     @abstractmethod
     def delete(self, ids: Collection[UUID]) -> None:

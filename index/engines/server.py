@@ -21,15 +21,9 @@ from index.engines.collection import (
     write_description,
 )
 from index.engines.connection import patiently
-from index.engines.engine import EVERYTHING, MISSING, Hit, Index, Statistics, Where
+from index.engines.engine import EVERYTHING, GRAPH_CANDIDATES, MISSING, OVERSAMPLING, Hit, Index, Statistics, Where
 from index.schema import Description, Payload, Point, Vector
-from model.errors import NonFiniteFeaturesError, VectorIndexError
-
-GRAPH_CANDIDATES = 256
-"""As in the embedded engine."""
-
-OVERSAMPLING = 8.0
-"""Candidates taken from the quantized copy for each result, then rescored by their originals."""
+from model.errors import VectorIndexError
 
 REQUEST_BYTES = 7 * 2**19
 """Size of one upsert's vectors: with ids and payloads it stays below 4 MiB, which is all that gRPC takes by default, in
@@ -75,14 +69,7 @@ class ServerIndex(Index):
         self._loading = False
         self.description = self._read_description()
 
-    def upsert(self, points: Sequence[Point]) -> None:
-        if not points:
-            return
-        for point in points:
-            for layer, vector in point.vectors.items():
-                if not np.isfinite(vector).all():
-                    where = point.payload.locations[0].path
-                    raise NonFiniteFeaturesError(f"{where}, frame {point.payload.frame}: its {layer} is not finite")
+    def _store(self, points: Sequence[Point]) -> None:
         self._defer_graph()
         layers = self.description.layers
         vectors: dict[str, Any] = {

@@ -6,17 +6,21 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.address import Address
 from index.engines.engine import Index, Where
 from index.opening import create_index
 from index.schema import Description, Location, Payload, Point
 from model.images.frames import Header
 from model.network.calibration import UNKNOWN
+
+if TYPE_CHECKING:
+    from model.training.evaluation import Predictions
 
 Rankings = NDArray[np.int32]
 """``(queries, n)``: positions in the database, nearest first; -1 after the end of a shorter answer."""
@@ -24,32 +28,8 @@ Rankings = NDArray[np.int32]
 _UPSERT = 256
 
 
-class PredictionsLike(Protocol):
-    """Images as the network sees them; :class:`model.training.evaluation.Predictions` is one."""
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """``(n,)`` true classes."""
-
-    @property
-    def predicted(self) -> NDArray[np.int64]:
-        """``(n,)`` predicted classes."""
-
-    @property
-    def known(self) -> NDArray[np.bool_]:
-        """``(n,)``, whether each looks like one of the classes."""
-
-    @property
-    def confidence(self) -> NDArray[np.float32]:
-        """``(n,)`` probability of the predicted class."""
-
-    @property
-    def features(self) -> dict[str, NDArray[np.float32]]:
-        """By layer, ``(n, 4096)``."""
-
-
 @contextmanager
-def database(images: PredictionsLike, classes: Sequence[str], layers: tuple[str, ...]) -> Iterator[Index]:
+def database(images: Predictions, classes: Sequence[str], layers: tuple[str, ...]) -> Iterator[Index]:
     """An embedded index of the images in a temporary folder, its graph built; point ids are their positions.
 
     Every image is a point of its own, also one that is there twice.
@@ -57,7 +37,7 @@ def database(images: PredictionsLike, classes: Sequence[str], layers: tuple[str,
     description = Description(model_fingerprint="", model_path="", classes=tuple(classes), layers=layers)
     with (
         tempfile.TemporaryDirectory(prefix="cbmir-evaluation-") as folder,
-        create_index(Path(folder, "index"), description, purpose="cbmir evaluate") as index,
+        create_index(Address(Path(folder, "index")), description, purpose="cbmir evaluate") as index,
     ):
         for start in range(0, len(images.labels), _UPSERT):
             end = min(start + _UPSERT, len(images.labels))
@@ -68,7 +48,7 @@ def database(images: PredictionsLike, classes: Sequence[str], layers: tuple[str,
 
 def rank_database(
     index: Index,
-    queries: PredictionsLike,
+    queries: Predictions,
     layer: str,
     *,
     size: int,
@@ -105,7 +85,7 @@ def rank_database(
     return rankings
 
 
-def _point(images: PredictionsLike, classes: Sequence[str], layers: tuple[str, ...], number: int) -> Point:
+def _point(images: Predictions, classes: Sequence[str], layers: tuple[str, ...], number: int) -> Point:
     guess = classes[images.predicted[number]]
     payload = Payload(
         organ=guess if images.known[number] else UNKNOWN,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,11 @@ from index.evaluation.measures import (
     precision_at,
     recall_at,
 )
-from index.evaluation.ranking import PredictionsLike, Rankings, database, rank_database
+from index.evaluation.ranking import Rankings, database, rank_database
 from model.training.measures import Interval, bootstrap_interval
+
+if TYPE_CHECKING:
+    from model.training.evaluation import Predictions
 
 Protocol = Literal["training images", "leave group out"]
 """The database holds the training images; or every image, less those of the query's own group."""
@@ -69,8 +72,8 @@ class RetrievalResult:
 
 
 def evaluate_retrieval(
-    queries: PredictionsLike,
-    images: PredictionsLike,
+    queries: Predictions,
+    images: Predictions,
     classes: Sequence[str],
     protocol: Protocol,
     layers: tuple[str, ...],

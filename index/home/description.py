@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from index.schema import SCHEMA_VERSION, Description
 from model.errors import NotAnIndexError, NothingThereError, VectorIndexError
+from model.files import written_whole
 
 NAME = "index.json"
 
@@ -79,13 +79,8 @@ def description_from(values: Mapping[str, Any]) -> Description:
 
 def write_description(folder: Path, description: Description) -> None:
     """Write atomically: whoever reads, or loses power, finds the old description or the new one."""
-    partial = folder / f"{NAME}.partial"
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(asdict(description), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(folder / NAME)
+        with written_whole(folder / NAME) as partial:
+            partial.write_text(json.dumps(asdict(description), indent=1), encoding="utf-8")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise VectorIndexError(f"{folder / NAME} cannot be written: {error.strerror or error}") from error

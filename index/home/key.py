@@ -7,13 +7,13 @@ from an index that you give away: there a search by file cannot leave out the sa
 from __future__ import annotations
 
 import hmac
-import os
 import secrets
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 from model.errors import VectorIndexError
+from model.files import written_whole
 
 KEY_NAME = "privacy.key"
 
@@ -29,13 +29,8 @@ def privacy_key(folder: Path, *, create: bool = False) -> bytes | None:
     path = folder / KEY_NAME
     try:
         if create and not path.exists():
-            partial = folder / f"{KEY_NAME}.partial"
-            partial.unlink(missing_ok=True)
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(KEY_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
-            partial.rename(path)
+            with written_whole(path, private=True) as partial:
+                partial.write_text(secrets.token_hex(KEY_BYTES))
         key = bytes.fromhex(path.read_text())
         if len(key) != KEY_BYTES:
             raise ValueError(f"it holds {len(key)} bytes, not {KEY_BYTES}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import shutil
 import tarfile
 import zlib
@@ -13,9 +12,10 @@ from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 
-from index.address import parse_address
+from index.address import Address
 from index.opening import open_index
 from model.errors import SettingError, VectorIndexError
+from model.files import written_whole
 
 CONTENTS = "backup.json"
 _LOCAL = {"lock", "holder.json"}
@@ -33,11 +33,11 @@ class Backup:
     model_fingerprint: str
 
 
-def back_up(index: str | Path, output: Path, *, progress: Callable[[int, int], None] | None = None) -> Backup:
+def back_up(address: Address, output: Path, *, progress: Callable[[int, int], None] | None = None) -> Backup:
     """Write the index folder, with its ledger, reports and privacy key, into one tar.gz file that only its owner reads.
 
     Args:
-        index: folder of an embedded index; it is locked meanwhile.
+        address: of an embedded index; it is locked meanwhile.
         output: the file; it must not exist.
         progress: told how many files are written, and of how many.
 
@@ -45,44 +45,39 @@ def back_up(index: str | Path, output: Path, *, progress: Callable[[int, int], N
         SettingError: the index is a server's, or the file exists.
         VectorIndexError: the index cannot be read, or the file cannot be written.
     """
-    folder = _folder(index)
+    folder = _folder(address)
     if output.exists():
         raise SettingError(f"{output} exists: name a new file")
-    partial = output.with_name(output.name + ".partial")
-    with open_index(folder, purpose="cbmir backup", only_reads=True) as opened:
+    with open_index(address, purpose="cbmir backup", only_reads=True) as opened:
         opened.flush()
         backup = Backup(opened.count(), opened.description.model_fingerprint)
         files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in _LOCAL)
         try:
-            partial.touch(mode=0o600)
-            with partial.open("wb") as raw:
-                with tarfile.open(fileobj=raw, mode="w:gz", compresslevel=_COMPRESSION) as tar:
-                    contents = json.dumps(asdict(backup)).encode()
-                    entry = tarfile.TarInfo(CONTENTS)
-                    entry.size = len(contents)
-                    tar.addfile(entry, BytesIO(contents))
-                    for number, path in enumerate(files, 1):
-                        tar.add(path, str(path.relative_to(folder)))
-                        if progress:
-                            progress(number, len(files))
-                raw.flush()
-                os.fsync(raw.fileno())
-            partial.replace(output)
+            with (
+                written_whole(output, private=True) as partial,
+                tarfile.open(partial, mode="w:gz", compresslevel=_COMPRESSION) as tar,
+            ):
+                contents = json.dumps(asdict(backup)).encode()
+                entry = tarfile.TarInfo(CONTENTS)
+                entry.size = len(contents)
+                tar.addfile(entry, BytesIO(contents))
+                for number, path in enumerate(files, 1):
+                    tar.add(path, str(path.relative_to(folder)))
+                    if progress:
+                        progress(number, len(files))
         except OSError as error:
             raise VectorIndexError(f"the backup {output} cannot be written: {error.strerror or error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
     return backup
 
 
-def restore(backup: Path, index: str | Path) -> Backup:
+def restore(backup: Path, address: Address) -> Backup:
     """Unpack a backup into a new index folder, and see that it is undamaged and holds what it says.
 
     Raises:
         SettingError: the folder exists and is not empty, or is a server's address.
         VectorIndexError: the file is no backup, is damaged, or cannot be unpacked there.
     """
-    folder = _folder(index)
+    folder = _folder(address)
     if folder.exists() and any(folder.iterdir()):
         raise SettingError(f"{folder} is not empty: restore into a new folder")
     partial = folder.with_name(folder.name + ".partial")
@@ -97,7 +92,7 @@ def restore(backup: Path, index: str | Path) -> Backup:
                 pass
         promised = Backup(**json.loads((partial / CONTENTS).read_text()))
         (partial / CONTENTS).unlink()
-        with open_index(partial, purpose="cbmir restore") as opened:
+        with open_index(Address(partial), purpose="cbmir restore") as opened:
             found = Backup(opened.count(), opened.description.model_fingerprint)
         if found != promised:
             raise VectorIndexError(
@@ -113,10 +108,9 @@ def restore(backup: Path, index: str | Path) -> Backup:
     return found
 
 
-def _folder(index: str | Path) -> Path:
-    address = parse_address(index)
-    if not isinstance(address, Path):
+def _folder(address: Address) -> Path:
+    if address.server:
         raise SettingError(
             f"{address} is a server's: give no file for a snapshot on the server, or 'cbmir copy' it into a folder"
         )
-    return address
+    return address.home

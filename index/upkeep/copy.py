@@ -11,7 +11,7 @@ from uuid import UUID
 
 import numpy as np
 
-from index.address import ServerAddress, home, parse_address
+from index.address import Address
 from index.engines.engine import Index
 from index.engines.layout import ANYHOW, Layout
 from index.home.key import KEY_NAME
@@ -21,6 +21,7 @@ from index.ledger import Ledger
 from index.opening import create_index, open_index
 from index.schema import Point
 from model.errors import SettingError, VectorIndexError
+from model.files import written_whole
 
 _BATCH = 512
 _VERIFIED_VECTORS = 1_000
@@ -44,8 +45,8 @@ class CopyResult:
 
 
 def copy_index(
-    source: str | Path | ServerAddress,
-    target: str | Path | ServerAddress,
+    source: Address,
+    target: Address,
     *,
     layout: Layout = ANYHOW,
     progress: Callable[[str, int, int], None] | None = None,
@@ -55,8 +56,8 @@ def copy_index(
     An interrupted copy is continued by the same call. Nothing is taken from the source.
 
     Args:
-        source: folder or server address of an index.
-        target: folder or server address; nothing may be there, or an unfinished copy of the same source.
+        source: of an index.
+        target: of a new index; nothing may be there, or an unfinished copy of the same source.
         layout: of a new collection of a server.
         progress: told the stage, how many points are done, and of how many.
 
@@ -65,14 +66,14 @@ def copy_index(
         VectorIndexError: an index cannot be read or written, or the copy is not like its source.
         ModelMismatchError: the target was made by another model.
     """
-    if str(parse_address(source)) == str(parse_address(target)):
+    if source == target:
         raise SettingError(f"{source} cannot be copied onto itself: name another target")
     tell = progress or (lambda _stage, _done, _total: None)
     with (
         open_index(source, purpose="cbmir copy", only_reads=True) as taken,
         create_index(target, taken.description, purpose="cbmir copy", layout=layout, patient=False) as made,
     ):
-        marker = _Marker(home(target) / MARKER, str(parse_address(source)))
+        marker = _Marker(target.home / MARKER, str(source))
         done = marker.begin(made)
         made.update_description(roots=taken.description.roots, model_path=taken.description.model_path)
         total, moved = taken.count(), 0
@@ -86,7 +87,7 @@ def copy_index(
         tell("building the vector index", total, total)
         made.optimize()
         compared = _verify(taken, made, total, tell)
-        has_ledger = _copy_ledger(home(source), home(target))
+        has_ledger = _copy_ledger(source.home, target.home)
         marker.remove()
     return CopyResult(total, moved, compared, has_ledger)
 
@@ -118,10 +119,9 @@ class _Marker:
         self._path.unlink()
 
     def _write(self, last: UUID | None) -> None:
-        partial = self._path.with_suffix(".partial")
         try:
-            partial.write_text(json.dumps({"source": self._source, "last": str(last) if last else None}))
-            partial.replace(self._path)
+            with written_whole(self._path) as partial:
+                partial.write_text(json.dumps({"source": self._source, "last": str(last) if last else None}))
         except OSError as error:
             raise VectorIndexError(f"{self._path} cannot be written: {error.strerror or error}") from error
 
@@ -157,8 +157,6 @@ def _copy_ledger(source: Path, target: Path) -> bool:
         finally:
             ledger.close()
     if (source / KEY_NAME).exists():
-        partial = target / f"{KEY_NAME}.partial"
-        partial.touch(mode=0o600)
-        partial.write_bytes((source / KEY_NAME).read_bytes())
-        partial.replace(target / KEY_NAME)
+        with written_whole(target / KEY_NAME, private=True) as partial:
+            partial.write_bytes((source / KEY_NAME).read_bytes())
     return (source / LEDGER).exists()

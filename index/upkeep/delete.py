@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from index.address import home
+from index.address import Address
 from index.engines.engine import Index, Where
 from index.filters import as_stored, check_fields
 from index.home.key import path_hider, require_privacy_key
@@ -44,7 +44,7 @@ def forget_files(index: Index, ledger: Ledger, gone: Collection[FileKey]) -> set
 
 
 def delete_points(
-    address: str | Path,
+    address: Address,
     where: Mapping[str, Collection[str]],
     *,
     may: Callable[[int], bool] = lambda _: True,
@@ -55,7 +55,7 @@ def delete_points(
     ``cbmir index --retry-left-out``, or a change of the file, brings it back.
 
     Args:
-        address: folder of the index, or a server's collection.
+        address: of the index.
         where: keyword field → values; all fields must agree.
         may: asked with the number of points before any is deleted.
         tell: told of each value that no point has.
@@ -85,7 +85,7 @@ def delete_points(
             for location in payload.locations:
                 files[_key(location)].add(point)
         index.flush()  # a disk too full for it refuses here, before anything is deleted
-        with _ledger(home(address)) as ledger:
+        with _ledger(address.home) as ledger:
             # Before the points: what is cut off here is found again by the same call.
             if ledger:
                 ledger.leave_out(files, Reason.DELETED.value, "by 'cbmir delete'")
@@ -98,7 +98,7 @@ def delete_points(
 
 
 def forget_archives(
-    address: str | Path, archives: Sequence[str], *, may: Callable[[Mapping[str, int]], bool] = lambda _: True
+    address: Address, archives: Sequence[str], *, may: Callable[[Mapping[str, int]], bool] = lambda _: True
 ) -> int:
     """Delete what an index has of folders, files or archive files, which need not exist any more.
 
@@ -106,7 +106,7 @@ def forget_archives(
     server's index it knows the files that this machine has indexed.
 
     Args:
-        address: folder of the index, or a server's collection.
+        address: of the index.
         archives: folders and files as they were indexed, or below what was; of a zip or tar file only the whole. Roots
             that lie below one of them are meant as well.
         may: asked with the number of files by root, or by part of it, before any is deleted.
@@ -118,7 +118,7 @@ def forget_archives(
         SettingError: nothing of one of them is indexed, or the ledger is not here, or ``--reembed`` is unfinished.
         VectorIndexError: the index cannot be opened or written.
     """
-    folder = home(address)
+    folder = address.home
     if (unfinished := folder.with_name(folder.name + BUILDING)).exists():
         raise SettingError(f"{unfinished} is left from an unfinished --reembed: finish it first, or delete it")
     with open_index(address, purpose="cbmir delete") as index, _ledger(folder) as ledger:

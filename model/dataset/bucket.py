@@ -17,6 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from model.dataset.lock_file import writing
 from model.dataset.stored_objects import StoredObject
 from model.errors import DatasetError
+from model.files import written_whole
 
 if TYPE_CHECKING:
     from tenacity.wait import WaitBaseT
@@ -88,14 +89,10 @@ class Buckets:
             DatasetError: it cannot be fetched, comes damaged each time, or the file cannot be written.
             DiskFullError: the disk is full.
         """
-        partial = target.with_name(target.name + ".partial")
-        try:
-            with writing(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(target) as partial:
                 self._patiently(lambda: self._fetch(stored, partial), stored.address)
-                partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def _fetch(self, stored: StoredObject, partial: Path) -> None:
         bucket, key = _parts(stored.address)

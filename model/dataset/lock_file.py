@@ -16,6 +16,7 @@ from typing import Any, Final
 from model.dataset.series_queries import require_class_name
 from model.dataset.stored_objects import StoredObject
 from model.errors import DatasetError, DiskFullError
+from model.files import written_whole
 
 LOCK: Final = "plan.lock.csv"
 
@@ -88,13 +89,14 @@ class LockFile:
         self.instances += instances
 
     def _rewrite(self) -> None:
-        partial = self._path.with_name(self._path.name + ".partial")
-        with writing(self._path):
-            with partial.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, _NAMES)
-                writer.writeheader()
-                writer.writerows(map(asdict, self.instances))
-            partial.replace(self._path)
+        with (
+            writing(self._path),
+            written_whole(self._path) as partial,
+            partial.open("w", encoding="utf-8", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, _NAMES)
+            writer.writeheader()
+            writer.writerows(map(asdict, self.instances))
 
 
 @contextmanager
@@ -153,10 +155,8 @@ def take_lock(source: Path, folder: Path) -> None:
         return
     if target.exists():
         refuse_others({one.instance for one in read_lock(source)}, (one.instance for one in read_lock(target)), target)
-    partial = target.with_name(target.name + ".partial")
-    with writing(target):
+    with writing(target), written_whole(target) as partial:
         shutil.copyfile(source, partial)
-        partial.replace(target)
 
 
 def refuse_others(wanted: set[str], locked: Iterable[str], target: Path) -> None:

@@ -17,6 +17,7 @@ from model.dataset.plan import patient_group
 from model.dataset.series_queries import require_class_name
 from model.dataset.tables import read_table, write_table
 from model.errors import DatasetError, ImageError
+from model.files import written_whole
 from model.images.reading import ReadOptions, read_frames
 
 if TYPE_CHECKING:
@@ -84,13 +85,11 @@ def add_rows(folder: Path, rows: Iterable[Row]) -> bool:
 def _patient_key(folder: Path) -> bytes:
     """The key by which the folder's groups are made of Patient IDs, which nobody without it can guess back."""
     path = folder / PATIENT_KEY
-    partial = path.with_name(path.name + ".partial")
     with writing(path):
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            partial.touch(mode=0o600)
-            partial.write_bytes(secrets.token_bytes(KEY_BYTES))
-            partial.replace(path)
+            with written_whole(path, private=True) as partial:
+                partial.write_bytes(secrets.token_bytes(KEY_BYTES))
         key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise DatasetError(f"{path} is damaged: delete it, and add every class again, as groups depend on it")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from model.dataset.lock_file import writing
 from model.errors import DatasetError
+from model.files import written_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +46,5 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         DatasetError: it cannot be written.
         DiskFullError: the disk is full.
     """
-    partial = path.with_name(path.name + ".partial")
-    with writing(path):
+    with writing(path), written_whole(path) as partial:
         table.to_csv(partial, index=False)
-        partial.replace(path)

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from model.network.architecture import OrganNetwork, scale
 from model.network.layers import LAYERS
-from model.network.preprocessing import centre_crop
-
-BATCH = 64
+from model.network.preprocessing import batches, centre_crop
 
 IMAGES = 1024
 """Most images looked at, evenly chosen."""
@@ -32,8 +30,8 @@ def activation_ranges(network: OrganNetwork, images: NDArray[np.uint8]) -> dict[
         ranges[name] = max(ranges.get(name, 0.0), float(values.max()))
         return values
 
-    for start in range(0, len(chosen), BATCH):
-        x = scale(torch.from_numpy(centre_crop(images[chosen[start : start + BATCH]]).copy()))
+    for batch in batches(chosen):
+        x = scale(torch.from_numpy(centre_crop(images[batch]).copy()))
         for name, module in network.convolutional.named_children():
             x = module(x)
             if name.startswith("relu"):

@@ -13,17 +13,15 @@ from model.network.architecture import OrganNetwork, scale
 from model.network.calibration import LAYER
 from model.network.layers import FEATURES
 from model.network.metadata import Calibration
-from model.network.preprocessing import centre_crop
+from model.network.preprocessing import batches, centre_crop
 from model.training.loading import LabelledFrames
-
-BATCH = 64
 
 
 def class_centroids(network: OrganNetwork, frames: LabelledFrames) -> NDArray[np.float16]:
     """``(classes, 4096)``: the mean FCL1 feature of each class's images; zeros where it has none."""
     classes = network.output.out_features
     sums, counts = np.zeros((classes, FEATURES)), np.zeros(classes)
-    for (_, features), labels in zip(_outputs(network, frames), _batches(frames.labels), strict=True):
+    for (_, features), labels in zip(_outputs(network, frames), batches(frames.labels), strict=True):
         np.add.at(sums, labels, features)
         np.add.at(counts, labels, 1)
     return (sums / np.maximum(counts, 1)[:, None]).astype(np.float16)
@@ -41,11 +39,6 @@ def calibrate_network(
     return calibration.calibrate(logits, features, held_out.labels, centroids), centroids
 
 
-def _batches(values: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(values), BATCH):
-        yield values[start : start + BATCH]
-
-
 @torch.inference_mode()
 def _outputs(
     network: OrganNetwork, frames: LabelledFrames
@@ -53,7 +46,7 @@ def _outputs(
     """Outputs before the softmax, and FCL1 features, of the images' centre crops, batch by batch."""
     network.eval()
     device = next(network.parameters()).device
-    for start in range(0, len(frames), BATCH):
-        images = torch.from_numpy(centre_crop(frames.images[start : start + BATCH]).copy()).to(device)
+    for batch in batches(frames.images):
+        images = torch.from_numpy(centre_crop(batch).copy()).to(device)
         logits, features = network.features(scale(images), (LAYER,))
         yield logits.cpu().numpy(), features[LAYER].cpu().numpy()

@@ -19,7 +19,7 @@ from model.network.compression import compress
 from model.network.embedder import Embedder
 from model.network.layers import FEATURES, LAYERS
 from model.network.metadata import Calibration
-from model.network.preprocessing import INPUT, centre_crop
+from model.network.preprocessing import BATCH, INPUT, batches, centre_crop
 from model.network.ranges import activation_ranges
 from model.training.augmentation import random_views
 from model.training.calibrate import class_centroids
@@ -28,8 +28,6 @@ from model.training.loading import joined, load_repository, require_every_class
 from model.training.loop import TrainingResult
 from model.training.measures import classification_measures
 from model.training.repository import LabelledFile
-
-BATCH = 64
 
 VIEWS = 2
 """Random views of each image, beside its centre crop: outputs that the factors have to reproduce."""
@@ -115,18 +113,18 @@ def factorise(
         seed: of the random views.
         progress: told of batches done and of their number.
     """
-    batches = -(-len(images) // BATCH) * (1 + VIEWS)
+    steps = -(-len(images) // BATCH) * (1 + VIEWS)
     factors = {}
     for turn, layer in enumerate(LAYERS):
         linear: nn.Linear = getattr(network, layer)
         total, squares, count = torch.zeros(FEATURES).double(), torch.zeros(FEATURES, FEATURES).double(), 0
-        for done, batch in enumerate(_views(images, seed), turn * batches + 1):
+        for done, batch in enumerate(_views(images, seed), turn * steps + 1):
             outputs = linear(_inputs(network, scale(batch), layer)).double()
             total += outputs.sum(0)
             squares.addmm_(outputs.T, outputs)
             count += len(outputs)
             if progress:
-                progress(done, batches * len(LAYERS))
+                progress(done, steps * len(LAYERS))
         mean = total / count
         covariance = (squares / count - torch.outer(mean, mean)).numpy()
         _, largest = eigh(covariance, overwrite_a=True, subset_by_index=[FEATURES - rank, FEATURES - 1])
@@ -141,11 +139,10 @@ def factorise(
 
 def _views(images: NDArray[np.uint8], seed: int) -> Iterator[Tensor]:
     torch.manual_seed(seed)
-    for start in range(0, len(images), BATCH):
-        batch = np.array(images[start : start + BATCH])
+    for batch in batches(images):
         yield torch.from_numpy(centre_crop(batch).copy())
         for _ in range(VIEWS):
-            yield random_views(torch.from_numpy(batch), INPUT)
+            yield random_views(torch.from_numpy(batch.copy()), INPUT)
 
 
 def _inputs(network: OrganNetwork, images: Tensor, layer: str) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from model.errors import CheckpointError, RepositoryError, SettingError
+from model.files import written_whole
 from model.training.loop import Observer, train
 from model.training.measures import ClassificationMeasures, ClassMeasures
 from model.training.recipes import Recipe
@@ -77,7 +78,8 @@ def cross_validate(
             if result.measures is None:
                 raise RepositoryError(f"no image of fold {number} could be read")
             values = result.measures.to_json() | {"left_out": list(map(str, result.left_out))}
-            _write(done, json.dumps(values))
+            with written_whole(done) as partial:
+                partial.write_text(json.dumps(values))
             model.unlink()
         yield _read(number, done)
 
@@ -110,18 +112,12 @@ def _settle(folder: Path, settings: dict[str, Any]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            _write(path, json.dumps(settings))
+            with written_whole(path) as partial:
+                partial.write_text(json.dumps(settings))
         elif json.loads(path.read_text()) != settings:
             raise SettingError(f"{folder} holds folds of other files, recipe, seed or number of folds: name another")
     except (OSError, ValueError) as error:
         raise SettingError(f"{folder} cannot be used for the folds: {error}") from error
-
-
-def _write(path: Path, text: str) -> None:
-    """Write whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def _read(number: int, path: Path) -> Fold:

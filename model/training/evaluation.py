@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.network.embedder import Embedder
-from model.network.preprocessing import centre_crop
+from model.network.preprocessing import batches, centre_crop
 from model.training.loading import LabelledFrames
 from model.training.measures import (
     ClassificationMeasures,
@@ -19,8 +19,6 @@ from model.training.measures import (
     classification_measures,
     expected_calibration_error,
 )
-
-BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +74,10 @@ def predict(
     probabilities = np.empty((len(frames), len(embedder.metadata.classes)), np.float32)
     features: dict[str, NDArray[np.float32]] = {}
     known = np.empty(len(frames), np.bool_)
-    for start in range(0, len(frames), BATCH):
-        embeddings = embedder.embed(centre_crop(frames.images[start : start + BATCH]), layers)
-        done = start + len(embeddings.probabilities)
+    done = 0
+    for batch in batches(frames.images):
+        embeddings = embedder.embed(centre_crop(batch), layers)
+        start, done = done, done + len(batch)
         probabilities[start:done], known[start:done] = embeddings.probabilities, embeddings.known
         for layer, values in embeddings.features.items():
             features.setdefault(layer, np.empty((len(frames), values.shape[1]), np.float32))[start:done] = values

@@ -18,7 +18,7 @@ from model.network.calibration import UNKNOWN
 from model.network.checkpoint import CENTROIDS, fingerprint, save_checkpoint
 from model.network.devices import to_device
 from model.network.metadata import Calibration, Metadata
-from model.network.preprocessing import INPUT, centre_crop
+from model.network.preprocessing import INPUT, batches, centre_crop
 from model.network.ranges import activation_ranges
 from model.training.augmentation import random_views
 from model.training.calibrate import calibrate_network
@@ -29,8 +29,6 @@ from model.training.measures import ClassificationMeasures, classification_measu
 from model.training.recipes import Recipe
 from model.training.repository import LabelledFile, Split, listing_hash
 from model.training.state import TrainingState
-
-EVALUATION_BATCH = 64
 
 SAVE_SECONDS = 30.0
 """Least time between two writes of the training's state (1.2 GB) at the ends of epochs; an interruption writes it."""
@@ -251,8 +249,8 @@ def _logits(network: OrganNetwork, images: NDArray[np.uint8], size: int = INPUT)
     network.eval()
     device = next(network.parameters()).device
     outputs = []
-    for start in range(0, len(images), EVALUATION_BATCH):
-        inputs = scale(torch.from_numpy(centre_crop(images[start : start + EVALUATION_BATCH]).copy()).to(device))
+    for batch in batches(images):
+        inputs = scale(torch.from_numpy(centre_crop(batch).copy()).to(device))
         if size != INPUT:
             inputs = nn.functional.interpolate(inputs, (size, size), mode="bilinear", antialias=True)
         outputs.append(network.features(inputs, ())[0].cpu().numpy())

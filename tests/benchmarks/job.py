@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from index.address import parse_address
 from workers.indexing.job import index_archive
 from workers.indexing.settings import JobObserver, JobSettings, Progress
 
@@ -29,7 +30,7 @@ class Timeline(JobObserver):
 def main(archive: str, index: str, model: str, output: str) -> None:
     """Index, and write the timeline and the report."""
     started, timeline = time.time(), Timeline()
-    report = index_archive(JobSettings((Path(archive),), Path(index), Path(model)), timeline)
+    report = index_archive(JobSettings((Path(archive),), parse_address(Path(index)), Path(model)), timeline)
     values = {
         "started": started,
         "embedded": timeline.embedded,

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from index.address import parse_address
 from index.opening import create_index, open_index
 from index.schema import Location, Payload, Point, point_id
 from model.images.frames import Header
@@ -38,7 +39,7 @@ def real_features(folder: Path | None) -> dict[str, NDArray[np.float32]]:
     if folder is None:
         points: Iterator[Point] = iter(make_points(600))
     else:
-        index = open_index(folder, purpose="benchmark")
+        index = open_index(parse_address(folder), purpose="benchmark")
         points = index.points()
     for point in points:
         by_organ.setdefault(point.payload.organ, []).append(np.asarray(point.vectors["fcl1"], np.float32))
@@ -67,7 +68,7 @@ def build(pipe: Connection, folder: Path, features: Path | None, count: int) -> 
     real = real_features(features)
     description = describe(classes=tuple(real), quantization="turbo4")
     loading = 0.0
-    with create_index(folder, description, purpose="benchmark") as index:
+    with create_index(parse_address(folder), description, purpose="benchmark") as index:
         for number in range(-(-count // BATCH)):
             points = synthetic(real, number)[: count - number * BATCH]
             started = time.perf_counter()
@@ -102,7 +103,7 @@ def run(folder: Path, features: Path | None, count: int) -> list[Figure]:
         rate = f"{loading:,.0f} s, {count / loading:,.0f}/s"
         figures.append(Figure(f"load {count:,} points", rate, f"peak {early:,.0f} MB"))
         figures.append(Figure("build the graph", f"{building:,.0f} s", f"peak {late:,.0f} MB"))
-    with open_index(folder, purpose="benchmark") as index:
+    with open_index(parse_address(folder), purpose="benchmark") as index:
         statistics = index.statistics()
         figures.append(
             Figure("on disk", f"{(statistics.bytes_on_disk or 0) / 2**30:,.1f} GB", f"complete: {statistics.complete}")

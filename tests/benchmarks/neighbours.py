@@ -9,6 +9,7 @@ from uuid import UUID
 
 import numpy as np
 
+from index.address import parse_address
 from index.engines.engine import Index, Where
 from index.opening import open_index
 from index.schema import Payload
@@ -22,7 +23,7 @@ def run(*indexes: Path) -> list[Figure]:
     """Of each index, with stored pictures as the queries."""
     figures = []
     for folder in indexes:
-        with open_index(folder, purpose="benchmark") as index:
+        with open_index(parse_address(folder), purpose="benchmark") as index:
             points = list(index.scroll())
             chosen = np.random.default_rng(0).choice(len(points), QUERIES, replace=False)
             figures += measure(index, [points[number] for number in chosen], goal=0.99)

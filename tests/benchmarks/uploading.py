@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from qdrant_client.models import PointStruct
 
-from index.address import ServerAddress, parse_address
+from index.address import parse_address
 from index.engines.connection import connect
 from index.opening import create_index
 from index.schema import Point
@@ -36,8 +36,8 @@ def run() -> list[Figure]:
     with tempfile.TemporaryDirectory() as state, discarding_server() as port:
         os.environ["CBMIR_STATE"] = state
         address = parse_address(f"http://127.0.0.1:1/benchmark?grpc_port={port}")
-        assert isinstance(address, ServerAddress)
-        client = connect(address)
+        assert address.server
+        client = connect(address.server)
         with create_index(address, describe(), purpose="benchmark") as index:
 
             def arrays() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from index.address import parse_address
 from index.opening import create_index
 from tests.index.conftest import describe
 
@@ -38,7 +39,7 @@ def test_every_option_can_come_from_the_environment(command: str) -> None:
 def test_the_environment_is_really_read(
     cbmir: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    create_index(tmp_path / "index", describe(), purpose="test").close()
+    create_index(parse_address(tmp_path / "index"), describe(), purpose="test").close()
     monkeypatch.setenv("CBMIR_INDEX", str(tmp_path / "index"))
     assert cbmir("status") == 0
     assert "fcl1" in capsys.readouterr().out
@@ -62,7 +63,7 @@ def test_errors_are_one_sentence_and_debug_shows_more(
 
 
 def test_completion_knows_organs_and_layers(program: Path, tmp_path: Path) -> None:
-    create_index(tmp_path / "index", describe(), purpose="test").close()
+    create_index(parse_address(tmp_path / "index"), describe(), purpose="test").close()
 
     def complete(*words: str) -> list[str]:
         environment = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from index.address import parse_address
 from index.opening import create_index
 from tests.index.conftest import describe, make_points
 
@@ -20,7 +21,7 @@ def test_what_is_there_is_refused_without_force(
         (tmp_path / name).write_text("of a person")
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "index.html").write_text("of a person")
-    with create_index(tmp_path / "index", describe(), purpose="test") as index:
+    with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as index:
         index.upsert(make_points(3))
     (tmp_path / "plan.csv").write_text("of a person")
     for arguments in (

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from index.address import parse_address
 from index.opening import create_index
 from tests.index.conftest import describe, make_points
 from tests.support.terminal import FAULTS
@@ -19,7 +20,7 @@ from tests.support.terminal import FAULTS
 
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
-    with create_index(tmp_path / "index", describe(), purpose="test") as opened:
+    with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as opened:
         opened.upsert(make_points(30))
     return tmp_path / "index"
 
@@ -67,13 +68,13 @@ def test_version_and_quiet(program: Path, index: Path, archive: Path, tmp_path: 
     command = f"{program} %s delete --where modality=XX --index index --yes"
     assert "nothing in the index has modality=XX" in shell(command % "", tmp_path)[2]
     code, out, error = shell(command % "--quiet", tmp_path)
-    assert (code, out, error) == (0, "0 points deleted from index\n", "")
+    assert (code, out, error) == (0, f"0 points deleted from {index}\n", "")
     assert "Error: " in shell(f"{program} -q status --index absent", tmp_path)[2]
 
 
 def test_records_are_utf_8_in_every_locale(program: Path, tmp_path: Path) -> None:
     folder = tmp_path / "模型"
-    create_index(folder, describe(), purpose="test").close()
+    create_index(parse_address(folder), describe(), purpose="test").close()
     environment = {**os.environ, "PYTHONIOENCODING": "iso-8859-1"}
     command = [program, "status", "--index", folder, "--format", "json"]
     done = subprocess.run(list(map(str, command)), check=True, capture_output=True, env=environment)

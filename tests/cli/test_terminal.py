@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from index.address import home
 from index.ledger import Ledger
 from tests.support import phantoms
 from tests.support.terminal import Terminal, assert_clean, run
@@ -174,7 +173,7 @@ def test_a_job_is_stopped_and_goes_on(
         assert terminal.finish(60) == code, terminal.text
         assert_clean(terminal)
         assert "the same command goes on" in terminal.flat
-    ledger = Ledger(home(tmp_path / "index"), read_only=True)
+    ledger = Ledger(tmp_path / "index", read_only=True)
     job = ledger.last_job()
     ledger.close()
     assert job

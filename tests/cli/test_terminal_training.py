@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ BAR = "━" * 24
 
 def test_training_evaluation_and_compression(program: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
-    phantoms.write_repository(repository, images=5, side=64)
+    phantoms.write_repository(repository, images=3, side=64)
     train = [program, "train", repository, "--output", "own.safetensors", "--epochs", 2]
     with Terminal(train, folder=tmp_path) as terminal:
         terminal.wait_for("loss")
@@ -60,12 +61,22 @@ def test_cross_validation(program: Path, tmp_path: Path) -> None:
     assert "mean ± sd" in terminal.text
 
 
+@pytest.fixture(scope="module")
+def many_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """So many images that they are still being decoded when somebody presses Ctrl-C."""
+    repository = tmp_path_factory.mktemp("many") / "repository"
+    phantoms.write_repository(repository, images=10, side=256)
+    for file in list(repository.rglob("*.dcm")):
+        for number in range(14):
+            shutil.copy(file, file.with_stem(f"{file.stem}-{number}"))
+    return repository
+
+
 @pytest.mark.parametrize("command", ["train", "evaluate", "compress", "split"])
 def test_ctrl_c_while_processes_of_its_own_decode(
-    program: Path, model_path: Path, tmp_path: Path, command: str
+    program: Path, model_path: Path, many_images: Path, tmp_path: Path, command: str
 ) -> None:
-    repository = tmp_path / "repository"
-    phantoms.write_repository(repository, images=150, side=256)
+    repository = many_images
     arguments = {
         "train": ["train", repository, "--output", tmp_path / "own"],
         "evaluate": ["evaluate", repository, "--model", model_path],

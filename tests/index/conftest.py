@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.address import ServerAddress
+from index.address import Address, parse_address
 from index.engines.engine import Index
 from index.engines.layout import Layout
 from index.opening import check_same, create_index, open_index
@@ -54,7 +54,7 @@ def make_points(count: int, *, seed: int = 0, layers: tuple[str, ...] = ("fcl1",
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[Index]:
     """An index of 60 points."""
-    with create_index(tmp_path / "index", describe(), purpose="test") as opened:
+    with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as opened:
         opened.upsert(make_points(60))
         yield opened
 
@@ -64,7 +64,7 @@ class Engine:
     """One place for one index."""
 
     name: str
-    address: str | Path | ServerAddress
+    address: Address
 
     def create(self, description: Description) -> Index:
         return create_index(self.address, description, purpose="test")
@@ -79,7 +79,7 @@ class LocalModeEngine(Engine):
     def __init__(self) -> None:
         from qdrant_client import QdrantClient
 
-        super().__init__("memory", "memory")
+        super().__init__("memory", parse_address("memory"))
         self._client = QdrantClient(":memory:")
 
     def create(self, description: Description) -> Index:
@@ -87,7 +87,7 @@ class LocalModeEngine(Engine):
 
         make_collection(self._client, "test", description, Layout())
         index = self.open()
-        check_same("memory", index.description, description)
+        check_same(self.address, index.description, description)
         return index
 
     def open(self) -> Index:
@@ -112,11 +112,11 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "state"))
     match request.param:
         case "edge":
-            yield Engine("edge", tmp_path / "index")
+            yield Engine("edge", parse_address(tmp_path / "index"))
         case "memory":
             yield LocalModeEngine()
         case "wire":
             port = request.getfixturevalue("server").port
-            yield Engine("wire", ServerAddress("127.0.0.1", 1, port, tls=False, collection="test"))
+            yield Engine("wire", parse_address(f"http://127.0.0.1:1/test?grpc_port={port}"))
         case _:
             yield Engine("server", request.getfixturevalue("server_address"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from index.address import ServerAddress, home, parse_address
+from index.address import Address, parse_address
 from model.errors import SettingError
 
 
@@ -20,8 +20,9 @@ from model.errors import SettingError
 )
 def test_addresses_of_servers(text: str, expected: tuple[str, int, int, bool, str, str]) -> None:
     found = parse_address(text)
-    assert isinstance(found, ServerAddress)
-    assert (found.host, found.port, found.grpc_port, found.tls, found.collection, str(found)) == expected
+    server = found.server
+    assert server
+    assert (server.host, server.port, server.grpc_port, server.tls, server.collection, str(found)) == expected
     assert parse_address(str(found)) == found
 
 
@@ -36,21 +37,22 @@ def test_keys_stay_out_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         parse_address("http://user:secret@host")
     monkeypatch.setenv("CBMIR_INDEX_API_KEY", "secret")
     found = parse_address("http://host")
-    assert isinstance(found, ServerAddress)
-    assert found.api_key == "secret"
-    assert "secret" not in f"{found} {found!r}"
+    server = found.server
+    assert server
+    assert server.api_key == "secret"
+    assert "secret" not in f"{found} {found!r} {server}"
 
 
 def test_where_the_ledger_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert home(tmp_path / "index") == tmp_path / "index"
+    assert parse_address(tmp_path / "index").home == tmp_path / "index"
     monkeypatch.setenv("CBMIR_STATE", str(tmp_path))
-    assert home("http://host:7000/scans") == tmp_path / "host_7000_scans"
+    assert parse_address("http://host:7000/scans").home == tmp_path / "host_7000_scans"
     monkeypatch.delenv("CBMIR_STATE")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "x"))
-    assert home("http://[::1]/scans") == tmp_path / "x/cbmir/--1_6333_scans"
+    assert parse_address("http://[::1]/scans").home == tmp_path / "x/cbmir/--1_6333_scans"
 
 
 def test_a_folder_has_one_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path / "sub")
-    assert parse_address("../index") == tmp_path / "index"
+    assert parse_address("../index") == Address(tmp_path / "index")

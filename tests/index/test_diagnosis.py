@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from index.address import ServerAddress
 from index.diagnosis import check_disk, check_engine, check_server
 from tests.index.wire import StandIn
 
 
 def test_a_server_its_version_and_its_key_are_looked_at(server: StandIn) -> None:
-    address = f"http://127.0.0.1:1/scans?grpc_port={server.port}"
+    address = ServerAddress("127.0.0.1", 1, server.port, tls=False, collection="scans")
     [check] = check_server(address, None)
     assert (check.state, check.advice) == ("fine", "")
     server.version = "1.0.0"
@@ -25,7 +26,7 @@ def test_a_server_its_version_and_its_key_are_looked_at(server: StandIn) -> None
 
 
 def test_a_server_that_does_not_answer_is_lacking() -> None:
-    [check] = check_server("http://127.0.0.1:1", None)
+    [check] = check_server(ServerAddress("127.0.0.1", 1, 2, tls=False, collection="scans"), None)
     assert check.state == "lacking"
     assert check.advice
 

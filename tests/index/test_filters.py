@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from index.address import parse_address
 from index.engines.engine import Where
 from index.filters import as_stored, check_label
 from index.opening import create_index
@@ -15,7 +16,7 @@ from tests.index.conftest import describe, make_points
 
 
 def test_filters_are_understood_as_they_are_typed(tmp_path: Path) -> None:
-    with create_index(tmp_path / "index", describe(), purpose="test") as index:
+    with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as index:
         points = make_points(12)
         bare = replace(points[0].payload, header=replace(points[0].payload.header, modality=None))
         index.upsert([replace(points[0], payload=bare), *points[1:]])
@@ -36,7 +37,7 @@ def test_filters_are_understood_as_they_are_typed(tmp_path: Path) -> None:
 
 
 def test_the_first_digits_of_an_id_are_enough(tmp_path: Path) -> None:
-    with create_index(tmp_path / "index", describe(), purpose="test") as index:
+    with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as index:
         points = make_points(40)
         twin = uuid4().hex[:8] + uuid4().hex[8:]
         index.upsert(points)

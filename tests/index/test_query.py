@@ -29,10 +29,11 @@ def test_a_query_is_the_point_that_it_would_be_stored_as(archive: Path, model_pa
 def test_features_that_are_not_finite_are_refused(archive: Path, model_path: Path) -> None:
     embedder = Embedder.load(model_path)
 
-    class Broken:
-        metadata = embedder.metadata
+    class Broken(Embedder):
+        def __init__(self) -> None:
+            self.metadata = embedder.metadata
 
-        def embed(self, images: NDArray[np.uint8], layers: Sequence[str]) -> Embeddings:
+        def embed(self, images: NDArray[np.uint8], layers: Sequence[str] = ("fcl1",)) -> Embeddings:
             embeddings = embedder.embed(images, layers)
             embeddings.features["fcl1"][0, 5] = np.nan
             return embeddings

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from index.address import ServerAddress, parse_address
+from index.address import Address, ServerAddress, parse_address
 
 
 @pytest.fixture(scope="session")
@@ -52,14 +52,14 @@ def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def server_address(qdrant_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerAddress]:
+def server_address(qdrant_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Address]:
     """A collection of the real server that does not exist yet; dropped afterwards."""
     monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "state"))
     base, _, options = qdrant_url.partition("?")
     address = parse_address(f"{base}/test-{uuid4().hex}{'?' + options if options else ''}")
-    assert isinstance(address, ServerAddress)
+    assert address.server
     yield address
-    _drop(address)
+    _drop(address.server)
 
 
 def _drop(address: ServerAddress) -> None:

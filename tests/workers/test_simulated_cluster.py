@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from index.address import parse_address
 from index.opening import open_index
 from tests.support import phantoms
 
@@ -18,10 +19,12 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
+from index.address import parse_address
 from workers.indexing.job import index_archive
 from workers.indexing.settings import JobObserver, JobSettings, Progress
 
-archive, model, index = map(Path, sys.argv[1:])
+archive, model = map(Path, sys.argv[1:3])
+index = parse_address(sys.argv[3])
 """
 
 LOSS = """
@@ -100,7 +103,7 @@ def test_a_lost_node_costs_no_image(tmp_path: Path, model_path: Path) -> None:
     assert result["lost after"]
     assert result["outcome"] == "complete"
     assert (result["indexed"], result["left out"]) == (files - 1, ["corrupt or truncated"])
-    with open_index(tmp_path / "index", purpose="test") as index:
+    with open_index(parse_address(tmp_path / "index"), purpose="test") as index:
         assert index.count() == result["points"] == files - 1 + 3  # one file has four frames
 
 

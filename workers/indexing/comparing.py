@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from index.address import Address
 from index.home.description import read_description
 from index.ledger import FileKey, Known, Ledger, State
 from index.opening import open_index
@@ -126,7 +127,7 @@ def keep_deleted(old_folder: Path, new_folder: Path) -> None:
             return
         from index.upkeep.dropping import drop_points  # numpy and pyarrow, which a job with nothing to do can spare
 
-        with open_index(new_folder, purpose="cbmir index --reembed") as index:
+        with open_index(Address(new_folder), purpose="cbmir index --reembed") as index:
             new.ledger.leave_out(points, Reason.DELETED.value, "by 'cbmir delete'")
             drop_points(index, new.ledger, points)
             index.flush()

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from index.address import home, parse_address
 from index.engines.engine import Index
 from index.ledger import FileKey, Ledger
 from index.opening import create_index
@@ -45,7 +44,7 @@ def index_archive(settings: JobSettings, observer: JobObserver | None = None) ->
     settings = checked.settings
     description = wanted_description(settings, checked.metadata)
     with create_index(settings.index, description, purpose=PURPOSE, layout=settings.layout) as index:
-        ledger = Ledger(home(settings.index))
+        ledger = Ledger(settings.index.home)
         try:
             return _Job(checked, index, ledger, observer or JobObserver()).run()
         finally:
@@ -58,7 +57,7 @@ class _Job:
         self.index, self.ledger, self.observer = index, ledger, observer
         self.report = JobReport(
             archives=[archive.address for archive in checked.archives],
-            index=str(parse_address(settings.index)),
+            index=str(settings.index),
             model=str(checked.model.absolute()),
             model_fingerprint=checked.metadata.fingerprint,
             started=_now(),
@@ -109,7 +108,7 @@ class _Job:
             self._fill_report(time.perf_counter() - started)
             try:
                 self.ledger.end_job(number, self.report.ended, self.report.outcome, self.report.to_json(files=False))
-                self.report.write(home(self.settings.index) / "reports" / f"job-{number:06d}.json")
+                self.report.write(self.settings.index.home / "reports" / f"job-{number:06d}.json")
                 if self.settings.report:
                     self.report.write(self.settings.report)
             finally:  # also if the disk is full

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from index.address import home, parse_address
+from index.address import Address
 from index.engines.engine import Index
 from index.home.key import path_hider, privacy_key, require_privacy_key
 from index.home.unfinished import BUILDING, REPLACED, refuse_unfinished_copy
@@ -78,7 +78,7 @@ def check_job(settings: JobSettings, *, patient: bool) -> Checked:
     if settings.gpus and settings.runtime != "torch":
         raise SettingError(f"--runtime {settings.runtime} computes on processors only: leave --gpus out")
     refuse_unmatched_labels(settings.labels, archives)
-    folder = home(settings.index)
+    folder = settings.index.home
     refuse_unfinished_copy(folder)
     stored = check_creatable(settings.index, wanted_description(settings, metadata), patient=patient)
     refuse_lost_index(settings.index, there=stored is not None)
@@ -106,7 +106,7 @@ def plan_job(settings: JobSettings) -> Plan:
         CbmirError: as :func:`check_job`, :func:`workers.indexing.moving.find_move`.
     """
     checked = check_job(settings, patient=False)
-    settings, folder = checked.settings, home(settings.index)
+    settings, folder = checked.settings, settings.index.home
     known = checked.stored.roots if checked.stored else ()
     ledger = Ledger(folder, read_only=True) if (folder / LEDGER).exists() else None
     try:
@@ -150,7 +150,7 @@ def pending_files(
     settings: JobSettings, roots: Sequence[Root], ledger: Ledger | None, plan: Plan
 ) -> Iterator[PendingFile]:
     """The files that a job has to index, while ``plan`` counts; the index's own folder is no part of any archive."""
-    folder = home(settings.index)
+    folder = settings.index.home
     name = str(folder).removesuffix(BUILDING)
     own = frozenset(one + suffix for one in {name, os.path.realpath(name)} for suffix in ("", BUILDING, REPLACED))
     walked = [root for root in roots if not _is_forgotten(root, ledger)]
@@ -185,7 +185,7 @@ def settle_key(settings: JobSettings, ledger: Ledger, index: Index) -> bytes | N
     """
     if settings.path_privacy == "plain" and not settings.keep_patient_group:
         return None
-    folder = home(settings.index)
+    folder = settings.index.home
     key = privacy_key(folder)
     if key is None and not ledger.counts() and not index.count():
         return privacy_key(folder, create=True)
@@ -194,7 +194,7 @@ def settle_key(settings: JobSettings, ledger: Ledger, index: Index) -> bytes | N
 
 def hider(settings: JobSettings) -> Callable[[str], str]:
     """How names below an archive are stored: as they are, or as keyed hashes."""
-    key = privacy_key(home(settings.index)) if settings.path_privacy == "hash" else None
+    key = privacy_key(settings.index.home) if settings.path_privacy == "hash" else None
     return path_hider(key) if key else str
 
 
@@ -208,7 +208,7 @@ def _require_key(folder: Path) -> None:
         require_privacy_key(folder)
 
 
-def refuse_lost_index(address: str | Path, *, there: bool) -> None:
+def refuse_lost_index(address: Address, *, there: bool) -> None:
     """A ledger that knows indexed files would keep them from being indexed into a new shard or collection.
 
     Args:
@@ -218,8 +218,8 @@ def refuse_lost_index(address: str | Path, *, there: bool) -> None:
     Raises:
         VectorIndexError: the ledger knows some, and there is no shard or collection.
     """
-    folder = home(address)
-    if isinstance(parse_address(address), Path):
+    folder = address.home
+    if not address.server:
         from index.engines.edge import has_shard
 
         there = has_shard(folder)
@@ -230,6 +230,6 @@ def refuse_lost_index(address: str | Path, *, there: bool) -> None:
     ledger.close()
     if known:
         raise VectorIndexError(
-            f"{parse_address(address)} has lost its points, though {known:,} files are indexed: restore it, or delete "
+            f"{address} has lost its points, though {known:,} files are indexed: restore it, or delete "
             f"{folder} and index anew"
         )

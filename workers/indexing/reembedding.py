@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from index.address import home, parse_address
+from index.address import Address
 from index.home.description import NAME as DESCRIPTION
 from index.home.description import read_description
 from index.home.lock import IndexLock
@@ -37,7 +37,7 @@ def reembed(settings: JobSettings, observer: JobObserver | None = None) -> JobRe
         JobError: the new index lacks files that the old one has; both are kept.
         CheckpointError, VectorIndexError, JobInterrupted: as :func:`workers.indexing.job.index_archive`.
     """
-    folder = home(settings.index)
+    folder = settings.index.home
     new, old = building(folder), folder.with_name(folder.name + REPLACED)
     if _exchange_was_cut_off(settings):
         new.rename(folder)
@@ -47,7 +47,7 @@ def reembed(settings: JobSettings, observer: JobObserver | None = None) -> JobRe
     settings = _with_model(settings)
     with _until_the_exchange(settings, observer or JobObserver()) as inner:
         try:
-            report = index_archive(replace(settings, index=new), inner)
+            report = index_archive(replace(settings, index=Address(new)), inner)
         except ModelMismatchError as error:
             raise SettingError(f"{new} is left from another --reembed: delete it and try again ({error})") from error
         if (folder / LEDGER).exists():
@@ -90,13 +90,13 @@ def check_reembed(settings: JobSettings) -> None:
         SettingError: there is no index, it is a server's, only a part is asked for, its labels would be lost, or what
             was deleted would be back.
     """
-    if not isinstance(parse_address(settings.index), Path):
+    if settings.index.server:
         raise SettingError("--reembed works on folders: index into a new collection, then drop the old one")
     if settings.limit is not None:
         raise SettingError("--reembed and --limit exclude each other: the old index would be replaced by a part of it")
     if settings.moved_from:
         raise SettingError("--reembed and --moved-from exclude each other: say first where the archive lies, then that")
-    folder = home(settings.index)
+    folder = settings.index.home
     if not ((folder / DESCRIPTION).exists() or (folder / LEDGER).exists()):
         raise SettingError(f"{folder} is no index: leave --reembed out to make one")
     if not (folder / LEDGER).exists():
@@ -122,24 +122,24 @@ def plan_reembedding(settings: JobSettings) -> Plan:
         CbmirError: as :func:`check_reembed` and :func:`workers.indexing.preparing.plan_job`.
     """
     if _exchange_was_cut_off(settings):
-        return plan_job(replace(settings, index=building(home(settings.index))))
+        return plan_job(replace(settings, index=Address(building(settings.index.home))))
     check_reembed(settings)
-    return plan_job(replace(_with_model(settings), index=building(home(settings.index))))
+    return plan_job(replace(_with_model(settings), index=Address(building(settings.index.home))))
 
 
 def _with_model(settings: JobSettings) -> JobSettings:
     """The new index has nothing yet that would say which model made the old one."""
     if settings.model:
         return settings
-    folder = home(settings.index)
-    return replace(settings, model=resolve_model(folder, read_description(folder, any_version=True), None))
+    folder = settings.index.home
+    return replace(settings, model=resolve_model(settings.index, read_description(folder, any_version=True), None))
 
 
 def _exchange_was_cut_off(settings: JobSettings) -> bool:
     """Whether a call was killed between the two steps in which the new index takes the place of the old one."""
-    if not isinstance(parse_address(settings.index), Path):
+    if settings.index.server:
         return False
-    folder = home(settings.index)
+    folder = settings.index.home
     return not folder.exists() and folder.with_name(folder.name + REPLACED).exists() and building(folder).exists()
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from index.address import Address
 from index.engines.layout import Layout
 from index.roots import Archive
 from index.schema import PathPrivacy, Quantization
@@ -29,7 +30,7 @@ class JobSettings:
 
     Attributes:
         archives: folders, files and addresses, as :func:`workers.indexing.archives.resolve_archives` takes them.
-        index: folder, or address of a server's collection: :func:`index.address.parse_address`.
+        index: where it is, or will be made.
         model: path; by default the model that made the index, for a new one the bundled model.
         runtime: see :data:`model.network.runtimes.Runtime`.
         layers: layers to store as named vectors.
@@ -54,7 +55,7 @@ class JobSettings:
     """
 
     archives: tuple[Archive | str | Path, ...]
-    index: str | Path
+    index: Address
     model: Path | None = None
     runtime: str = "torch"
     layers: tuple[str, ...] = ("fcl1",)

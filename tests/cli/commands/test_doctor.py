@@ -21,7 +21,7 @@ def test_doctor_finds_everything_here(cbmir: Callable[..., int], capsys: pytest.
 
 def test_doctor_says_what_is_lacking(cbmir: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert cbmir("doctor", "--index", "http://127.0.0.1:1") == 1
-    assert "lacking  Qdrant server http://127.0.0.1:1: no answer" in capsys.readouterr().out
+    assert "lacking  Qdrant server http://127.0.0.1:1/cbmir: no answer" in capsys.readouterr().out
 
 
 def test_inspect_shows_what_the_reader_sees(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from index.address import parse_address
 from index.opening import resolve_model
 from model.errors import CheckpointError
 from model.images.reading import read_frames
@@ -58,9 +59,9 @@ def test_an_index_made_by_the_bundled_model_finds_it_wherever_the_program_is_ins
     metadata = read_metadata(find_model())
     elsewhere = {"model_path": "/opt/elsewhere/organs24.safetensors", "classes": metadata.classes}
     description = describe(model_fingerprint=metadata.fingerprint, **elsewhere)
-    assert resolve_model(tmp_path, description, None) == find_model()
+    assert resolve_model(parse_address(tmp_path), description, None) == find_model()
     with pytest.raises(CheckpointError, match="is gone from"):
-        resolve_model(tmp_path, describe(model_fingerprint="0" * 32, **elsewhere), None)
+        resolve_model(parse_address(tmp_path), describe(model_fingerprint="0" * 32, **elsewhere), None)
 
 
 def test_a_model_made_small_is_used_like_any_other(cbmir: Cbmir, model_path: Path, tmp_path: Path) -> None:

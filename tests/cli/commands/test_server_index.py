@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from index.address import parse_address
 from index.opening import open_index
 from tests.index.wire import StandIn, cut, refuse
 
@@ -85,7 +86,7 @@ def test_two_jobs_at_once_share_a_server(
     ]
     errors = [job.communicate()[1].decode() for job in jobs]
     assert [job.returncode for job in jobs] == [3, 3], errors  # a broken file lies in knee
-    with open_index(address, purpose="test") as index:
+    with open_index(parse_address(address), purpose="test") as index:
         roots = index.description.roots
         assert sorted(roots) == [str(archive / organ) for organ in sorted(organs)]
         stored = [Path(roots[one.root], one.path) for _, payload in index.scroll() for one in payload.locations]

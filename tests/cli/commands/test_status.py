@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from index.address import home
+from index.address import parse_address
 from index.ledger import FileKey, FileRecord, Ledger
 from index.opening import create_index, open_index
 from tests.index.conftest import describe, make_points
@@ -15,7 +15,7 @@ from tests.index.wire import StandIn
 
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
-    with create_index(tmp_path / "index", describe(), purpose="test") as opened:
+    with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as opened:
         opened.upsert(make_points(30))
     ledger = Ledger(tmp_path / "index")
     ledger.put([FileRecord(FileKey(0, "", str(n)), 1, 1, "indexed", None, ()) for n in range(30)])
@@ -43,7 +43,7 @@ def test_status_counts_by_organ_and_modality(
 def test_a_locked_index_is_answered_from_the_ledger(
     cbmir: Callable[..., int], index: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with open_index(index, purpose="cbmir index"):
+    with open_index(parse_address(index), purpose="cbmir index"):
         assert cbmir("status", "--index", index) == 0
     captured = capsys.readouterr()
     assert "indexed 30" in captured.out
@@ -64,8 +64,8 @@ def test_a_job_on_a_server_is_not_called_killed(
     server = StandIn()
     try:
         address = f"http://127.0.0.1:1/scans?grpc_port={server.port}"
-        create_index(address, describe(), purpose="test").close()
-        ledger = Ledger(home(address))
+        create_index(parse_address(address), describe(), purpose="test").close()
+        ledger = Ledger(parse_address(address).home)
         ledger.start_job("2026-01-01T00:00:00+00:00")
         ledger.close()
         assert cbmir("status", "--index", address, "--format", "json") == 0

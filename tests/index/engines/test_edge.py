@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from index.address import parse_address
 from index.engines.edge import _lists
 from index.engines.engine import Index
 from index.opening import create_index, open_index
@@ -30,7 +31,7 @@ def test_a_full_disk_is_met_before_it_is_full(index: Index, monkeypatch: pytest.
 
 def test_the_graph_holds_every_vector(tmp_path: Path) -> None:
     points = make_points(2700)
-    with create_index(tmp_path / "index", describe(), purpose="test") as index:
+    with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as index:
         for start in range(0, len(points), 300):
             index.upsert(points[start : start + 300])
         assert not index.statistics().complete
@@ -52,15 +53,15 @@ def test_the_engine_is_given_every_number_as_it_is() -> None:
 def test_a_killed_writer_loses_nothing_that_it_flushed(tmp_path: Path) -> None:
     script = (
         "import os, signal\n"
-        "from pathlib import Path\n"
+        "from index.address import parse_address\n"
         "from index.opening import create_index\n"
         "from tests.index.conftest import describe, make_points\n"
-        f"index = create_index({str(tmp_path / 'index')!r}, describe(), purpose='doomed')\n"
+        f"index = create_index(parse_address({str(tmp_path / 'index')!r}), describe(), purpose='doomed')\n"
         "index.upsert(make_points(50)); index.flush(); index.upsert(make_points(50, seed=1))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[3]).returncode == -9
     assert json.loads((tmp_path / "index" / "holder.json").read_text())["purpose"] == "doomed"
-    with open_index(tmp_path / "index", purpose="test", wait=0) as index:
+    with open_index(parse_address(tmp_path / "index"), purpose="test", wait=0) as index:
         assert index.count() >= 50
         assert set(index.retrieve([p.id for p in make_points(50)])) == {p.id for p in make_points(50)}

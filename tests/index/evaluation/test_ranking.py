@@ -1,29 +1,18 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from index.evaluation.ranking import database, rank_database
 from index.evaluation.retrieval import evaluate_retrieval
+from model.training.evaluation import Predictions
 
 CLASSES = ("brain", "chest", "knee")
 
 
-@dataclass
-class Images:
-    """Predictions, made up: features around a centre a class, a fifth of them predicted wrong, a tenth unknown."""
-
-    labels: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    known: NDArray[np.bool_]
-    confidence: NDArray[np.float32]
-    features: dict[str, NDArray[np.float32]]
-
-
-def make(count: int, seed: int, spread: float = 1.5) -> Images:
+def make(count: int, seed: int, spread: float = 1.5) -> Predictions:
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(5).random((3, 4096))
     labels = rng.integers(0, 3, count)
@@ -32,10 +21,14 @@ def make(count: int, seed: int, spread: float = 1.5) -> Images:
         layer: np.maximum(centres[labels] + rng.normal(0, spread, (count, 4096)), 0).astype(np.float32)
         for layer in ("fcl1", "fcl2")
     }
-    return Images(labels, predicted, rng.random(count) > 0.1, np.full(count, 0.5, np.float32), features)
+    probabilities = np.full((count, 3), 0.25, np.float32)
+    probabilities[np.arange(count), predicted] = 0.5
+    return Predictions(labels, probabilities, features, rng.random(count) > 0.1)
 
 
-def by_numpy(queries: Images, images: Images, layer: str, within: bool, left_out: list[set[int]]) -> list[list[int]]:
+def by_numpy(
+    queries: Predictions, images: Predictions, layer: str, within: bool, left_out: list[set[int]]
+) -> list[list[int]]:
     """Rankings by distance to what the index stores: float16."""
     stored = images.features[layer].astype(np.float16).astype(np.float64)
     rankings = []
@@ -46,7 +39,7 @@ def by_numpy(queries: Images, images: Images, layer: str, within: bool, left_out
     return rankings
 
 
-def average_precision(ranking: list[int], images: Images, label: int, left_out: set[int]) -> float:
+def average_precision(ranking: list[int], images: Predictions, label: int, left_out: set[int]) -> float:
     """Average precision by its definition."""
     relevant = [n for n in range(len(images.labels)) if images.labels[n] == label and n not in left_out]
     hits = [rank for rank, n in enumerate(ranking, 1) if images.labels[n] == label]
@@ -110,12 +103,12 @@ def test_an_approximate_search_finds_nearly_the_same() -> None:
 
 def test_a_query_without_a_relevant_image_does_not_count() -> None:
     images, queries = make(50, 6), make(4, 7)
-    images.labels = np.zeros_like(images.labels)
-    queries.labels = np.array([0, 1, 2, 0])
+    images = replace(images, labels=np.zeros_like(images.labels))
+    queries = replace(queries, labels=np.array([0, 1, 2, 0]))
     result = next(iter(evaluate_retrieval(queries, images, CLASSES, "training images", ("fcl1",))))
     assert result.queries == 2
     assert result.mean_average_precision == 1.0
-    queries.labels = np.array([1, 1, 2, 2])
+    queries = replace(queries, labels=np.array([1, 1, 2, 2]))
     empty = next(iter(evaluate_retrieval(queries, images, CLASSES, "training images", ("fcl1",))))
     assert (empty.queries, empty.mean_average_precision, empty.interval) == (0, 0.0, None)
     assert not np.isnan(empty.curves.precision).any()

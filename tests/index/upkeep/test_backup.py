@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from index.address import parse_address
 from index.ledger import Ledger
 from index.opening import create_index, open_index
 from index.upkeep.backup import back_up, restore
@@ -17,7 +18,7 @@ from tests.index.conftest import describe, make_points
 def folder(tmp_path: Path) -> Path:
     """An index of 300 points with a ledger."""
     folder = tmp_path / "index"
-    with create_index(folder, describe(), purpose="test") as index:
+    with create_index(parse_address(folder), describe(), purpose="test") as index:
         index.upsert(make_points(300))
     ledger = Ledger(folder)
     ledger.end_job(ledger.start_job("monday"), "later", "complete", "{}")
@@ -27,10 +28,13 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_restored_index_is_the_one_that_was_backed_up(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "index.tar"
-    assert back_up(folder, file).points == 300
+    assert back_up(parse_address(folder), file).points == 300
     assert file.stat().st_mode & 0o077 == 0
-    assert restore(file, tmp_path / "restored").points == 300
-    with open_index(folder, purpose="test") as ours, open_index(tmp_path / "restored", purpose="test") as theirs:
+    assert restore(file, parse_address(tmp_path / "restored")).points == 300
+    with (
+        open_index(parse_address(folder), purpose="test") as ours,
+        open_index(parse_address(tmp_path / "restored"), purpose="test") as theirs,
+    ):
         assert list(ours.scroll()) == list(theirs.scroll())
         point = make_points(300)[123]
         assert (theirs.vector(point.id, "fcl1") == point.vectors["fcl1"]).all()
@@ -45,33 +49,33 @@ def test_a_restored_index_is_the_one_that_was_backed_up(folder: Path, tmp_path: 
 
 def test_what_is_in_use_in_the_way_or_damaged_is_said(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "index.tar"
-    with open_index(folder, purpose="a job"), pytest.raises(IndexLockedError, match="'a job'"):
-        back_up(folder, file)
-    back_up(folder, file)
+    with open_index(parse_address(folder), purpose="a job"), pytest.raises(IndexLockedError, match="'a job'"):
+        back_up(parse_address(folder), file)
+    back_up(parse_address(folder), file)
     with pytest.raises(SettingError, match="exists: name a new file"):
-        back_up(folder, file)
+        back_up(parse_address(folder), file)
     with pytest.raises(SettingError, match="is not empty"):
-        restore(file, folder)
+        restore(file, parse_address(folder))
     with pytest.raises(SettingError, match="is a server's"):
-        back_up("http://host", tmp_path / "x.tar")
+        back_up(parse_address("http://host"), tmp_path / "x.tar")
     cut = tmp_path / "cut.tar"
     cut.write_bytes(file.read_bytes()[:50_000])
     with pytest.raises(VectorIndexError, match="damaged"):
-        restore(cut, tmp_path / "restored")
+        restore(cut, parse_address(tmp_path / "restored"))
     (tmp_path / "no.tar").write_text("no tar file")
     with pytest.raises(VectorIndexError, match="is no backup"):
-        restore(tmp_path / "no.tar", tmp_path / "restored")
+        restore(tmp_path / "no.tar", parse_address(tmp_path / "restored"))
     with tarfile.open(tmp_path / "evil.tar", "w:gz") as tar:
         tar.add(cut, "../outside")
     with pytest.raises(VectorIndexError, match="is no backup"):
-        restore(tmp_path / "evil.tar", tmp_path / "restored")
+        restore(tmp_path / "evil.tar", parse_address(tmp_path / "restored"))
     assert not (tmp_path / "restored").exists()
     assert not (tmp_path / "outside").exists()
 
 
 def test_a_damaged_byte_is_noticed_also_where_the_archive_stays_readable(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "index.tar"
-    back_up(folder, file)
+    back_up(parse_address(folder), file)
     whole = file.read_bytes()
     noticed = 0
     for position in range(len(whole) // 25, len(whole) - 9, len(whole) // 6):
@@ -79,7 +83,7 @@ def test_a_damaged_byte_is_noticed_also_where_the_archive_stays_readable(folder:
         flipped[position] ^= 0x10
         file.write_bytes(flipped)
         try:
-            restore(file, tmp_path / f"restored{position}")
+            restore(file, parse_address(tmp_path / f"restored{position}"))
         except VectorIndexError:
             noticed += 1
         else:

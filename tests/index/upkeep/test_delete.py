@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
+from index.address import parse_address
 from index.engines.edge import EdgeIndex
 from index.engines.engine import Where
 from index.home.key import KEY_NAME
@@ -60,9 +61,9 @@ def test_deleted_points_stay_away_until_asked_back(settings: JobSettings, ray_he
 
 def test_conditions_are_asked_for_and_known(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="--where is missing"):
-        delete_points(tmp_path, {})
+        delete_points(parse_address(tmp_path), {})
     with pytest.raises(SettingError, match="no field 'colour'"):
-        delete_points(tmp_path, {"colour": ["red"]})
+        delete_points(parse_address(tmp_path), {"colour": ["red"]})
 
 
 def test_nothing_is_pruned_against_an_objection(settings: JobSettings, copied: Path, ray_here: Any) -> None:
@@ -188,7 +189,7 @@ def test_forgetting_that_is_cut_off_is_finished_by_the_same_call(
             patched.setattr(victim, method, die)
             with pytest.raises(Killed):
                 forget_archives(settings.index, [str(copied / "eye")])
-        with closing(Ledger(Path(settings.index), read_only=True)) as ledger:
+        with closing(Ledger(settings.index.home, read_only=True)) as ledger:
             assert FileKey(0, "knee", "copy.dcm") in set(ledger.keys("writing"))  # it speaks for the picture now
     assert forget_archives(settings.index, [str(copied / "eye")]) == 4
     assert count(settings) == 5
@@ -202,19 +203,19 @@ def test_what_cannot_be_forgotten_is_said(settings: JobSettings, copied: Path, t
         with pytest.raises(SettingError, match=re.escape(message)):
             forget_archives(settings.index, [str(copied / "eye"), str(named)])
     assert count(settings) == 8
-    hidden = replace(settings, index=tmp_path / "hidden", path_privacy="hash")
+    hidden = replace(settings, index=parse_address(tmp_path / "hidden"), path_privacy="hash")
     index_archive(hidden)
-    Path(hidden.index, KEY_NAME).unlink()
+    (hidden.index.home / KEY_NAME).unlink()
     with pytest.raises(VectorIndexError, match=f"has not the {KEY_NAME}"):
         forget_archives(hidden.index, [str(copied / "eye")])
     assert forget_archives(hidden.index, [str(copied)]) == 10
     with pytest.raises(JobError, match=r"is not UTF-8"):
         forget_archives(settings.index, [os.fsdecode(b"/a\xff")])
-    unfinished = building(Path(settings.index))
+    unfinished = building(settings.index.home)
     unfinished.mkdir()
     with pytest.raises(SettingError, match="unfinished --reembed"):
         forget_archives(settings.index, [str(copied)])
     unfinished.rmdir()
-    Path(settings.index, "ledger.sqlite").unlink()
+    (settings.index.home / "ledger.sqlite").unlink()
     with pytest.raises(SettingError, match="is not on this machine"):
         forget_archives(settings.index, [str(copied)])

@@ -21,6 +21,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEGLSLossless
 from ray._private.state import actors
 
+from index.address import parse_address
 from index.engines.engine import Where
 from index.ledger import NAME, Ledger
 from index.opening import open_index
@@ -45,7 +46,7 @@ def settings(archive: Path, index: Path, model: Path, **changes: Any) -> JobSett
 
 def contents(index: Path) -> dict[str, Any]:
     """Everything stored: payloads and vectors by point."""
-    with open_index(index, purpose="test") as opened:
+    with open_index(parse_address(index), purpose="test") as opened:
         return {str(point): (payload, opened.vector(point, "fcl1").tobytes()) for point, payload in opened.scroll()}
 
 
@@ -64,7 +65,7 @@ def test_the_whole_way_of_an_image(archive: Path, model_path: Path, tmp_path: Pa
     assert written["images_per_second"] > 0
 
     embedder = Embedder.load(model_path)
-    with open_index(index, purpose="test") as opened:
+    with open_index(parse_address(index), purpose="test") as opened:
         assert opened.facet("label") == {"brain": 8, **dict.fromkeys(("abdomen", "breast", "chest", "eye", "knee"), 4)}
         assert opened.facet("modality") == {"MR": 8, "CT": 4, "MG": 4, "CR": 4, "OP": 4, "DX": 4}
         for name, frame in (("chest/chest-002.dcm", 1), ("brain/brain-cine.dcm", 3)):
@@ -97,7 +98,7 @@ def test_broken_frames_and_archives_in_folders(model_path: Path, tmp_path: Path)
     [part] = report.frames_left_out
     assert (part.path, part.reason, part.frames) == (str(scans / "cine"), "corrupt or truncated", "2-3 of 5")
     assert [file.path for file in report.left_out] == [f"zip://notes.txt::{scans}/eye.zip"]
-    with open_index(index, purpose="test") as opened:
+    with open_index(parse_address(index), purpose="test") as opened:
         found = sorted((payload.locations[0].path, payload.frame) for _, payload in opened.scroll())
         assert found == [("cine", 1), ("cine", 4), ("cine", 5), ("eye.zip//deep/1.dcm", 1)]
         assert opened.facet("label") == {"eye": 1}
@@ -147,7 +148,7 @@ def test_layers_are_stored_and_another_model_is_refused(
 ) -> None:
     index = tmp_path / "index"
     index_archive(settings(archive / "eye", index, model_path, layers=("fcl1", "fcl3")))
-    with open_index(index, purpose="test") as opened:
+    with open_index(parse_address(index), purpose="test") as opened:
         assert opened.statistics().vectors == 8
     with pytest.raises(ModelMismatchError, match="made by another model"):
         index_archive(settings(archive / "eye", index, other_model_path, layers=("fcl1", "fcl3")))

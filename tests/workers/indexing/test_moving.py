@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from index.address import parse_address
 from index.completeness import unfinished_archives
 from index.ledger import Ledger
 from index.opening import open_index
@@ -39,9 +40,9 @@ def test_a_moved_archive_is_the_same_archive(
     settings: JobSettings, tmp_path: Path, privacy: str, model_path: Path
 ) -> None:
     if privacy == "hash":
-        settings = replace(settings, index=tmp_path / "hashed", path_privacy="hash")
+        settings = replace(settings, index=parse_address(tmp_path / "hashed"), path_privacy="hash")
         index_archive(settings)
-    index = Path(settings.index)
+    index = settings.index.home
     old, new = tmp_path / "old", tmp_path / "new"
     old.rename(new)
     moved = replace(settings, archives=(new,), moved_from=str(old))
@@ -49,7 +50,7 @@ def test_a_moved_archive_is_the_same_archive(
     assert (plan.pending, plan.unchanged, plan.finished) == (0, 9, True)
     report = index_archive(moved)
     assert (report.files_moved, report.points, report.files_unchanged, report.files_missing) == (9, 0, 9, 0)
-    with open_index(index, purpose="test") as opened:
+    with open_index(parse_address(index), purpose="test") as opened:
         assert opened.description.roots == (str(new),)
         assert opened.count() == 8
     assert index_archive(moved).files_moved == 0  # the same command goes on
@@ -93,7 +94,7 @@ def test_a_file_that_moves_inside_its_archive_leaves_nothing_half_done(settings:
     (eye / "eye-000.dcm").rename(eye / "zzz.dcm")
     report = index_archive(replace(settings, prune=True))
     assert (report.files_indexed, report.files_pruned, report.outcome) == (1, 1, "complete")
-    assert states(Path(settings.index)) == {"indexed": 8, "left out": 1}
+    assert states(settings.index.home) == {"indexed": 8, "left out": 1}
     with open_index(settings.index, purpose="test") as opened:
         paths = sorted(payload.locations[0].path for _, payload in opened.scroll())
     assert "eye/zzz.dcm" in paths

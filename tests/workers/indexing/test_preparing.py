@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from index.address import parse_address
 from index.engines.engine import Index
 from index.opening import create_index, open_index
 from index.roots import Archive, Root
@@ -30,7 +31,7 @@ def test_jobs_that_add_archives_to_a_server_at_the_same_moment_get_numbers_of_th
     server = StandIn()
     address = f"http://127.0.0.1:6333/scans?grpc_port={server.port}"
     names = [f"/archive/{number}" for number in range(4)]
-    indexes = [create_index(address, describe(roots=()), purpose="test") for _ in names]
+    indexes = [create_index(parse_address(address), describe(roots=()), purpose="test") for _ in names]
     barrier = Barrier(len(names))
 
     def register(index: Index, name: str) -> int:
@@ -40,7 +41,7 @@ def test_jobs_that_add_archives_to_a_server_at_the_same_moment_get_numbers_of_th
 
     with ThreadPoolExecutor() as pool:
         numbers = list(pool.map(register, indexes, names))
-    with open_index(address, purpose="test") as index:
+    with open_index(parse_address(address), purpose="test") as index:
         assert [index.description.roots[number] for number in numbers] == names
     for index in indexes:
         index.close()
@@ -56,11 +57,13 @@ def test_only_a_list_may_name_what_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_job_needs_no_model_where_one_is_known(archive: Path, model_path: Path, tmp_path: Path) -> None:
-    bundled = check_job(JobSettings((archive,), tmp_path / "new"), patient=False)
+    bundled = check_job(JobSettings((archive,), parse_address(tmp_path / "new")), patient=False)
     assert bundled.model == find_model()
     made = describe(model_fingerprint=read_metadata(model_path).fingerprint, model_path=str(model_path))
-    create_index(tmp_path / "index", made, purpose="test").close()
-    layers = JobSettings((archive,), tmp_path / "index", layers=made.layers, quantization=made.quantization)
+    create_index(parse_address(tmp_path / "index"), made, purpose="test").close()
+    layers = JobSettings(
+        (archive,), parse_address(tmp_path / "index"), layers=made.layers, quantization=made.quantization
+    )
     assert resolved(layers) == model_path
 
 
@@ -78,8 +81,8 @@ def test_a_dry_run_refuses_what_the_job_refuses(archive: Path, model_path: Path,
     (tmp_path / "file").write_text("")
     (tmp_path / "labels.csv").write_text("path,label\nabsent.dcm,knee\n")
     cases: dict[str, dict[str, Any]] = {
-        "not empty and not an index": {"index": foreign},
-        "is a file, not the folder": {"index": tmp_path / "file"},
+        "not empty and not an index": {"index": parse_address(foreign)},
+        "is a file, not the folder": {"index": parse_address(tmp_path / "file")},
         "makes no sense": {"actors": (3, 2)},
         "computes on processors only": {"gpus": 1.0, "runtime": "openvino"},
         "exclude each other": {"prune": True, "limit": 2},

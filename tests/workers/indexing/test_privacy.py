@@ -8,6 +8,7 @@ import pytest
 import ray
 from pydicom.dataset import Dataset
 
+from index.address import parse_address
 from index.home.key import KEY_NAME
 from index.opening import open_index
 from index.query import query_from_image
@@ -99,7 +100,7 @@ def test_the_same_patient_can_be_left_out(archive: Path, tmp_path: Path, model_p
     query_file = archive / "PLANTEDFOLDER^PLANTEDID7" / "PLANTEDFILE1.dcm"
     key = bytes.fromhex((tmp_path / "index" / KEY_NAME).read_text())
     query = query_from_image(query_file, Embedder.load(model_path), patient_key=key)
-    with open_index(tmp_path / "index", purpose="test") as index:
+    with open_index(parse_address(tmp_path / "index"), purpose="test") as index:
         names = {}
         choices: tuple[Same, ...] = ("self", "patient")
         for same in choices:
@@ -120,6 +121,6 @@ def test_by_default_headers_are_kept_out_and_paths_are_relative(
         assert not found(secret, contents), secret
     assert found("PLANTEDFOLDER", contents)  # so this search would see the others, too
     assert not (tmp_path / "index" / KEY_NAME).exists()
-    with open_index(tmp_path / "index", purpose="test") as index:
+    with open_index(parse_address(tmp_path / "index"), purpose="test") as index:
         paths = {payload.locations[0].path for _, payload in index.scroll()}
     assert "PLANTEDFOLDER^PLANTEDID7/PLANTEDFILE1.dcm" in paths

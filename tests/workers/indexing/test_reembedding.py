@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import pytest
 
+from index.address import parse_address
 from index.ledger import FileKey, Ledger
 from index.opening import open_index
 from index.upkeep.delete import delete_points
@@ -33,7 +34,7 @@ def test_the_old_index_answers_until_the_new_one_is_whole(
     index_archive(small_job(eye, model_path, index))
     with pytest.raises(ModelMismatchError, match="cbmir index --reembed"):
         index_archive(small_job(eye, other_model_path, index))
-    with open_index(index, purpose="a search") as old:
+    with open_index(parse_address(index), purpose="a search") as old:
         with pytest.raises(IndexLockedError, match="'a search'"):
             reembed(small_job(eye, other_model_path, index, layers=("fcl1", "fcl2")))
         assert old.count() == 4
@@ -41,7 +42,7 @@ def test_the_old_index_answers_until_the_new_one_is_whole(
     # What was embedded is not embedded again: the new index waits beside the old one.
     report = reembed(small_job(eye, other_model_path, index, layers=("fcl1", "fcl2")))
     assert (report.files_indexed, report.files_unchanged) == (0, 4)
-    with open_index(index, purpose="test") as new:
+    with open_index(parse_address(index), purpose="test") as new:
         assert new.count() == 4
         assert new.description.model_fingerprint == read_metadata(other_model_path).fingerprint
         assert new.description.layers == ("fcl1", "fcl2")
@@ -61,7 +62,7 @@ def test_nothing_is_replaced_by_less(archive: Path, model_path: Path, other_mode
     with pytest.raises(SettingError, match="is no index"):
         reembed(small_job((archive / "eye",), other_model_path, folder))
     assert (folder / "thesis.doc").exists()
-    with open_index(index, purpose="test") as old:
+    with open_index(parse_address(index), purpose="test") as old:
         assert old.count() == 8
 
 
@@ -84,14 +85,14 @@ def test_a_kill_between_the_two_renames_is_mended(
     index = tmp_path / "index"
     settings = small_job((archive / "eye",), other_model_path, index)
     index_archive(replace(settings, model=model_path))
-    index_archive(replace(settings, index=building(index)))
+    index_archive(replace(settings, index=parse_address(building(index))))
     index.rename(tmp_path / "index.replaced")
     assert reembed(settings).files_unchanged == 4
-    with open_index(index, purpose="test") as new:
+    with open_index(parse_address(index), purpose="test") as new:
         assert new.description.model_fingerprint == read_metadata(other_model_path).fingerprint
         assert new.count() == 4
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
-    index_archive(replace(settings, index=building(index)))
+    index_archive(replace(settings, index=parse_address(building(index))))
     with pytest.raises(SettingError, match="is left from another --reembed: delete it"):
         reembed(replace(settings, model=model_path))
 
@@ -138,12 +139,12 @@ def test_every_file_of_the_old_index_is_looked_for(
     with pytest.raises(JobError, match="lacks 3"):
         reembed(replace(fewer, prune=True), asked)
     assert (asked.files, asked.outcomes) == (3, ["failed"])
-    with open_index(index, purpose="test") as old:
+    with open_index(parse_address(index), purpose="test") as old:
         assert old.count() == 8
     asked.answer = True
     reembed(replace(fewer, prune=True), asked)
     assert asked.outcomes == ["failed", "complete"]
-    with open_index(index, purpose="test") as new:
+    with open_index(parse_address(index), purpose="test") as new:
         assert new.count() == 9  # four eyes, four knees, two of them twice, and a chest
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -173,20 +174,20 @@ def test_what_was_deleted_stays_out(
     index, hidden = tmp_path / "index", tmp_path / "hidden"
     settings = small_job((archive / "eye", archive / "knee"), model_path, index)
     index_archive(settings)
-    assert delete_points(index, {"modality": ["OP"]}) == 4
+    assert delete_points(parse_address(index), {"modality": ["OP"]}) == 4
     with monkeypatch.context() as patched:
         patched.setattr(sink, "drop_points", die)
         with pytest.raises(Killed):
             reembed(replace(settings, model=other_model_path))
     reembed(replace(settings, model=other_model_path))
-    with open_index(index, purpose="test") as new:
+    with open_index(parse_address(index), purpose="test") as new:
         assert (new.count(), new.facet("modality").get("OP")) == (4, None)
     assert index_archive(replace(settings, model=other_model_path)).left_out_before == 5  # one is broken
     reembed(replace(settings, retry_left_out=True))
-    with open_index(index, purpose="test") as new:
+    with open_index(parse_address(index), purpose="test") as new:
         assert new.count() == 8
-    settings = replace(settings, index=hidden, path_privacy="hash")
+    settings = replace(settings, index=parse_address(hidden), path_privacy="hash")
     index_archive(settings)
-    delete_points(hidden, {"modality": ["OP"]})
+    delete_points(parse_address(hidden), {"modality": ["OP"]})
     with pytest.raises(SettingError, match=r"4 files were deleted .* whose paths are hashed"):
         reembed(replace(settings, model=other_model_path))

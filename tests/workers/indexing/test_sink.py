@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from index.address import parse_address
 from index.engines.engine import Index
 from index.ledger import FileKey, Ledger
 from index.opening import create_index
@@ -47,7 +48,7 @@ class Store:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with create_index(tmp_path / "index", describe(), purpose="test") as index:
+    with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as index:
         ledger = Ledger(tmp_path)
         yield Store(index, ledger)
         ledger.close()
@@ -152,7 +153,7 @@ def test_a_file_that_was_lost_in_its_middle_is_left_out_whole(store: Store) -> N
 def test_copies_are_one_point_whatever_their_order(tmp_path: Path) -> None:
     results = set()
     for number, order in enumerate(permutations(range(3))):
-        with create_index(tmp_path / f"index{number}", describe(), purpose="test") as index:
+        with create_index(parse_address(tmp_path / f"index{number}"), describe(), purpose="test") as index:
             ledger = Ledger(tmp_path / f"index{number}")
             store = Store(index, ledger)
             sink = store.sink("b", "a", "c", labels={"a": "label of a", "b": "label of b"})

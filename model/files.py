@@ -1,0 +1,46 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """Let a file be written beside its place, and put it there when it is whole and flushed to disk.
+
+    Whoever reads, or loses power, finds the old file or the new one; a file that could not be written leaves nothing.
+
+    Args:
+        path: of the file; one that is there already is replaced.
+        private: only its owner may read it, from its first byte on.
+
+    Yields:
+        The path to write to.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        if private:
+            partial.unlink(missing_ok=True)
+            partial.touch(mode=0o600, exist_ok=False)
+        yield partial
+        _flush(partial)
+        partial.replace(path)
+        _flush(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Have a file's contents, or a folder's names, reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
