@@ -14,7 +14,7 @@ for one in json.load(sys.stdin)["install"]:
 endef
 export NAMES
 
-.PHONY: install demo check docs test test-fast bench bench-large constraints clean
+.PHONY: install demo check docs test test-fast coverage bench bench-large constraints clean
 
 install: $(INSTALLED)
 
@@ -39,6 +39,9 @@ test: check
 
 test-fast: install  # for every save: what starts no Ray and trains nothing
 	$(BIN)/python -m pytest --numprocesses 2 -m "not slow" -q
+
+coverage: install  # what the tests' own processes enter; what they start as programs and in Ray is not seen
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --cov --cov-report term:skip-covered --cov-report html:build/coverage
 
 bench: install
 	$(BIN)/python -m tests.benchmarks $(BENCH)
