@@ -22,6 +22,7 @@ from index.address import parse_address
 from model.errors import ImageError
 from model.images.reading import read_frames
 from tests.fuzz_kinds import header_that_lies, odd_pictures, pack, pixel_data_that_lie
+from workers.indexing.settings import Machine
 
 LARGEST = 2**20
 """Bytes of the largest file that is damaged."""
@@ -133,7 +134,9 @@ def run(folder: Path, count: int, broken: int, file_seconds: float) -> None:
         sampler = Sampler(os.getpid())
         sampler.start()
         model = make_model(Path(work, "model.safetensors"), seed=0)
-        report = index_archive(JobSettings((folder,), parse_address(index), model, file_seconds=file_seconds))
+        report = index_archive(
+            JobSettings((folder,), parse_address(index), model, machine=Machine(file_seconds=file_seconds))
+        )
         peak = max(sample.anonymous_and_shared for sample in sampler.stop())
         ledger = Ledger(index, read_only=True)
         states = ledger.counts()

@@ -32,7 +32,7 @@ from tests.support.models import make_model
 from workers.cluster import settle_environment
 from workers.indexing.job import index_archive
 from workers.indexing.pipeline import SHARD_FILES
-from workers.indexing.settings import JobObserver, JobSettings, Progress
+from workers.indexing.settings import JobObserver, JobSettings, Machine, Progress
 
 VICTIMS = ("driver", "embedding actor", "decoding worker", "disk")
 
@@ -40,6 +40,8 @@ PROCESSES = {"driver": 5, "disk": 5}
 """Processes that go down: with a driver two actors, a decoding worker and the counters; else one."""
 
 BATCH = 4
+
+MACHINE = Machine(actors=(2, 2), batch_size=BATCH)
 
 Contents = dict[str, tuple[Payload, Vector]]
 
@@ -172,7 +174,7 @@ def small_disk(folder: Path) -> Iterator[bool]:
 def interrupt(runs: int, seed: int, files: int, model: Path, work: Path) -> Iterator[str]:
     """Interrupt so many jobs, each victim in turn; say of each what happened."""
     archive = write_archive(work / "archive", files)
-    index_archive(JobSettings((archive,), parse_address(work / "undisturbed"), model, actors=(2, 2), batch_size=BATCH))
+    index_archive(JobSettings((archive,), parse_address(work / "undisturbed"), model, machine=MACHINE))
     expected, chance = contents(work / "undisturbed"), random.Random(seed)
     for run in range(runs):
         victim, after = VICTIMS[run % len(VICTIMS)], chance.randrange(1, files * 3 // 4)
@@ -192,7 +194,7 @@ def be_a_job(archive: Path, model: Path, index: Path) -> None:
     from workers.indexing import streaming
 
     streaming.LOOK_SECONDS = 0.0
-    index_archive(JobSettings((archive,), parse_address(index), model, actors=(2, 2), batch_size=BATCH), _Counts())
+    index_archive(JobSettings((archive,), parse_address(index), model, machine=MACHINE), _Counts())
 
 
 class _Counts(JobObserver):

@@ -26,7 +26,7 @@ from model.network.bundled import find_model
 from model.network.embedder import Embedder
 from model.network.metadata import read_metadata
 from workers.indexing.job import index_archive
-from workers.indexing.settings import JobSettings
+from workers.indexing.settings import JobSettings, Privacy
 
 MADE = Path(__file__).parent / "support" / "version_0_1"
 
@@ -69,7 +69,9 @@ def test_a_job_goes_on_with_its_ledger(work: Path) -> None:
     ledger = Ledger(work / "index", read_only=True)
     assert ledger.counts() == {"indexed": 4, "left out": 1}
     ledger.close()
-    job = JobSettings((work / "scans",), parse_address(work / "index"), labels="folder", keep_patient_group=True)
+    job = JobSettings(
+        (work / "scans",), parse_address(work / "index"), labels="folder", privacy=Privacy(keep_patient_group=True)
+    )
     report = index_archive(replace(job, moved_from="/srv/yesterday/scans"))
     assert (report.files_moved, report.files_unchanged, report.points, report.outcome) == (5, 5, 0, "complete")
     again = index_archive(job)

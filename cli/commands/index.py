@@ -215,7 +215,7 @@ def index(
     from workers.indexing.preparing import plan_job
     from workers.indexing.reembedding import plan_reembedding
     from workers.indexing.reembedding import reembed as reembed_index
-    from workers.indexing.settings import JobSettings
+    from workers.indexing.settings import JobSettings, Machine, Privacy
 
     if report:
         _check_report(report, force=force)
@@ -227,26 +227,32 @@ def index(
         archives=tuple(resolve_archives(archives, _lines())),
         model=find_model(model) if model or not stored else resolve_model(index, stored, None),
         index=index,
-        runtime=runtime,
         layers=named_layers or (tuple(stored.layers) if stored else ("fcl1",)),
         quantization=quantization or (stored.quantization if stored else "turbo4"),
         labels=labels,
         limit=limit,
-        actors=parse_range("--actors", actors),
-        gpus=gpus,
-        batch_size=batch_size,
-        ray_address=ray_address,
-        cpus=cpus,
-        file_seconds=file_seconds,
-        path_privacy=path_privacy or (stored.path_privacy if stored else "plain"),
-        keep_patient_group=bool(stored and stored.patient_groups) if keep_patient_group is None else keep_patient_group,
+        machine=Machine(
+            runtime=runtime,
+            actors=parse_range("--actors", actors),
+            gpus=gpus,
+            batch_size=batch_size,
+            ray_address=ray_address,
+            cpus=cpus,
+            file_seconds=file_seconds,
+            debug=errors.debug,
+        ),
+        privacy=Privacy(
+            paths=path_privacy or (stored.path_privacy if stored else "plain"),
+            keep_patient_group=bool(stored and stored.patient_groups)
+            if keep_patient_group is None
+            else keep_patient_group,
+            skip_burned_in=skip_burned_in,
+        ),
         nested=not no_nested,
-        skip_burned_in=skip_burned_in,
         retry_left_out=retry_left_out,
         prune=prune,
         moved_from=moved_from,
         report=report,
-        debug=errors.debug,
         layout=Layout(shards, replicas, write_consistency),
     )
     if dry_run:

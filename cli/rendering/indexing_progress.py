@@ -35,7 +35,7 @@ def run_job(
     if settings.prune and not yes and not sys.stdin.isatty():
         raise SettingError("--prune removes points, and nobody can be asked here: add --yes")
     with ExitStack() as stack:
-        if not settings.debug:
+        if not settings.machine.debug:
             stack.enter_context(noise_aside("Ray"))
         observers: list[JobObserver] = [stack.enter_context(_interruptible())]
         if log_json:

@@ -105,7 +105,7 @@ def _any_file(settings: JobSettings) -> str:
         key = next(ledger.keys("indexed"), None)
     finally:
         ledger.close()
-    if key is None or settings.path_privacy == "hash":
+    if key is None or settings.privacy.paths == "hash":
         return "QUERY"
     roots = describe_index(settings.index).roots
     return shlex.quote(shown_address(join(roots[key.root], key.path)))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import qdrant_edge as qdrant
 
 from index.engines.engine import EVERYTHING, GRAPH_CANDIDATES, MISSING, OVERSAMPLING, Hit, Index, Statistics, Where
@@ -230,8 +231,6 @@ def _quantization(name: Quantization) -> Any:
 
 
 def _to_array(values: Sequence[float]) -> Vector:
-    import numpy as np
-
     return np.asarray(values, dtype=np.float32)
 
 
@@ -249,8 +248,6 @@ def _list(vector: Vector) -> list[float]:
 @cache
 def _float16_numbers() -> Any:
     """Every float16 as a Python number, by its bits: looking it up is three times as fast as making it anew."""
-    import numpy as np
-
     return np.arange(2**16, dtype=np.uint16).view(np.float16).astype(object)
 
 

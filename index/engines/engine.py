@@ -9,6 +9,8 @@ from types import TracebackType
 from typing import Final, Self
 from uuid import UUID
 
+import numpy as np
+
 from index.schema import Description, Payload, Point, Vector
 from model.errors import NonFiniteFeaturesError
 
@@ -85,8 +87,6 @@ class Index(ABC):
             NonFiniteFeaturesError: a vector holds NaN or infinity; none of the points is stored.
             DiskFullError: too little space is left; none of the points is stored.
         """
-        import numpy as np  # a job with nothing to do opens the index, and need not wait for numpy
-
         if not points:
             return
         for point in points:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from model.errors import Reason
 
-if TYPE_CHECKING:  # numpy takes 0.06 s to import, which a job with nothing to do can save
+if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 

@@ -1,13 +1,14 @@
-"""What a checkpoint says of its weights, read without them: neither torch nor numpy is imported for it."""
+"""What a checkpoint says of its weights, read without them: torch is not imported for it."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from model.errors import CheckpointError
 from model.network.preprocessing import PREPROCESSING
@@ -73,10 +74,11 @@ def read_metadata(path: str | Path) -> Metadata:
         CheckpointError: the file is missing, damaged, of another program or of another version.
     """
     try:
-        raw = _header(Path(path)).get(KEY)
+        with safe_open(path, framework="numpy") as file:
+            raw = (file.metadata() or {}).get(KEY)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist: give a model written by 'cbmir train'") from error
-    except (OSError, ValueError) as error:
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is no model file, or is damaged: {error}") from error
     if raw is None:
         raise CheckpointError(f"{path} was not written by 'cbmir train': it says nothing of classes or preprocessing")
@@ -114,27 +116,3 @@ def _from_json(values: Any, path: str | Path) -> Metadata:
     return Metadata(
         **{**values, "classes": tuple(classes)}, calibration=Calibration(**calibration) if calibration else None
     )
-
-
-def _header(path: Path) -> dict[str, str]:
-    """The metadata in the header of a safetensors file: its length as 8 bytes, then JSON; the tensors follow.
-
-    The library's own reader imports numpy or torch first, for which a job with nothing to do would have to wait.
-
-    Raises:
-        ValueError: this is none, or the file ends before its tensors do.
-    """
-    with path.open("rb") as file:
-        whole = os.fstat(file.fileno()).st_size
-        size = int.from_bytes(file.read(8), "little")
-        if not 0 < size <= whole - 8:
-            raise ValueError("it has no header")
-        header: Any = json.loads(file.read(size))
-    try:
-        metadata: dict[str, str] = dict(header.pop("__metadata__", {}))
-        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-    except (AttributeError, TypeError, LookupError) as error:
-        raise ValueError("its header is none of tensors") from error
-    if 8 + size + end != whole:
-        raise ValueError(f"its tensors end at byte {8 + size + end:,}, the file at {whole:,}")
-    return metadata

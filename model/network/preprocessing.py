@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
+import numpy as np
+
 from model.images.frames import GreyImage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
 RESIZED: Final = 256
@@ -24,7 +25,7 @@ BATCH: Final = 64
 PREPROCESSING: Final = f"resize {RESIZED} bilinear antialiased, centre crop {INPUT}, (x/255-0.5)/0.25"
 """Recorded in every checkpoint, so that a model is never fed in another way than it was trained."""
 
-T = TypeVar("T", bound="np.generic")
+T = TypeVar("T", bound=np.generic)
 
 NetworkInput: TypeAlias = "NDArray[np.uint8]"
 """``(224, 224)`` uint8, not yet scaled: a quarter of the bytes of float32 on the way between processes."""
@@ -34,7 +35,6 @@ def resize(pixels: GreyImage) -> NDArray[np.uint8]:
     """Resize ``(height, width)`` uint8 to ``(256, 256)`` uint8, antialiased."""
     if pixels.shape == (RESIZED, RESIZED):
         return pixels
-    import numpy as np
     from PIL import Image
 
     picture = Image.fromarray(pixels)
@@ -55,6 +55,4 @@ def batches(images: NDArray[T]) -> Iterator[NDArray[T]]:
 
 def to_input(pixels: GreyImage) -> NetworkInput:
     """Resize and crop one frame, ``(height, width)`` uint8 to ``(224, 224)`` uint8."""
-    import numpy as np
-
     return np.ascontiguousarray(centre_crop(resize(pixels)))

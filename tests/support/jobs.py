@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from index.address import parse_address
-from workers.indexing.settings import JobSettings
+from workers.indexing.settings import JobSettings, Machine
 
 
 def small_job(archives: tuple[Path, ...], model: Path, index: str | Path, **more: Any) -> JobSettings:
     """Settings of a job over a few files: its time is that of starting its actors, so that one is enough."""
-    return JobSettings(archives, parse_address(index), model, **{"actors": (1, 1), **more})
+    return JobSettings(archives, parse_address(index), model, **{"machine": Machine(actors=(1, 1)), **more})

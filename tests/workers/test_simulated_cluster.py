@@ -21,7 +21,7 @@ from ray.cluster_utils import Cluster
 
 from index.address import parse_address
 from workers.indexing.job import index_archive
-from workers.indexing.settings import JobObserver, JobSettings, Progress
+from workers.indexing.settings import JobObserver, JobSettings, Machine, Progress
 
 archive, model = map(Path, sys.argv[1:3])
 index = parse_address(sys.argv[3])
@@ -41,7 +41,8 @@ class Killer(JobObserver):
             lost.append(progress.stages.embedded_frames)
             cluster.remove_node(doomed, allow_graceful=False)
 
-settings = JobSettings((archive,), index, model, ray_address=cluster.address, actors=(3, 3), batch_size=8)
+machine = Machine(ray_address=cluster.address, actors=(3, 3), batch_size=8)
+settings = JobSettings((archive,), index, model, machine=machine)
 report = index_archive(settings, Killer())
 print(json.dumps({"lost after": lost, "indexed": report.files_indexed, "points": report.points,
                   "outcome": report.outcome, "left out": [file.reason for file in report.left_out]}))
@@ -69,9 +70,8 @@ class Watch(JobObserver):
             found = [actor for actor in actors().values() if "EmbeddingActor" in actor["ActorClassName"]]
             pool.append([actor["Address"]["NodeID"] for actor in found if actor["State"] == "ALIVE"])
 
-settings = JobSettings(
-    (archive,), index, model, ray_address=cluster.address, actors=(1, 2), gpus=0.5, batch_size=1
-)
+machine = Machine(ray_address=cluster.address, actors=(1, 2), gpus=0.5, batch_size=1)
+settings = JobSettings((archive,), index, model, machine=machine)
 report = index_archive(settings, Watch())
 print(json.dumps({"points": report.points, "gpu node": gpu_node.node_id, "pool": pool}))
 cluster.shutdown()

@@ -125,7 +125,7 @@ def keep_deleted(old_folder: Path, new_folder: Path) -> None:
         points = {key: ids for key, ids in new.ledger.points(unchanged).items() if ids}
         if not points:
             return
-        from index.upkeep.dropping import drop_points  # numpy and pyarrow, which a job with nothing to do can spare
+        from index.upkeep.dropping import drop_points  # pyarrow, which a job with nothing to do can spare
 
         with open_index(Address(new_folder), purpose="cbmir index --reembed") as index:
             new.ledger.leave_out(points, Reason.DELETED.value, "by 'cbmir delete'")

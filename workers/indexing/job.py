@@ -61,12 +61,14 @@ class _Job:
             model=str(checked.model.absolute()),
             model_fingerprint=checked.metadata.fingerprint,
             started=_now(),
-            runtime=settings.runtime,
+            runtime=settings.machine.runtime,
         )
         self._move(checked.archives)
         self.roots = register_roots(index, checked.archives, self.report.model)
         key = settle_key(settings, ledger, index)
-        self.read_options = ReadOptions(key if settings.keep_patient_group else None, settings.skip_burned_in)
+        self.read_options = ReadOptions(
+            key if settings.privacy.keep_patient_group else None, settings.privacy.skip_burned_in
+        )
         self.plan = Plan()
         self._complete_before = False
         self._pending_left_out = 0
@@ -137,10 +139,10 @@ class _Job:
         from workers.indexing.streaming import Stream
 
         layers = self.index.description.layers
-        network = Network(self.report.model, self.report.model_fingerprint, layers, self.settings.runtime)
+        network = Network(self.report.model, self.report.model_fingerprint, layers, self.settings.machine.runtime)
         self.stream = self._stack.enter_context(
             Stream(
-                self.settings,
+                self.settings.machine,
                 network,
                 self.index,
                 self.ledger,

@@ -131,7 +131,7 @@ def _recognised(settings: JobSettings, root: Root, ledger: Ledger) -> tuple[int,
 def _compare(settings: JobSettings, sample: Mapping[FileKey, str], new: str, ledger: Ledger) -> None:
     """Read some of the files, and see that they are the pictures that the index has."""
     points = {key: ids for key, ids in ledger.points(sample).items() if ids}
-    options = ReadOptions(privacy_key(settings.index.home) if settings.keep_patient_group else None)
+    options = ReadOptions(privacy_key(settings.index.home) if settings.privacy.keep_patient_group else None)
     for key, ids in points.items():
         address = sample[key]
         try:

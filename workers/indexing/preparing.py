@@ -69,14 +69,14 @@ def check_job(settings: JobSettings, *, patient: bool) -> Checked:
         raise SettingError(
             "--prune and --limit exclude each other: what lies behind the limit is not looked for, and would be gone"
         )
-    if settings.actors:
-        check_actors(settings.actors)
+    if settings.machine.actors:
+        check_actors(settings.machine.actors)
     settings = replace(settings, model=_model(settings, patient=patient))
     assert settings.model is not None
     metadata = read_metadata(settings.model)
-    require_runtime(settings.runtime, settings.model, metadata)
-    if settings.gpus and settings.runtime != "torch":
-        raise SettingError(f"--runtime {settings.runtime} computes on processors only: leave --gpus out")
+    require_runtime(settings.machine.runtime, settings.model, metadata)
+    if settings.machine.gpus and settings.machine.runtime != "torch":
+        raise SettingError(f"--runtime {settings.machine.runtime} computes on processors only: leave --gpus out")
     refuse_unmatched_labels(settings.labels, archives)
     folder = settings.index.home
     refuse_unfinished_copy(folder)
@@ -132,8 +132,8 @@ def wanted_description(settings: JobSettings, metadata: Metadata) -> Description
         classes=metadata.classes,
         layers=settings.layers,
         quantization=settings.quantization,
-        path_privacy=settings.path_privacy,
-        patient_groups=settings.keep_patient_group,
+        path_privacy=settings.privacy.paths,
+        patient_groups=settings.privacy.keep_patient_group,
     )
 
 
@@ -183,7 +183,7 @@ def settle_key(settings: JobSettings, ledger: Ledger, index: Index) -> bytes | N
     Raises:
         VectorIndexError: the index has lost its key, without which every file would look new.
     """
-    if settings.path_privacy == "plain" and not settings.keep_patient_group:
+    if settings.privacy.paths == "plain" and not settings.privacy.keep_patient_group:
         return None
     folder = settings.index.home
     key = privacy_key(folder)
@@ -194,7 +194,7 @@ def settle_key(settings: JobSettings, ledger: Ledger, index: Index) -> bytes | N
 
 def hider(settings: JobSettings) -> Callable[[str], str]:
     """How names below an archive are stored: as they are, or as keyed hashes."""
-    key = privacy_key(settings.index.home) if settings.path_privacy == "hash" else None
+    key = privacy_key(settings.index.home) if settings.privacy.paths == "hash" else None
     return path_hider(key) if key else str
 
 

@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from workers.cluster import Resources, ray_session, share_resources
 from workers.indexing.counters import Counters, StageCounts
-from workers.indexing.settings import JobSettings
+from workers.indexing.settings import Machine
 
 
 class Session:
@@ -27,27 +27,27 @@ class Session:
     resources: Resources
     counters: Any
 
-    def __init__(self, settings: JobSettings) -> None:
-        self._settings = settings
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
         self._stack = ExitStack()
         self._before = self._last = StageCounts()
 
     def __enter__(self) -> Self:
-        settings = self._settings
+        machine = self._machine
         self._own = not ray.is_initialized()
-        self._stack.enter_context(ray_session(settings.ray_address, cpus=settings.cpus, debug=settings.debug))
+        self._stack.enter_context(ray_session(machine.ray_address, cpus=machine.cpus, debug=machine.debug))
         total = ray.cluster_resources()
         nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
         gpus = total.get("GPU", 0.0)
-        if gpus and self._own and not settings.ray_address and settings.gpus is None and not _torch_has_gpus():
+        if gpus and self._own and not machine.ray_address and machine.gpus is None and not _torch_has_gpus():
             gpus = 0.0
         self.resources = share_resources(
             total.get("CPU", 1.0),
             gpus,
             node_cpus=max(nodes, default=None),
-            actors=settings.actors,
-            actor_gpus=settings.gpus if settings.runtime == "torch" else 0.0,
-            batch_size=settings.batch_size,
+            actors=machine.actors,
+            actor_gpus=machine.gpus if machine.runtime == "torch" else 0.0,
+            batch_size=machine.batch_size,
         )
         # Beside the driver: on a node that is lost it would take the tasks that report to it along.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

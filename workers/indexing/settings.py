@@ -12,6 +12,7 @@ from index.engines.layout import Layout
 from index.roots import Archive
 from index.schema import PathPrivacy, Quantization
 from model.errors import SettingError
+from model.network.runtimes import Runtime
 from workers.indexing.planning import Plan
 from workers.indexing.report import FileLeftOut, JobReport
 
@@ -25,58 +26,80 @@ more is to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class JobSettings:
-    """What to index, and how; ``None`` lets the machine decide.
+class Machine:
+    """What computes, here or in a cluster; ``None`` lets the machine decide.
 
     Attributes:
-        archives: folders, files and addresses, as :func:`workers.indexing.archives.resolve_archives` takes them.
-        index: where it is, or will be made.
-        model: path; by default the model that made the index, for a new one the bundled model.
-        runtime: see :data:`model.network.runtimes.Runtime`.
-        layers: layers to store as named vectors.
-        quantization: of the copy that is searched first.
-        labels: ``folder`` (the first folder below an archive names the true class), or a CSV or Parquet manifest with
-            ``path`` and ``label``.
-        limit: index only so many files.
+        runtime: of the network.
         actors: least and most embedding actors; ``gpus`` of each; ``batch_size`` frames at once.
         ray_address: cluster to join.
         cpus: processors of a Ray started here.
         file_seconds: time after which a file's decoder counts as hanging.
-        path_privacy: see :data:`index.schema.PathPrivacy`.
-        keep_patient_group: store a keyed hash of the Patient ID with each point.
-        nested: walk zip and tar files among the files as folders, one level deep.
-        skip_burned_in: leave out what says that an annotation is burned into its pixels.
-        retry_left_out: try again what an earlier job left out.
-        prune: remove the points of files that are gone.
-        moved_from: an indexed archive that lies under the one archive of this job now.
-        report: where to write the JSON report, beside the copy in the index folder.
         debug: show what Ray says.
-        layout: of a new collection of a server.
     """
 
-    archives: tuple[Archive | str | Path, ...]
-    index: Address
-    model: Path | None = None
-    runtime: str = "torch"
-    layers: tuple[str, ...] = ("fcl1",)
-    quantization: Quantization = "turbo4"
-    labels: str | None = None
-    limit: int | None = None
+    runtime: Runtime = "torch"
     actors: tuple[int, int] | None = None
     gpus: float | None = None
     batch_size: int | None = None
     ray_address: str | None = None
     cpus: int | None = None
     file_seconds: float = 120.0
-    path_privacy: PathPrivacy = "plain"
+    debug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Privacy:
+    """What of a file may reach the index.
+
+    Attributes:
+        paths: see :data:`index.schema.PathPrivacy`.
+        keep_patient_group: store a keyed hash of the Patient ID with each point.
+        skip_burned_in: leave out what says that an annotation is burned into its pixels.
+    """
+
+    paths: PathPrivacy = "plain"
     keep_patient_group: bool = False
-    nested: bool = True
     skip_burned_in: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """What to index, and how.
+
+    Attributes:
+        archives: folders, files and addresses, as :func:`workers.indexing.archives.resolve_archives` takes them.
+        index: where it is, or will be made.
+        model: path; by default the model that made the index, for a new one the bundled model.
+        layers: layers to store as named vectors.
+        quantization: of the copy that is searched first.
+        labels: ``folder`` (the first folder below an archive names the true class), or a CSV or Parquet manifest with
+            ``path`` and ``label``.
+        limit: index only so many files.
+        machine: what computes.
+        privacy: what of a file may reach the index.
+        nested: walk zip and tar files among the files as folders, one level deep.
+        retry_left_out: try again what an earlier job left out.
+        prune: remove the points of files that are gone.
+        moved_from: an indexed archive that lies under the one archive of this job now.
+        report: where to write the JSON report, beside the copy in the index folder.
+        layout: of a new collection of a server.
+    """
+
+    archives: tuple[Archive | str | Path, ...]
+    index: Address
+    model: Path | None = None
+    layers: tuple[str, ...] = ("fcl1",)
+    quantization: Quantization = "turbo4"
+    labels: str | None = None
+    limit: int | None = None
+    machine: Machine = Machine()
+    privacy: Privacy = Privacy()
+    nested: bool = True
     retry_left_out: bool = False
     prune: bool = False
     moved_from: str | None = None
     report: Path | None = None
-    debug: bool = False
     layout: Layout = field(default_factory=Layout)
 
 

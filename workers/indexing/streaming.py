@@ -20,7 +20,7 @@ from workers.indexing.counters import StageCounts
 from workers.indexing.pipeline import Network, RepositorySource, run_pipeline
 from workers.indexing.planning import PendingFile, windows
 from workers.indexing.session import Session
-from workers.indexing.settings import JobSettings
+from workers.indexing.settings import Machine
 from workers.indexing.sink import LeftOut, Sink, SinkCounts
 
 PASSES = 2
@@ -33,7 +33,7 @@ class Stream:
     """The embedding part of a job: Ray is started, or joined, by its first files, and left when its context ends.
 
     Args:
-        settings: of the job.
+        machine: what the job may use.
         network: the model, as the actors need it.
         options: how files are read.
         left_out: told of every file that is left out.
@@ -48,7 +48,7 @@ class Stream:
 
     def __init__(
         self,
-        settings: JobSettings,
+        machine: Machine,
         network: Network,
         index: Index,
         ledger: Ledger,
@@ -58,7 +58,7 @@ class Stream:
         loading: Callable[[], None],
         moved: Callable[[], None],
     ) -> None:
-        self._settings, self._network, self._options = settings, network, options
+        self._machine, self._network, self._options = machine, network, options
         self._index, self._ledger = index, ledger
         self._left_out, self._loading, self._moved = left_out, loading, moved
         self._stack = ExitStack()
@@ -84,7 +84,7 @@ class Stream:
             VectorIndexError: the index cannot be written.
         """
         if self._session is None:
-            self._session = self._stack.enter_context(Session(self._settings))
+            self._session = self._stack.enter_context(Session(self._machine))
             resources = self._session.resources
             self.workers = {"decode": resources.decode_tasks, "embed": resources.actors[1]}
         self._loading()
@@ -108,7 +108,7 @@ class Stream:
                 window,
                 self._shard,
                 actors=session.resources.actors[1],
-                file_seconds=self._settings.file_seconds,
+                file_seconds=self._machine.file_seconds,
                 options=self._options,
                 counters=session.counters,
             )
@@ -129,7 +129,7 @@ class Stream:
             self._left_out(file, Reason.CRASHED.value, "its worker was lost twice; run the same command again", None)
 
     def _drain(self, source: RepositorySource, session: Session, sink: Sink) -> None:
-        tables = run_pipeline(source, self._network, session.resources, session.counters, debug=self._settings.debug)
+        tables = run_pipeline(source, self._network, session.resources, session.counters, debug=self._machine.debug)
         try:
             with closing(tables):  # its threads end before Ray does
                 for table in tables:

@@ -23,7 +23,7 @@ from model.errors import JobError, SettingError, VectorIndexError
 from tests.support.jobs import small_job
 from workers.indexing.job import index_archive
 from workers.indexing.reembedding import building
-from workers.indexing.settings import JobObserver, JobSettings
+from workers.indexing.settings import JobObserver, JobSettings, Privacy
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_what_is_gone_for_good_is_forgotten(
     monkeypatch.setattr("index.upkeep.dropping.DROP_POINTS", 2)
     packed, single = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", copied, "eye")), tmp_path / "single.dcm"
     shutil.copy(copied / "knee" / "knee-000.dcm", single)
-    settings = replace(settings, archives=(copied, packed, single), path_privacy="hash")
+    settings = replace(settings, archives=(copied, packed, single), privacy=Privacy(paths="hash"))
     index_archive(settings)
     assert count(settings) == 8
     packed.unlink()
@@ -203,7 +203,7 @@ def test_what_cannot_be_forgotten_is_said(settings: JobSettings, copied: Path, t
         with pytest.raises(SettingError, match=re.escape(message)):
             forget_archives(settings.index, [str(copied / "eye"), str(named)])
     assert count(settings) == 8
-    hidden = replace(settings, index=parse_address(tmp_path / "hidden"), path_privacy="hash")
+    hidden = replace(settings, index=parse_address(tmp_path / "hidden"), privacy=Privacy(paths="hash"))
     index_archive(hidden)
     (hidden.index.home / KEY_NAME).unlink()
     with pytest.raises(VectorIndexError, match=f"has not the {KEY_NAME}"):

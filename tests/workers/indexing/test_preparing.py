@@ -21,7 +21,7 @@ from tests.support.jobs import small_job
 from workers.indexing.job import index_archive
 from workers.indexing.planning import Plan
 from workers.indexing.preparing import check_job, pending_files, plan_job, register_roots
-from workers.indexing.settings import JobSettings
+from workers.indexing.settings import JobSettings, Machine
 
 
 def test_jobs_that_add_archives_to_a_server_at_the_same_moment_get_numbers_of_their_own(
@@ -83,8 +83,8 @@ def test_a_dry_run_refuses_what_the_job_refuses(archive: Path, model_path: Path,
     cases: dict[str, dict[str, Any]] = {
         "not empty and not an index": {"index": parse_address(foreign)},
         "is a file, not the folder": {"index": parse_address(tmp_path / "file")},
-        "makes no sense": {"actors": (3, 2)},
-        "computes on processors only": {"gpus": 1.0, "runtime": "openvino"},
+        "makes no sense": {"machine": Machine(actors=(3, 2))},
+        "computes on processors only": {"machine": Machine(gpus=1.0, runtime="openvino")},
         "exclude each other": {"prune": True, "limit": 2},
         "none of the 1 paths": {"labels": str(tmp_path / "labels.csv")},
         "does not exist": {"archives": (tmp_path / "absent",)},

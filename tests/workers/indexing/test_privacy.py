@@ -18,6 +18,7 @@ from model.network.embedder import Embedder
 from tests.support import phantoms
 from tests.support.jobs import small_job
 from workers.indexing.job import index_archive
+from workers.indexing.settings import Privacy
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -73,7 +74,7 @@ def found(secret: str, contents: dict[str, bytes]) -> list[str]:
 def test_nothing_that_names_a_patient_is_written(archive: Path, tmp_path: Path, model_path: Path) -> None:
     index = tmp_path / "index"
     settings = small_job(
-        (archive,), model_path, index, path_privacy="hash", keep_patient_group=True, skip_burned_in=True,
+        (archive,), model_path, index, privacy=Privacy("hash", keep_patient_group=True, skip_burned_in=True),
         report=tmp_path / "out" / "report.json",
     )  # fmt: skip
     report = index_archive(settings)
@@ -96,7 +97,7 @@ def test_nothing_that_names_a_patient_is_written(archive: Path, tmp_path: Path, 
 
 
 def test_the_same_patient_can_be_left_out(archive: Path, tmp_path: Path, model_path: Path) -> None:
-    index_archive(small_job((archive,), model_path, tmp_path / "index", keep_patient_group=True))
+    index_archive(small_job((archive,), model_path, tmp_path / "index", privacy=Privacy(keep_patient_group=True)))
     query_file = archive / "PLANTEDFOLDER^PLANTEDID7" / "PLANTEDFILE1.dcm"
     key = bytes.fromhex((tmp_path / "index" / KEY_NAME).read_text())
     query = query_from_image(query_file, Embedder.load(model_path), patient_key=key)

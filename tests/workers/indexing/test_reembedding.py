@@ -19,7 +19,7 @@ from workers.indexing import sink
 from workers.indexing.job import index_archive
 from workers.indexing.reembedding import building, plan_reembedding, reembed
 from workers.indexing.report import JobReport
-from workers.indexing.settings import JobObserver
+from workers.indexing.settings import JobObserver, Privacy
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -186,7 +186,7 @@ def test_what_was_deleted_stays_out(
     reembed(replace(settings, retry_left_out=True))
     with open_index(parse_address(index), purpose="test") as new:
         assert new.count() == 8
-    settings = replace(settings, index=parse_address(hidden), path_privacy="hash")
+    settings = replace(settings, index=parse_address(hidden), privacy=Privacy(paths="hash"))
     index_archive(settings)
     delete_points(parse_address(hidden), {"modality": ["OP"]})
     with pytest.raises(SettingError, match=r"4 files were deleted .* whose paths are hashed"):
