@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
 
 Relevance = NDArray[np.bool_]
 """One answer, nearest first: whether each hit is relevant, that is, of the query's true label."""
@@ -45,8 +46,6 @@ def average_precision(relevance: Relevance, relevant: int) -> float:
         relevance: the answer, ``(n,)``.
         relevant: number of relevant images in the whole database.
     """
-    from sklearn.metrics import average_precision_score
-
     if relevant == 0 or not relevance.any():
         return 0.0
     found = int(relevance.sum())

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from index.evaluation.retrieval import Protocol, RetrievalResult, RetrievalSetting, evaluate_retrieval
 from model.errors import ImageError, RepositoryError
 from model.network.metadata import Metadata
+from model.training.evaluation import classification_result, predict
+from model.training.loading import joined, load_repository
 from model.training.repository import LabelledFile, listing_hash
 
 if TYPE_CHECKING:
@@ -116,9 +118,6 @@ def evaluate_model(
         RepositoryError: a label is none of the model's classes, no test image can be read, or there is nothing to
             search among.
     """
-    from model.training.evaluation import classification_result, predict
-    from model.training.loading import joined, load_repository
-
     observer = observer or EvaluationObserver()
     classes = embedder.metadata.classes
     if unknown := sorted({file.label for file in files} - set(classes)):

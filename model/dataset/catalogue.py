@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import pandas as pd
+import pyarrow.parquet as pq
 
 from model.dataset.series_queries import Classes, SeriesQuery
 from model.errors import DatasetError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PACKAGE: Final = "idc-index-data"
 
@@ -59,9 +59,6 @@ def series_of_classes(classes: Classes, *, non_commercial: bool = False) -> pd.D
     Raises:
         DatasetError: a collection is not in the index.
     """
-    import pandas as pd
-    import pyarrow.parquet as pq
-
     asked = sorted({name for queries in classes.values() for query in queries for name in query.collections})
     table = pq.read_table(
         catalogue_file("idc_index.parquet"), columns=list(COLUMNS), filters=[("collection_id", "in", asked)]

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import pyarrow.parquet as pq
+
 from model.dataset.catalogue import catalogue_file
 from model.errors import DatasetError
 
@@ -66,8 +68,6 @@ def write_attribution(text: str, path: Path) -> None:
 
 
 def _citations() -> dict[str, str]:
-    import pyarrow.parquet as pq
-
     collections = pq.read_table(catalogue_file("collections_index.parquet"), columns=["sources"]).to_pylist()
     sources: list[Mapping[str, Any]] = [source for one in collections for source in one["sources"] or ()]
     return {

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import imagehash
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from model.child_processes import be_a_child, starting_children
 from model.errors import ImageError
@@ -35,9 +37,6 @@ class Pair:
 
 def perceptual_hash(path: Path) -> NDArray[np.uint8] | None:
     """``(32,)`` bytes of a file's first picture (imagehash's pHash); ``None`` of one that cannot be read."""
-    import imagehash
-    from PIL import Image
-
     try:
         frame = next(read_frames(path, 1))
     except ImageError:

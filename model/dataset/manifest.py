@@ -8,8 +8,9 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+import pandas as pd
 import pydicom
 
 from model.dataset.lock_file import LockedInstance, writing
@@ -19,9 +20,6 @@ from model.dataset.tables import read_table, write_table
 from model.errors import DatasetError, ImageError
 from model.files import written_whole
 from model.images.reading import ReadOptions, read_frames
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MANIFEST: Final = "manifest.csv"
 
@@ -66,8 +64,6 @@ def add_rows(folder: Path, rows: Iterable[Row]) -> bool:
 
     A manifest that gains a file loses its splits: they were made without it. Returns whether it had any.
     """
-    import pandas as pd
-
     new = pd.DataFrame([{name: row.get(name, "") for name in COLUMNS} for row in rows], columns=list(COLUMNS))
     known = read_rows(folder) if (folder / MANIFEST).exists() else pd.DataFrame(columns=list(COLUMNS))
     for name in ("split", "group"):

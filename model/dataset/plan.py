@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 
 from model.dataset.catalogue import series_of_classes
 from model.dataset.series_queries import Classes, SeriesQuery
 from model.dataset.tables import read_table
 from model.errors import DatasetError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CENTRAL: Final = (0.2, 0.8)
 """Part of a series from which slices are taken, as shares of its length."""
@@ -88,8 +86,6 @@ def plan_dataset(classes: Classes, *, per_class: int, seed: int, non_commercial:
             why = _why_none(classes[label], non_commercial=non_commercial)
             raise DatasetError(f"class {label!r}: the archive has no series that it asks for{why}")
         rows += _sample(of_class, per_class, np.random.default_rng([seed, number]))
-    import pandas as pd
-
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

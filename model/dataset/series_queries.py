@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
+
 from model.errors import DatasetError
 
 FOLDER: Final = Path(__file__).parent / "classes"
@@ -54,8 +56,6 @@ def read_queries(name: str) -> Classes:
     Raises:
         DatasetError: there is no such file, or something in it is not understood.
     """
-    import yaml
-
     path = known_queries().get(name, Path(name))
     try:
         text = path.read_text(encoding="utf-8")

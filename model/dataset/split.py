@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from model.dataset.duplicates import Pair, find_pairs
 from model.dataset.manifest import MANIFEST, read_rows
@@ -71,9 +73,6 @@ def split_dataset(
 
 def _joined(files: Sequence[LabelledFile], pairs: Sequence[Pair]) -> list[LabelledFile]:
     """Groups that share near-duplicates become one."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     names, groups = np.unique([file.group for file in files], return_inverse=True)
     ends = groups[[[pair.first for pair in pairs], [pair.second for pair in pairs]]] if pairs else np.empty((2, 0), int)
     graph = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(names), len(names)))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from model.dataset.lock_file import writing
 from model.errors import DatasetError
 from model.files import written_whole
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def read_table(path: Path, columns: Sequence[str], *, absent: str, origin: str) -> pd.DataFrame:
@@ -26,8 +24,6 @@ def read_table(path: Path, columns: Sequence[str], *, absent: str, origin: str) 
     Raises:
         DatasetError: it is not there, cannot be read, or lacks a column.
     """
-    import pandas as pd
-
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError as error:

@@ -13,10 +13,16 @@ from PIL import Image
 
 from model.errors import SettingError
 from model.images.code_streams import JPEG_XL, needs_imagecodecs
+from model.images.decoders import decoder_of
+from model.images.dicom import read_object
+from model.images.display import describe_display
+from model.images.elements import dropped_values
 from model.images.frames import Frame
 from model.images.pictures import reads_by_tifffile
 from model.images.reading import is_dicom, is_image, read_frames
+from model.images.sop_classes import check_object
 from model.images.sources import Source, open_source
+from model.images.stored_frames import StoredFrames
 from model.images.tiff import is_tiff
 
 
@@ -50,13 +56,6 @@ def inspect_file(address: str | Path, frame: int = 1) -> Inspection:
 
 
 def _dicom_facts(source: Source, frame: int) -> dict[str, str]:
-    from model.images.decoders import decoder_of
-    from model.images.dicom import read_object
-    from model.images.display import describe_display
-    from model.images.elements import dropped_values
-    from model.images.sop_classes import check_object
-    from model.images.stored_frames import StoredFrames
-
     found = read_object(source)
     ds = found.ds
     pixels, count = check_object(source.address, ds, found.pixels, sop_class=ds.get("SOPClassUID") or "")

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import openvino
 from numpy.typing import NDArray
+from openvino import opset13 as ops
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
@@ -61,8 +63,6 @@ class OpenVinoNetwork:
     def __init__(
         self, weights: Mapping[str, tuple[Array, ...]], ranges: Mapping[str, float] | None, threads: int | None
     ) -> None:
-        import openvino
-
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",  # on some processors the default is bfloat16
             "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
@@ -85,9 +85,6 @@ class _Graph:
         self._weights, self._ranges = weights, ranges
 
     def model(self) -> Any:
-        import openvino
-        from openvino import opset13 as ops
-
         images = ops.parameter([-1, 224, 224], np.uint8, name="images")
         scaled = ops.divide(ops.subtract(ops.convert(images, "f32"), np.float32(127.5)), np.float32(63.75))
         x = self._integers(ops.unsqueeze(scaled, np.int64(1)), -2.0, 2.0)  # exact: 256 levels of grey
@@ -108,8 +105,6 @@ class _Graph:
 
     def _linear(self, x: Any, name: str) -> Any:
         """Of two factors the left one stays in float32: it is small, and what comes between them differs too much."""
-        from openvino import opset13 as ops
-
         *left, first = self._weights[f"{name}.weight"]
         x = ops.matmul(x, self._integer_weights(first), False, True)
         for matrix in left:
@@ -120,16 +115,12 @@ class _Graph:
         return x if self._ranges is None else self._integers(x, 0.0, self._ranges[name])
 
     def _integers(self, x: Any, low: float, high: float) -> Any:
-        from openvino import opset13 as ops
-
         if self._ranges is None:
             return x
         bounds = [np.float32(low), np.float32(high)] * 2
         return ops.fake_quantize(x, *bounds, 256)
 
     def _integer_weights(self, weights: Array) -> Any:
-        from openvino import opset13 as ops
-
         if self._ranges is None:
             return ops.constant(weights)
         high = np.abs(weights).max(axis=tuple(range(1, weights.ndim)), keepdims=True)
