@@ -69,7 +69,7 @@ class Terminal(Console):
             else:
                 yield Segment("\n".join(map(printable, text.split("\n"))), style)
 
-    def say(self, sentence: str) -> None:
+    def print_prose(self, sentence: str) -> None:
         """Print prose: wrapped between words on a terminal, one line through a pipe."""
         self.print(sentence, soft_wrap=not self.is_terminal)
 

@@ -27,6 +27,11 @@ class Known(NamedTuple):
     label: str | None
     reason: str | None = None
 
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Size and time of change: a file that has them still is taken for unchanged."""
+        return self.size, self.mtime_ns
+
 
 BUSY_SECONDS = 60.0
 """Time to wait for another job's transaction."""

@@ -29,7 +29,7 @@ from index.opening import open_index
 from index.schema import Payload, Vector
 from tests.support import phantoms
 from tests.support.models import make_model
-from workers.cluster import settle_environment
+from workers.cluster import set_ray_environment
 from workers.indexing.job import index_archive
 from workers.indexing.pipeline import SHARD_FILES
 from workers.indexing.settings import JobObserver, JobSettings, Machine, Progress
@@ -190,7 +190,7 @@ def interrupt(runs: int, seed: int, files: int, model: Path, work: Path) -> Iter
 
 def be_a_job(archive: Path, model: Path, index: Path) -> None:
     """Index in small batches and tell of each at once, so that there is time to hit a small job on a fast machine."""
-    settle_environment()
+    set_ray_environment()
     from workers.indexing import streaming
 
     streaming.LOOK_SECONDS = 0.0

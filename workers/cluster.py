@@ -114,7 +114,7 @@ def share_resources(
     return Resources((low, high), actor_cpus, per_actor, threads, decode_cpus, decode_tasks, size)
 
 
-def settle_environment() -> None:
+def set_ray_environment() -> None:
     """Tell Ray, before it is imported, not to report home, and never to start itself.
 
     A thread of a pipeline that was cut off would start a second Ray when it cleans up after the first has ended.
@@ -135,7 +135,7 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
     Raises:
         JobError: Ray cannot be started, or the cluster not be joined.
     """
-    settle_environment()
+    set_ray_environment()
     if address:
         _require_listener(address)
     if not address:  # nobody looks at the metrics and task events of a Ray without dashboard

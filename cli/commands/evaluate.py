@@ -98,7 +98,7 @@ def evaluate(
     for table in retrieval_tables(found.retrieval):
         output.show_table(table)
     for note in found.notes:
-        messages.say(f"[yellow]note:[/] {escape(note)}")
+        messages.print_prose(f"[yellow]note:[/] {escape(note)}")
     for error in found.left_out:
         print_left_out(error.path, f"{error.reason.value}: {error.detail}")
     output.print(f"report: {report / 'index.html'}", soft_wrap=True, markup=False)

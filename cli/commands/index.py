@@ -267,7 +267,7 @@ def index(
     )
     if not log_json:
         print_report(result, settings)
-    output.say(summary(result))
+    output.print_prose(summary(result))
     if not stored and not log_json:
         print_next(settings)
     if result.anything_left_out:

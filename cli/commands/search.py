@@ -275,7 +275,9 @@ def _show(pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], format
                 output.print()
             print_answer(answer, roots, output)
             if not answer.hits and not said:
-                messages.say("nothing in the index matches: widen --organ or --where, or give --no-class-prediction")
+                messages.print_prose(
+                    "nothing in the index matches: widen --organ or --where, or give --no-class-prediction"
+                )
 
 
 def _show_pictures(

@@ -48,7 +48,8 @@ def run_job(
         if metrics:
             from workers.indexing.metrics import serve_metrics
 
-            observers.append(stack.enter_context(serve_metrics(metrics[1], metrics[0])))
+            host, port = metrics
+            observers.append(stack.enter_context(serve_metrics(port, host)))
         return job(settings, Observers(observers))
 
 

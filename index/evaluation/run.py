@@ -212,10 +212,10 @@ def _notes(
     if len(never := np.flatnonzero((tested > 0) & never)):
         notes.append(f"Never predicted for a test image, so of precision 0: {named(never)}.")
     if metadata.calibration:
-        strange = [int((~part.known).sum()) for part in (queries, database)]
+        unknown_tests, unknown_training = (int((~part.known).sum()) for part in (queries, database))
         notes.append(
-            f"Taken for none of the classes, and so searched for without class prediction: {strange[0]:,} test images; "
-            f"not to be found with it: {strange[1]:,} training images."
+            f"Taken for none of the classes, and so searched for without class prediction: {unknown_tests:,} test "
+            f"images; not to be found with it: {unknown_training:,} training images."
         )
     if left_out:
         notes.append(f"{left_out:,} files could not be read and are not counted.")

@@ -30,7 +30,7 @@ from model.images.frames import BrokenFrame, Frame, GreyImage, Header
 from model.images.pixel_data import PixelData, pixels_behind, pixels_in_memory
 from model.images.pixel_module import complete
 from model.images.sop_classes import check_object
-from model.images.sources import Source, say
+from model.images.sources import Source, describe_error
 from model.images.stored_frames import StoredFrames
 
 # What matters of its warnings becomes an error here, with the file's name; the rest would only clutter a terminal.
@@ -95,7 +95,7 @@ def read_dicom(
     except Exception as error:  # parsers of damaged headers raise whatever they like
         if not _has_prefix(source) and not isinstance(error, OSError):
             raise ImageError(address, Reason.NOT_AN_IMAGE, "it begins as DICOM may, and is none") from error
-        raise ImageError(address, _reason(error), f"header: {say(error, address)}") from error
+        raise ImageError(address, _reason(error), f"header: {describe_error(error, address)}") from error
     for number in range(1, count + 1) if only is None else (only,):
         grey = _grey(address, ds, frames, number, count)
         if isinstance(grey, BrokenFrame):
@@ -118,8 +118,8 @@ def _grey(address: str, ds: Dataset, frames: StoredFrames, number: int, count: i
     except Exception as error:  # every decoder plug-in raises whatever it likes
         reason = _reason(error)
         if reason is Reason.UNREADABLE:
-            raise ImageError(address, reason, say(error, address)) from error
-        return BrokenFrame(number, count, reason, say(error, address))
+            raise ImageError(address, reason, describe_error(error, address)) from error
+        return BrokenFrame(number, count, reason, describe_error(error, address))
 
 
 def read_object(source: Source) -> DicomObject:

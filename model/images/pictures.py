@@ -16,7 +16,7 @@ from model.images.code_streams import decode, frame_header, needs_imagecodecs
 from model.images.display import picture_to_grey, scale_to_range
 from model.images.frames import BrokenFrame, Frame, GreyImage, Header
 from model.images.heif import is_heif, open_heif
-from model.images.sources import Source, say
+from model.images.sources import Source, describe_error
 from model.images.tiff import is_tiff, needs_tifffile, read_pages
 
 FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
@@ -61,7 +61,7 @@ def read_picture(source: Source, only: int | None = None) -> Iterator[Frame | Br
     except UnidentifiedImageError as error:
         raise ImageError(path, Reason.CORRUPT, "the picture's header cannot be parsed") from error
     except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, struct.error, zlib.error and more
-        raise ImageError(path, Reason.CORRUPT, say(error, path)) from error
+        raise ImageError(path, Reason.CORRUPT, describe_error(error, path)) from error
 
 
 def _pages_of(source: Source, only: int | None) -> Iterator[tuple[GreyImage | BrokenFrame, int, int]]:
@@ -94,7 +94,7 @@ def _page(source: Source, picture: Image.Image, number: int, count: int) -> Grey
     except MemoryError as error:
         raise ImageError(source.address, Reason.UNREADABLE, "there is too little memory to decode it") from error
     except Exception as error:  # what Pillow's plug-ins raise, see above
-        return BrokenFrame(number, count, Reason.CORRUPT, say(error, source.address))
+        return BrokenFrame(number, count, Reason.CORRUPT, describe_error(error, source.address))
 
 
 def _decoded(source: Source) -> GreyImage:

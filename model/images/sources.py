@@ -104,7 +104,7 @@ def open_source(address: str | Path, wanted: Callable[[bytes], bool]) -> Iterato
         except ImageError:
             raise
         except Exception as error:  # file systems of fsspec raise what their client libraries raise
-            raise ImageError(address, Reason.UNREADABLE, say(error, address)) from error
+            raise ImageError(address, Reason.UNREADABLE, describe_error(error, address)) from error
         if not source.start:
             raise ImageError(address, Reason.EMPTY_FILE, "the file has no content")
         yield source
@@ -144,7 +144,7 @@ def _streamed(address: str, wanted: Callable[[bytes], bool], stack: ExitStack) -
     except zipfile.BadZipFile as error:  # its text has the member's name, escaped
         raise ImageError(address, Reason.CORRUPT, "it cannot be unpacked: it is damaged in the zip file") from error
     except DAMAGED as error:
-        raise ImageError(address, Reason.CORRUPT, f"it cannot be unpacked: {say(error, address)}") from error
+        raise ImageError(address, Reason.CORRUPT, f"it cannot be unpacked: {describe_error(error, address)}") from error
     file.flush()
     return Source(address, start, None, Path(file.name))
 
@@ -288,7 +288,7 @@ def _version(outer: str) -> object:
     return status.st_size, status.st_mtime_ns
 
 
-def say(error: Exception, address: str) -> str:
+def describe_error(error: Exception, address: str) -> str:
     """An error in one line without the names of the address, which may be a patient's."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

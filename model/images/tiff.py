@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 from model.errors import ImageError, Reason
 from model.images.display import picture_to_grey
 from model.images.frames import BrokenFrame, GreyImage
-from model.images.sources import Source, say
+from model.images.sources import Source, describe_error
 
 _ORIENTATION = 274
 """TIFF 6.0, section 8."""
@@ -90,9 +90,9 @@ def _page(source: Source, page: Any, number: int, count: int, limit: int) -> Gre
     try:
         return _displayed(page)
     except NotImplementedError as error:
-        return BrokenFrame(number, count, Reason.UNSUPPORTED, say(error, source.address))
+        return BrokenFrame(number, count, Reason.UNSUPPORTED, describe_error(error, source.address))
     except Exception as error:  # tifffile and imagecodecs raise whatever they like of damaged pages
-        return BrokenFrame(number, count, Reason.CORRUPT, say(error, source.address))
+        return BrokenFrame(number, count, Reason.CORRUPT, describe_error(error, source.address))
 
 
 def _file(source: Source) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from index.roots import Archive, absolute, refuse_no_text
 from model.errors import JobError
 from model.images.dicomdir import dicomdir_members, is_dicomdir
-from model.images.sources import archive_protocol, file_system, is_archive, is_local, say
+from model.images.sources import archive_protocol, describe_error, file_system, is_archive, is_local
 
 STANDARD_INPUT = "-"
 
@@ -83,7 +83,7 @@ def _reachable(address: str) -> Archive:
         system, path = file_system(address)
         exists = system.exists(path)
     except Exception as error:  # every file system of fsspec raises what its client library raises
-        raise JobError(f"{address} cannot be reached: {say(error, '')}") from error
+        raise JobError(f"{address} cannot be reached: {describe_error(error, '')}") from error
     if not exists:
         raise JobError(f"{address} does not exist: give a folder or a file to index")
     if "::" not in address and (protocol := archive_protocol(address)) and system.isfile(path) and is_archive(address):

@@ -17,12 +17,12 @@ from index.schema import Description
 from model.errors import Reason
 from model.images.sources import join
 
-HAD: Final[tuple[State, ...]] = ("indexed", "writing")
+INDEXED_STATES: Final[tuple[State, ...]] = ("indexed", "writing")
 """States of files that an index has, the second to be done again: half written, or heirs of a copy's points."""
 
 
-class Side:
-    """One of the two indexes: its description and its ledger."""
+class Records:
+    """What one of two indexes that are compared says of its files: its description and its ledger."""
 
     def __init__(self, folder: Path, *, read_only: bool = True) -> None:
         self.description: Description = read_description(folder, any_version=True)
@@ -56,9 +56,9 @@ class Side:
 
 
 @contextmanager
-def side(folder: Path, *, read_only: bool = True) -> Iterator[Side]:
-    """One of the two, its ledger open."""
-    opened = Side(folder, read_only=read_only)
+def open_records(folder: Path, *, read_only: bool = True) -> Iterator[Records]:
+    """The records of the index in a folder, the ledger open until the context ends."""
+    opened = Records(folder, read_only=read_only)
     try:
         yield opened
     finally:
@@ -78,7 +78,7 @@ class Lacking:
     is_empty: bool = True
 
 
-def find_lacking(old: Side, new: Side) -> dict[str, Lacking]:
+def find_lacking(old: Records, new: Records) -> dict[str, Lacking]:
     """What the new index lacks, by the roots of the old one of which it lacks something.
 
     Where paths are hashed, each index with a key of its own, files cannot be told: then those of each root are counted.
@@ -88,24 +88,24 @@ def find_lacking(old: Side, new: Side) -> dict[str, Lacking]:
     return {root: one for root, one in lacking.items() if one.files}
 
 
-def _by_counts(old: Side, new: Side) -> dict[str, Lacking]:
+def _by_counts(old: Records, new: Records) -> dict[str, Lacking]:
     numbers = {root: number for number, root in enumerate(new.description.roots)}
     found = {}
     for number, root in enumerate(old.description.roots):
         there = new.ledger.counts(numbers[root]) if root in numbers else {}
-        had = sum(old.ledger.counts(number).get(state, 0) for state in HAD)
+        had = sum(old.ledger.counts(number).get(state, 0) for state in INDEXED_STATES)
         found[root] = Lacking(max(0, had - there.get("indexed", 0)), not there)
     return found
 
 
-def _by_address(old: Side, new: Side) -> dict[str, Lacking]:
+def _by_address(old: Records, new: Records) -> dict[str, Lacking]:
     found = {root: Lacking() for root in old.description.roots}
-    for state in HAD:
+    for state in INDEXED_STATES:
         for address, old_key in old.addresses(state):
             of_root = found[old.description.roots[old_key.root]]
             key = new.key(address)
             known = new.known(key) if key else None
-            of_root.files += known is None or known[2] != "indexed"
+            of_root.files += known is None or known.state != "indexed"
             of_root.is_empty &= known is None
     return found
 
@@ -115,12 +115,12 @@ def keep_deleted(old_folder: Path, new_folder: Path) -> None:
 
     A call that was cut off is finished by the next: until a file's points are out of the index, the ledger has them.
     """
-    with side(old_folder) as old, side(new_folder, read_only=False) as new:
+    with open_records(old_folder) as old, open_records(new_folder, read_only=False) as new:
         unchanged = []
         for address, old_key in old.addresses("left out", Reason.DELETED.value):
             key, before = new.key(address), old.known(old_key)
             known = new.known(key) if key else None
-            if key and known and before and known[:2] == before[:2]:
+            if key and known and before and known.stamp == before.stamp:
                 unchanged.append(key)
         points = {key: ids for key, ids in new.ledger.points(unchanged).items() if ids}
         if not points:

@@ -14,7 +14,7 @@ from typing import Any, Self
 from model.errors import ImageError, Reason
 from model.images.frames import BrokenFrame
 from model.images.reading import READ_ALL, ReadOptions, broken_file, read_each_frame
-from model.images.sources import file_system, is_local, say
+from model.images.sources import describe_error, file_system, is_local
 from model.network.preprocessing import to_input
 from workers.indexing.rows import broken_row, frame_row, left_out_row
 
@@ -81,7 +81,7 @@ def decode_file(number: int, address: str, seconds: float, options: ReadOptions 
     except ImageError as error:
         return [left_out_row(number, error.reason, error.detail)]
     except (MemoryError, OSError) as error:
-        return [left_out_row(number, Reason.UNREADABLE, say(error, address))]
+        return [left_out_row(number, Reason.UNREADABLE, describe_error(error, address))]
     except Exception as error:  # a fault of the reader costs the file that shows it, not the job
         return [left_out_row(number, Reason.CRASHED, f"the reader failed: {type(error).__name__}")]
     return rows

@@ -18,12 +18,12 @@ from model.images.sources import (
     INSIDE,
     archive_members,
     archive_protocol,
+    describe_error,
     file_system,
     is_archive,
     is_archive_member,
     is_local,
     join,
-    say,
 )
 
 NOT_TEXT = "its name is not UTF-8"
@@ -204,9 +204,9 @@ def _walk_archive(address: str, below: str) -> Iterator[FoundDirectory]:
             else:
                 directory.files.append(FoundFile(name, member.size, member.version))
     except DAMAGED as error:
-        problem = f"{BROKEN_ARCHIVE}: {say(error, join(address, below))}"
+        problem = f"{BROKEN_ARCHIVE}: {describe_error(error, join(address, below))}"
     except Exception as error:  # one archive that cannot be reached is no reason to leave the others
-        problem = say(error, join(address, below))
+        problem = describe_error(error, join(address, below))
     if not directories and problem is None:
         yield FoundDirectory(below, [], {})
     for directory in directories.values():  # in the archive file's order: going back in a compressed one is slow
@@ -254,7 +254,7 @@ def _walk_remote(root: Root) -> Iterator[FoundDirectory]:
         is_file = bool(start) and system.isfile(start)
         one = [_found(single, system.info(start))] if is_file else []
     except Exception as error:  # one archive that cannot be reached is no reason to leave the others
-        yield FoundDirectory(root.below, [], {"": say(error, root.start)})
+        yield FoundDirectory(root.below, [], {"": describe_error(error, root.start)})
         return
     if is_file:
         yield FoundDirectory(directory, one, {})
@@ -281,7 +281,7 @@ def _walk_remote(root: Root) -> Iterator[FoundDirectory]:
                 else:
                     files.append(_found(name, entry))
         except Exception as error:  # file systems of fsspec raise what their client libraries raise
-            unreadable[""] = say(error, path)
+            unreadable[""] = describe_error(error, path)
         system.invalidate_cache(path)  # else it keeps the listings of the whole walk
         files.sort(key=lambda file: file.name)
         inner.sort(reverse=True)

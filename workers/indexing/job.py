@@ -18,7 +18,14 @@ from model.errors import CbmirError, JobError, JobInterrupted, Reason
 from model.images.reading import ReadOptions
 from workers.indexing.discovery import BROKEN_ARCHIVE, EMPTY_ARCHIVE, FOLDER_LINK
 from workers.indexing.planning import PendingFile, Plan
-from workers.indexing.preparing import Checked, check_job, pending_files, register_roots, settle_key, wanted_description
+from workers.indexing.preparing import (
+    Checked,
+    check_job,
+    pending_files,
+    provide_key,
+    register_roots,
+    wanted_description,
+)
 from workers.indexing.report import FileLeftOut, JobReport
 from workers.indexing.settings import JobObserver, JobSettings, Progress, Stage
 
@@ -65,7 +72,7 @@ class _Job:
         )
         self._move(checked.archives)
         self.roots = register_roots(index, checked.archives, self.report.model)
-        key = settle_key(settings, ledger, index)
+        key = provide_key(settings, ledger, index)
         self.read_options = ReadOptions(
             key if settings.privacy.keep_patient_group else None, settings.privacy.skip_burned_in
         )
@@ -132,9 +139,9 @@ class _Job:
         if self.stream:
             return self.stream
         self._notify("starting")
-        from workers.cluster import settle_environment
+        from workers.cluster import set_ray_environment
 
-        settle_environment()
+        set_ray_environment()
         from workers.indexing.pipeline import Network
         from workers.indexing.streaming import Stream
 

@@ -116,7 +116,7 @@ def _recognised(settings: JobSettings, root: Root, ledger: Ledger) -> tuple[int,
         known = ledger.directory(root.number, stored)
         for file in directory.files:
             before = known.get(hide(file.name))
-            if before is None or before[:2] != (file.size, file.mtime_ns):
+            if before is None or before.stamp != (file.size, file.mtime_ns):
                 continue
             same += 1
             path = f"{directory.path}/{file.name}" if directory.path else file.name

@@ -177,7 +177,7 @@ def _is_forgotten(root: Root, ledger: Ledger | None) -> bool:
     return not there and not (ledger and ledger.counts(root.number))
 
 
-def settle_key(settings: JobSettings, ledger: Ledger, index: Index) -> bytes | None:
+def provide_key(settings: JobSettings, ledger: Ledger, index: Index) -> bytes | None:
     """The key of the index's hashes, made anew for a new index; ``None`` if nothing is hashed.
 
     Raises:

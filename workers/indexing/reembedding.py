@@ -16,7 +16,7 @@ from index.home.unfinished import BUILDING, REPLACED
 from index.ledger import NAME as LEDGER
 from index.opening import resolve_model
 from model.errors import CbmirError, JobError, ModelMismatchError, Reason, SettingError, VectorIndexError
-from workers.indexing.comparing import Lacking, find_lacking, keep_deleted, side
+from workers.indexing.comparing import Lacking, find_lacking, keep_deleted, open_records
 from workers.indexing.job import index_archive
 from workers.indexing.planning import Plan
 from workers.indexing.preparing import plan_job
@@ -101,7 +101,7 @@ def check_reembed(settings: JobSettings) -> None:
         raise SettingError(f"{folder} is no index: leave --reembed out to make one")
     if not (folder / LEDGER).exists():
         return
-    with side(folder) as old:
+    with open_records(folder) as old:
         if settings.labels is None and (labelled := old.ledger.labelled()):
             raise SettingError(
                 f"{labelled:,} files of {folder} have labels, which a new index would lack: give --labels"
@@ -164,7 +164,7 @@ def _exchange(folder: Path, new: Path, old: Path) -> None:
 
 
 def _refuse_loss(folder: Path, new_folder: Path, report: JobReport, may_prune: Callable[[int], bool] | None) -> None:
-    with side(folder) as old, side(new_folder) as new:
+    with open_records(folder) as old, open_records(new_folder) as new:
         lacking = find_lacking(old, new)
         total = new.ledger.counts().get("indexed", 0)
         labels_lost = old.ledger.labelled() and not new.ledger.labelled()

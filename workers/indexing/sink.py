@@ -131,11 +131,11 @@ class Sink:
         rows.sort(key=lambda row: int(row["frame"]))
         points = tuple(self._point(file, row) for row in rows if not row["reason"])
         reason = detail = None
-        for why, frames in _alike(rows).items():
+        for (its_reason, its_detail), frames in _alike(rows).items():
             named = f"{_ranges(frames)} of {rows[0]['of']}" if points else None
-            self._left_out(file, *why, named)
+            self._left_out(file, its_reason, its_detail, named)
             if reason is None:
-                reason, detail = why[0], f"frame {named}: {why[1]}" if named else why[1]
+                reason, detail = its_reason, f"frame {named}: {its_detail}" if named else its_detail
             if not points:
                 break  # one reason is enough for the whole file
         self._ready.append(_Complete(file, points, reason, detail))

@@ -11,7 +11,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from model.errors import ImageError, Reason
 from model.images.reading import read_frames
-from model.images.sources import join, say
+from model.images.sources import describe_error, join
 from tests.support import phantoms
 
 
@@ -137,5 +137,8 @@ def test_errors_do_not_name_the_file(tmp_path: Path) -> None:
         list(read_frames(f"zip://DOE^JOHN/1.dcm::{path}"))
     assert raised.value.reason in (Reason.CORRUPT, Reason.NOT_AN_IMAGE)
     assert "DOE" not in raised.value.detail
-    assert say(FileNotFoundError(f"{path}"), str(path)) == "…"
-    assert say(RuntimeError("File 'DOE^JOHN/1.dcm' is encrypted"), f"zip://DOE^JOHN/1.dcm::{path}").count("DOE") == 0
+    assert describe_error(FileNotFoundError(f"{path}"), str(path)) == "…"
+    assert (
+        describe_error(RuntimeError("File 'DOE^JOHN/1.dcm' is encrypted"), f"zip://DOE^JOHN/1.dcm::{path}").count("DOE")
+        == 0
+    )
