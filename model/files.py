@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ def written_whole(path: Path, *, private: bool = False) -> Iterator[Path]:
         yield partial
         _flush(partial)
         partial.replace(path)
-        _flush(path.parent)
+        _flush_names(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -44,3 +45,12 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _flush_names(folder: Path) -> None:
+    """The file is in its place already: a network file system that cannot flush folders is no reason to fail."""
+    try:
+        _flush(folder)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES}:
+            raise

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import errno
+import os
+import stat
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -47,3 +51,24 @@ def test_nothing_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), written_whole(tmp_path / "absent"):
         pass
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("number", "fails"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_folders_that_cannot_be_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, fails: bool
+) -> None:
+    """CIFS and some other network file systems refuse it; a disk that fails does, too."""
+    flush = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with (
+        pytest.raises(OSError, match="Input/output error") if fails else nullcontext(),
+        written_whole(tmp_path / "model") as partial,
+    ):
+        partial.write_text("weights")
+    assert (tmp_path / "model").read_text() == "weights"
