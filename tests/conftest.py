@@ -21,12 +21,24 @@ settings.load_profile("cbmir")
 
 
 SLOW = (
-    *("cli", "model/training", "model/dataset", "index/upkeep", "test_compatibility", "test_wheel"),
+    *(
+        "cli",
+        "model/training",
+        "model/dataset",
+        "index/upkeep",
+        "index/evaluation",
+        "index/engines/test_server",
+        "test_compatibility",
+        "test_wheel",
+    ),
     *("workers/test_cluster", "workers/test_diagnosis", "workers/test_ray_folders", "workers/test_simulated_cluster"),
     *(f"workers/indexing/test_{name}" for name in ("interruptions", "job", "metrics", "moving", "pipeline")),
     *(f"workers/indexing/test_{name}" for name in ("preparing", "privacy", "reembedding", "stages", "walks_cut_short")),
 )
-"""Where tests start Ray or processes, or train; they are left out of ``make test-fast``."""
+"""Where tests start Ray or processes, train, rank whole indexes, or wait for servers that are away.
+
+``make test-fast`` leaves them out.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
