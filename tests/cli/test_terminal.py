@@ -177,10 +177,12 @@ def test_a_job_is_stopped_and_goes_on(
     job = ledger.last_job()
     ledger.close()
     assert job
+    assert job.report
     assert job.outcome == "interrupted"
     _, status = run([program, "status", "--index", tmp_path / "index"])
     assert "interrupted, " in status.flat
-    assert " files still to do" in status.flat
+    # On a busy machine the screen says late what runs, and the job may have stored every file when the keys come.
+    assert (" files still to do" in status.flat) == (json.loads(job.report)["files_missing"] > 0)
     assert "complete no: run the same" in status.flat
     if number == signal.SIGTERM:
         return
