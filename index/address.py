@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from model.errors import SettingError
+from model.files import absolute
 
 DEFAULT_PORT = 6333
 DEFAULT_COLLECTION = "cbmir"
@@ -70,8 +71,7 @@ def parse_address(address: str | Path) -> Address:
         SettingError: it is an address, but not such a one.
     """
     if "://" not in str(address):
-        # Path.absolute keeps "..", and a walk would not know the folder.
-        return Address(Path(os.path.abspath(address)))  # noqa: PTH100
+        return Address(Path(absolute(address)))
     text = str(address)
     try:
         parts = urlsplit(text)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.errors import JobError
+from model.files import absolute
 from model.images.sources import INSIDE, archive_protocol, file_system, is_archive_member, is_local, join
 
 
@@ -175,11 +175,6 @@ def below(address: str, root: str) -> str | None:
 def _below_folder(path: str, folder: str) -> str | None:
     prefix = folder if not folder or folder.endswith("/") else f"{folder}/"
     return path.removeprefix(prefix) if path.startswith(prefix) else None
-
-
-def absolute(path: str) -> str:
-    """A local path from the root, without ``..``, which would make a second root of the same folder."""
-    return os.path.abspath(path)  # noqa: PTH100 (Path.absolute keeps "..", Path.resolve follows links)
 
 
 def refuse_no_text(address: str) -> None:

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Files of this machine: their absolute paths, and writing one whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def absolute(path: str | Path) -> str:
+    """A local path from the root, without ``..``, by which one folder would have two names."""
+    return os.path.abspath(path)  # noqa: PTH100 (Path.absolute keeps "..", Path.resolve follows links)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from model.errors import JobError
+from model.files import absolute
 
 _SOCKET_BYTES: Final = 107
 """Longest path of a Unix socket on Linux."""
@@ -32,7 +33,7 @@ def temporary_folder() -> Path:
         JobError: there is none.
     """
     named = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    for folder in (os.path.abspath(named), *_SHORT):  # noqa: PTH100 (Path.absolute keeps "..")
+    for folder in (absolute(named), *_SHORT):
         if folder.isascii() and len(folder + _BELOW) <= _SOCKET_BYTES and _can_write(Path(folder)):
             return Path(folder)
     longest = _SOCKET_BYTES - len(_BELOW)

@@ -10,8 +10,9 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from index.roots import Archive, absolute, refuse_no_text
+from index.roots import Archive, refuse_no_text
 from model.errors import JobError
+from model.files import absolute
 from model.images.dicomdir import dicomdir_members, is_dicomdir
 from model.images.sources import archive_protocol, describe_error, file_system, is_archive, is_local
 

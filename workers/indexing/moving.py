@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from index.home.key import privacy_key
 from index.ledger import FileKey, Ledger
-from index.roots import Archive, Root, absolute, below
+from index.roots import Archive, Root, below
 from index.schema import frame_point_id
 from model.errors import ImageError, JobError, SettingError
+from model.files import absolute
 from model.images.frames import Frame
 from model.images.reading import ReadOptions, read_each_frame
 from model.images.sources import is_local, join
