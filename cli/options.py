@@ -105,6 +105,17 @@ DeviceOption = Annotated[
     str | None, option("--device", help="Torch device; by default a GPU if there is one.", show_default=False)
 ]
 
+WidthOption = Annotated[
+    int | None,
+    option(
+        "--width",
+        help="Of FCL1-3, the length of a feature: less makes model and index smaller and quicker [4096, the paper's].",
+        min=32,
+        max=8192,
+        show_default=False,
+    ),
+]
+
 PrecisionOption = Annotated[
     PrecisionName | None,
     option(

@@ -40,7 +40,7 @@ class Query:
         organ: the predicted class, or :data:`model.network.calibration.UNKNOWN`.
         best_guess: the likeliest class in either case, with its ``organ_probability``.
         label: the true class, known only of stored pictures that have one.
-        features: ``(4096,)`` by layer.
+        features: ``(dimension,)`` by layer.
     """
 
     name: str

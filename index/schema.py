@@ -116,7 +116,7 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One picture in the index; ``vectors`` holds one ``(4096,)`` feature a stored layer."""
+    """One picture in the index; ``vectors`` holds one ``(dimension,)`` feature a stored layer."""
 
     id: UUID
     payload: Payload

@@ -1,4 +1,4 @@
-"""Fixtures: an untrained full-size model, phantoms on disk, and Ray started once for the whole run."""
+"""Fixtures: an untrained model, phantoms on disk, and Ray started once for the whole run."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def one_actor() -> None:
 
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A full-size network of the phantoms' six organs, initialised and not trained."""
+    """A narrow network of the phantoms' six organs, initialised and not trained."""
     return make_model(tmp_path_factory.mktemp("model") / "untrained.safetensors", seed=0)
 
 

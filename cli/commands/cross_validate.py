@@ -14,6 +14,7 @@ from cli.options import (
     OpenOption,
     PrecisionOption,
     ReportFolderOption,
+    WidthOption,
     option,
     refuse_existing,
 )
@@ -34,6 +35,7 @@ def cross_validate(
     recipe: Annotated[Literal["fast", "thorough", "paper"], option("--recipe", help="As of 'cbmir train'.")] = "fast",
     epochs: Annotated[int | None, option("--epochs", help="Instead of the recipe's own number.", min=1)] = None,
     seed: Annotated[int, option("--seed", help="Of the folds and the trainings.")] = 0,
+    width: WidthOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     workers: Annotated[int | None, option("--workers", help="Processes that decode; by default one a core.")] = None,
@@ -63,6 +65,7 @@ def cross_validate(
     from cli.rendering.report.cross_validation import write_cross_validation
     from cli.rendering.tables import folds_table
     from cli.rendering.training_progress import interruptible, on_device, training_observer
+    from model.network.layers import FEATURES
     from model.training import cross_validation
 
     chosen, device = on_device(chosen, device, precision)
@@ -80,6 +83,7 @@ def cross_validate(
             report,
             folds=folds,
             seed=seed,
+            width=width or FEATURES,
             device=device,
             workers=os.cpu_count() or 1 if workers is None else workers,
             observer=observer,

@@ -61,6 +61,7 @@ def show(
         "recipe": _pairs(metadata.recipe),
         "data": _pairs(metadata.data),
         "epoch": str(metadata.epoch),
+        "width": f"{metadata.width:,} values a feature",
         "compressed": "no" if metadata.rank is None else f"8-bit weights, FCL1-3 of rank {metadata.rank}",
         "calibration": _pairs(asdict(metadata.calibration)) if metadata.calibration else "none, so nothing is unknown",
         "measures": _pairs(metadata.measures or {}) or "none",
@@ -81,7 +82,9 @@ def compress(
         option("--output", "-o", help="Model file to write [the model's name with -small].", show_default=False),
     ] = None,
     force: ForceOption = False,
-    rank: Annotated[int, option("--rank", help="Of the factors of FCL1-3.", min=1, max=4096)] = 512,
+    rank: Annotated[
+        int | None, option("--rank", help="Of the factors of FCL1-3 [512, or their width].", min=1, show_default=False)
+    ] = None,
     calibration: Annotated[
         Path | None,
         option(
@@ -104,7 +107,7 @@ def compress(
     from cli.rendering.tables import measures_table
     from model.errors import CheckpointError
     from model.network.metadata import read_metadata
-    from model.training.compress import compress_checkpoint
+    from model.training.compress import DEFAULT_RANK, compress_checkpoint
     from model.training.repository import read_repository, split_test
 
     small = small or model.with_name(f"{model.stem}-small.safetensors")
@@ -121,7 +124,7 @@ def compress(
             model,
             files,
             small.absolute(),
-            rank=rank,
+            rank=rank or min(DEFAULT_RANK, metadata.width),
             calibration=twin.calibration,
             workers=os.cpu_count() or 1 if workers is None else workers,
             progress=lambda done, total: progress.update("factorising", done, total),

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from cli.console import EXIT_LEFT_OUT, messages, output
-from cli.options import DeviceOption, ForceOption, PrecisionOption, option, refuse_existing
+from cli.options import DeviceOption, ForceOption, PrecisionOption, WidthOption, option, refuse_existing
 
 
 def train(
@@ -50,6 +50,7 @@ def train(
     ] = 0.1,
     seed: Annotated[int, option("--seed", help="Of the split and of the training.")] = 0,
     resume: Annotated[bool, option("--resume", help="Go on where an interrupted training stopped.")] = False,
+    width: WidthOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     workers: Annotated[int | None, option("--workers", help="Processes that decode; by default one a core.")] = None,
@@ -59,10 +60,14 @@ def train(
     The repository is split 70/30 into training and test by class, files of one group kept together, unless its manifest
     says how. The best epoch on the validation part is kept. Ctrl-C keeps what was learned.
     """
+    from model.errors import SettingError
     from model.network.bundled import find_model
+    from model.network.layers import FEATURES
     from model.training.recipes import recipe as find_recipe
     from model.training.repository import read_repository, split_repository
 
+    if start and width:
+        raise SettingError("--width: a model that begins with --from has that one's width: leave it out")
     origin = find_model(start) if start else None
     chosen = find_recipe(recipe or ("fine-tune" if start else "fast"), epochs=epochs)
     files = split_repository(read_repository(repository), seed=seed, validation=validation)
@@ -89,6 +94,7 @@ def train(
             seed=seed,
             resume=resume,
             start=origin,
+            width=width or FEATURES,
             device=device,
             workers=os.cpu_count() or 1 if workers is None else workers,
             observer=training_observer(progress, stopping),

@@ -114,13 +114,13 @@ class Index(ABC):
 
     @abstractmethod
     def vector(self, point: UUID, layer: str) -> Vector:
-        """One stored vector, ``(4096,)`` float32."""
+        """One stored vector, ``(dimension,)`` float32."""
 
     @abstractmethod
     def nearest(
         self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
     ) -> list[Hit]:
-        """The ``top`` nearest points to a ``(4096,)`` vector by Euclidean distance, nearest first.
+        """The ``top`` nearest points to a ``(dimension,)`` vector by Euclidean distance, nearest first.
 
         ``exact`` compares with every original vector instead of walking the graph.
         """

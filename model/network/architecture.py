@@ -29,9 +29,10 @@ class OrganNetwork(nn.Module):
         normalise: normalise the outputs of CVL1-5 and FCL1 by batch, before ReLU: for training only, :func:`fold`
             makes the plain network of it. FCL2 and FCL3 are left out, as their inputs' variance differs between
             training and use by the dropout before them.
+        width: of FCL1-3, the length of their features; the paper's is 4,096.
     """
 
-    def __init__(self, classes: int, dropout: float = 0.5, *, normalise: bool = False) -> None:
+    def __init__(self, classes: int, dropout: float = 0.5, *, normalise: bool = False, width: int = FEATURES) -> None:
         super().__init__()
         self.convolutional = nn.Sequential()
         for name, module in {
@@ -56,19 +57,24 @@ class OrganNetwork(nn.Module):
         }.items():
             if normalise or not isinstance(module, nn.BatchNorm2d):
                 self.convolutional.add_module(name, module)
-        self.fcl1 = nn.Linear(256 * MAP * MAP, FEATURES)
-        self.norm_fcl1 = nn.BatchNorm1d(FEATURES, eps=EPSILON) if normalise else nn.Identity()
-        self.fcl2 = nn.Linear(FEATURES, FEATURES)
-        self.fcl3 = nn.Linear(FEATURES, FEATURES)
-        self.output = nn.Linear(FEATURES, classes)
+        self.fcl1 = nn.Linear(256 * MAP * MAP, width)
+        self.norm_fcl1 = nn.BatchNorm1d(width, eps=EPSILON) if normalise else nn.Identity()
+        self.fcl2 = nn.Linear(width, width)
+        self.fcl3 = nn.Linear(width, width)
+        self.output = nn.Linear(width, classes)
         self.dropout = nn.Dropout(dropout)
+
+    @property
+    def width(self) -> int:
+        """Of FCL1-3: the length of their features."""
+        return self.output.in_features
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities ``(n, classes)`` of scaled images ``(n, 1, 224, 224)``, float32."""
         return torch.log_softmax(self.features(images, ())[0], dim=1)
 
     def features(self, images: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Outputs before the softmax ``(n, classes)`` and the chosen layers' ones, each ``(n, 4096)``, in one pass.
+        """Outputs before the softmax ``(n, classes)`` and the chosen layers' ones, each ``(n, width)``, in one pass.
 
         A feature is taken after ReLU and before dropout (which acts in training only). Images of another size, with
         which a training may begin, have their last maps resized.
@@ -127,6 +133,6 @@ def fold(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def plain(network: OrganNetwork) -> OrganNetwork:
     """A plain copy of a network in training, in evaluation mode and on the processor: what a checkpoint keeps of it."""
     weights = fold({name: tensor.detach().cpu() for name, tensor in network.state_dict().items()})
-    copy = OrganNetwork(network.output.out_features)
+    copy = OrganNetwork(network.output.out_features, width=network.width)
     copy.load_state_dict(weights)
     return copy.eval()

@@ -43,8 +43,8 @@ def similarity(logits: Array, features: Array, centroids: Array) -> NDArray[np.f
 
     Args:
         logits: ``(n, classes)``.
-        features: ``(n, 4096)``, of :data:`LAYER`.
-        centroids: ``(classes, 4096)``, the classes' mean features.
+        features: ``(n, width)``, of :data:`LAYER`.
+        centroids: ``(classes, width)``, the classes' mean features.
     """
     means = centroids.astype(np.float64)[logits.argmax(axis=1)]
     products = np.einsum("nd,nd->n", features.astype(np.float64), means)
@@ -58,9 +58,9 @@ def calibrate(logits: Array, features: Array, labels: NDArray[np.int64], centroi
 
     Args:
         logits: ``(n, classes)`` outputs before the softmax.
-        features: ``(n, 4096)``, of :data:`LAYER`.
+        features: ``(n, width)``, of :data:`LAYER`.
         labels: ``(n,)`` true classes.
-        centroids: ``(classes, 4096)``, mean features of the training images.
+        centroids: ``(classes, width)``, mean features of the training images.
     """
     from scipy.optimize import minimize_scalar
 

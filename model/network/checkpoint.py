@@ -68,7 +68,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def read_centroids(path: Path) -> NDArray[np.float16] | None:
-    """The classes' mean features ``(classes, 4096)`` of a calibrated network, else ``None``.
+    """The classes' mean features ``(classes, width)`` of a calibrated network, else ``None``.
 
     See :mod:`model.network.calibration`.
 
@@ -95,7 +95,7 @@ def load_network(path: Path) -> tuple[OrganNetwork, Metadata]:
 
     metadata = read_metadata(path)
     with torch.device("meta"):  # no memory and no initialisation for weights that the file brings
-        network = OrganNetwork(len(metadata.classes))
+        network = OrganNetwork(len(metadata.classes), width=metadata.width)
     try:
         weights = load_file(path)
         weights.pop(CENTROIDS, None)

@@ -27,7 +27,7 @@ class Embeddings:
 
     Attributes:
         probabilities: ``(n, classes)`` float32, each row summing to 1.
-        features: by layer name, ``(n, 4096)`` float32, non-negative.
+        features: by layer name, ``(n, width)`` float32, non-negative.
         known: ``(n,)``, whether each looks like one of the classes at all (:mod:`model.network.calibration`).
     """
 

@@ -10,4 +10,10 @@ LayerName = Literal["fcl1", "fcl2", "fcl3"]
 LAYERS: Final[tuple[LayerName, ...]] = get_args(LayerName)
 
 FEATURES: Final = 4096
-"""Length of each feature vector; all of its values are non-negative."""
+"""Width of the paper's fully connected layers, and so the length of each feature; none of its values is negative.
+
+A network may be trained with another width: its checkpoint says which.
+"""
+
+LEAST_WIDTH: Final = 32
+MOST_WIDTH: Final = 8192

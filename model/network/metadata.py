@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from model.errors import CheckpointError
+from model.network.layers import FEATURES
 from model.network.preprocessing import PREPROCESSING
 
 FORMAT = 1
@@ -52,6 +53,7 @@ class Metadata:
         rank: of the factors of FCL1-3 in a compressed checkpoint (:mod:`model.network.compression`), else ``None``.
         ranges: largest activation behind each layer (:mod:`model.network.ranges`), for computing in 8-bit integers.
         calibration: how the outputs become probabilities, and what is unknown; ``None`` if it was never calibrated.
+        width: of FCL1-3, the length of every feature.
     """
 
     classes: tuple[str, ...]
@@ -65,6 +67,7 @@ class Metadata:
     rank: int | None = None
     ranges: Mapping[str, float] = field(default_factory=dict)
     calibration: Calibration | None = None
+    width: int = FEATURES
 
 
 def read_metadata(path: str | Path) -> Metadata:
@@ -107,7 +110,14 @@ def _from_json(values: Any, path: str | Path) -> Metadata:
     classes, _ = values["classes"], values["fingerprint"]
     if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
         raise TypeError("classes is no list of names")
-    for name, kind in (("fingerprint", str), ("preprocessing", str), ("recipe", dict), ("data", dict), ("epoch", int)):
+    for name, kind in (
+        ("fingerprint", str),
+        ("preprocessing", str),
+        ("recipe", dict),
+        ("data", dict),
+        ("epoch", int),
+        ("width", int),
+    ):
         if not isinstance(values.get(name, kind()), kind):
             raise TypeError(f"{name} is none of a checkpoint")
     if unknown := sorted(set(values) - {field.name for field in fields(Metadata)}):

@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 from model.network import calibration
 from model.network.architecture import OrganNetwork, scale
 from model.network.calibration import LAYER
-from model.network.layers import FEATURES
 from model.network.metadata import Calibration
 from model.network.preprocessing import batches, centre_crop
 from model.training.loading import LabelledFrames
 
 
 def class_centroids(network: OrganNetwork, frames: LabelledFrames) -> NDArray[np.float16]:
-    """``(classes, 4096)``: the mean FCL1 feature of each class's images; zeros where it has none."""
+    """``(classes, width)``: the mean FCL1 feature of each class's images; zeros where it has none."""
     classes = network.output.out_features
-    sums, counts = np.zeros((classes, FEATURES)), np.zeros(classes)
+    sums, counts = np.zeros((classes, network.width)), np.zeros(classes)
     for (_, features), labels in zip(_outputs(network, frames), batches(frames.labels), strict=True):
         np.add.at(sums, labels, features)
         np.add.at(counts, labels, 1)

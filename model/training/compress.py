@@ -17,7 +17,7 @@ from model.network.architecture import OrganNetwork, scale
 from model.network.checkpoint import CENTROIDS, fingerprint, load_network, save_checkpoint
 from model.network.compression import compress
 from model.network.embedder import Embedder
-from model.network.layers import FEATURES, LAYERS
+from model.network.layers import LAYERS
 from model.network.metadata import Calibration
 from model.network.preprocessing import BATCH, INPUT, batches, centre_crop
 from model.network.ranges import activation_ranges
@@ -28,6 +28,8 @@ from model.training.loading import joined, load_repository, require_every_class
 from model.training.loop import TrainingResult
 from model.training.measures import classification_measures
 from model.training.repository import LabelledFile
+
+DEFAULT_RANK = 512
 
 VIEWS = 2
 """Random views of each image, beside its centre crop: outputs that the factors have to reproduce."""
@@ -59,11 +61,11 @@ def compress_checkpoint(
     Raises:
         CheckpointError: the source cannot be read, or the output not be written.
         RepositoryError: a class has no readable training image.
-        SettingError: the rank is not from 1 to 4096.
+        SettingError: the rank is not from 1 to the network's width.
     """
-    if not 1 <= rank <= FEATURES:
-        raise SettingError(f"rank {rank} makes no sense: give one from 1 to {FEATURES}")
     network, metadata = load_network(source)
+    if not 1 <= rank <= network.width:
+        raise SettingError(f"rank {rank} makes no sense: give one from 1 to {network.width}")
     parts, left_out = load_repository(files, metadata.classes, workers=workers)
     training = joined([parts["train"], parts["validation"]])
     require_every_class(training, metadata.classes, left_out)
@@ -113,11 +115,11 @@ def factorise(
         seed: of the random views.
         progress: told of batches done and of their number.
     """
-    steps = -(-len(images) // BATCH) * (1 + VIEWS)
+    steps, width = -(-len(images) // BATCH) * (1 + VIEWS), network.width
     factors = {}
     for turn, layer in enumerate(LAYERS):
         linear: nn.Linear = getattr(network, layer)
-        total, squares, count = torch.zeros(FEATURES).double(), torch.zeros(FEATURES, FEATURES).double(), 0
+        total, squares, count = torch.zeros(width).double(), torch.zeros(width, width).double(), 0
         for done, batch in enumerate(_views(images, seed), turn * steps + 1):
             outputs = linear(_inputs(network, scale(batch), layer)).double()
             total += outputs.sum(0)
@@ -127,7 +129,7 @@ def factorise(
                 progress(done, steps * len(LAYERS))
         mean = total / count
         covariance = (squares / count - torch.outer(mean, mean)).numpy()
-        _, largest = eigh(covariance, overwrite_a=True, subset_by_index=[FEATURES - rank, FEATURES - 1])
+        _, largest = eigh(covariance, overwrite_a=True, subset_by_index=[width - rank, width - 1])
         components = torch.from_numpy(largest)
         left, right = components.float(), (components.T @ linear.weight.double()).float()
         bias = linear.bias.double()

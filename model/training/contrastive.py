@@ -17,7 +17,7 @@ def supervised_contrastive(features: Tensor, labels: Tensor) -> Tensor:
     features up nor lets them shrink.
 
     Args:
-        features: ``(n, 4096)``, after ReLU.
+        features: ``(n, width)``, after ReLU.
         labels: ``(n,)`` class numbers. An image that is alone of its class in the batch has no share in the loss.
 
     Returns:

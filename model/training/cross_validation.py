@@ -12,6 +12,7 @@ import numpy as np
 
 from model.errors import CheckpointError, RepositoryError, SettingError
 from model.files import written_whole
+from model.network.layers import FEATURES
 from model.training.loop import Observer, train
 from model.training.measures import ClassificationMeasures, ClassMeasures
 from model.training.recipes import Recipe
@@ -34,6 +35,7 @@ def cross_validate(
     *,
     folds: int = 10,
     seed: int = 0,
+    width: int = FEATURES,
     device: str = "cpu",
     workers: int = 0,
     observer: Callable[[int], Observer] | None = None,
@@ -49,6 +51,7 @@ def cross_validate(
         folder: made if it does not exist.
         folds: at least 2.
         seed: of folds and trainings.
+        width: of FCL1-3.
         device: on which to train.
         workers: processes that decode.
         observer: makes the observer of a fold's training, by its number from 1.
@@ -58,7 +61,7 @@ def cross_validate(
         RepositoryError: a fold leaves a class without a training image.
         TrainingInterrupted: the observer asked to stop.
     """
-    settings = _settings(files, recipe, folds, seed)
+    settings = _settings(files, recipe, folds, seed, width)
     _settle(folder, settings)
     for number, held_out in enumerate(folds_by_group(files, folds, seed=seed), 1):
         done = folder / f"fold-{number:02}.json"
@@ -70,6 +73,7 @@ def cross_validate(
                 recipe,
                 model,
                 seed=seed,
+                width=width,
                 resume=model.with_name(model.name + ".training").exists(),
                 device=device,
                 workers=workers,
@@ -101,8 +105,10 @@ def pooled_confusion(folds: Sequence[Fold]) -> tuple[tuple[int, ...], ...]:
     return tuple(map(tuple, np.sum([fold.measures.confusion for fold in folds], axis=0).tolist()))
 
 
-def _settings(files: Sequence[LabelledFile], recipe: Recipe, folds: int, seed: int) -> dict[str, Any]:
+def _settings(files: Sequence[LabelledFile], recipe: Recipe, folds: int, seed: int, width: int) -> dict[str, Any]:
     values = {"files": listing_hash(files), "recipe": asdict(recipe), "folds": folds, "seed": seed}
+    if width != FEATURES:
+        values["width"] = width
     return dict(json.loads(json.dumps(values)))
 
 
@@ -115,7 +121,9 @@ def _settle(folder: Path, settings: dict[str, Any]) -> None:
             with written_whole(path) as partial:
                 partial.write_text(json.dumps(settings))
         elif json.loads(path.read_text()) != settings:
-            raise SettingError(f"{folder} holds folds of other files, recipe, seed or number of folds: name another")
+            raise SettingError(
+                f"{folder} holds folds of other files, recipe, seed, width or number of folds: name another"
+            )
     except (OSError, ValueError) as error:
         raise SettingError(f"{folder} cannot be used for the folds: {error}") from error
 

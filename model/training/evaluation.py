@@ -28,7 +28,7 @@ class Predictions:
     Attributes:
         labels: ``(n,)`` int64, true classes.
         probabilities: ``(n, classes)`` float32.
-        features: by layer, ``(n, 4096)`` float32.
+        features: by layer, ``(n, width)`` float32.
         known: ``(n,)``, whether each looks like one of the classes.
     """
 

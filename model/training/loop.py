@@ -17,7 +17,8 @@ from model.network.architecture import OrganNetwork, fold, initialise, plain, sc
 from model.network.calibration import UNKNOWN
 from model.network.checkpoint import CENTROIDS, fingerprint, save_checkpoint
 from model.network.devices import to_device
-from model.network.metadata import Calibration, Metadata
+from model.network.layers import FEATURES
+from model.network.metadata import Calibration, Metadata, read_metadata
 from model.network.preprocessing import INPUT, batches, centre_crop
 from model.network.ranges import activation_ranges
 from model.training.augmentation import random_views
@@ -93,6 +94,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     start: Path | None = None,
+    width: int = FEATURES,
     device: str = "cpu",
     workers: int = 0,
     observer: Observer | None = None,
@@ -111,6 +113,7 @@ def train(
         seed: of the training.
         resume: go on from the state that an interrupted training left.
         start: a checkpoint whose weights to begin with, but for the output layer where the classes are others.
+        width: of FCL1-3; that of ``start``, if one is given.
         device: on which to train.
         workers: processes that decode.
         observer: told of the progress.
@@ -127,7 +130,8 @@ def train(
     if UNKNOWN in classes:
         raise RepositoryError(f"no class can be called {UNKNOWN!r}, which is what looks like none: rename it")
     torch.manual_seed(seed)
-    network = OrganNetwork(len(classes), normalise=recipe.normalise)
+    width = read_metadata(start).width if start else width
+    network = OrganNetwork(len(classes), normalise=recipe.normalise, width=width)
     initialise(network, recipe.initialisation)
     origin = begin_with(network, start, classes, recipe) if start else None
     network = to_device(network, device)
@@ -138,6 +142,7 @@ def train(
         "left_out": len(left_out),
         "files": listing_hash(files),
         **({"from": origin} if origin else {}),
+        **({"width": width} if width != FEATURES else {}),
     }
     state = TrainingState(network, recipe, classes, seed, data)
     if resume:
@@ -165,6 +170,7 @@ def train(
             seed=seed,
             ranges=ranges or {},
             calibration=calibration,
+            width=width,
         )
         save_checkpoint(output, weights, metadata)
         return metadata

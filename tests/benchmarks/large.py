@@ -12,6 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from model.network.layers import FEATURES
 from tests.benchmarks.archive import first_files, write_archive
 from tests.benchmarks.figures import Figure, print_figures, print_machine
 from tests.benchmarks.indexing import index
@@ -61,7 +62,11 @@ def main() -> None:
     print_machine()
     with tempfile.TemporaryDirectory(prefix="cbmir-bench-") as temporary:
         work = Path(temporary)
-        model = Path(arguments.model) if arguments.model else make_model(work / "untrained.safetensors", seed=0)
+        model = (
+            Path(arguments.model)
+            if arguments.model
+            else make_model(work / "untrained.safetensors", seed=0, width=FEATURES)
+        )
         archive = arguments.archive or write_archive(work / "archive", sizes[-1])
         print_figures(run(model, archive, sizes, work))
 

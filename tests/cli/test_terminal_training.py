@@ -15,12 +15,13 @@ from tests.support.recordings import FOLDER
 from tests.support.terminal import Terminal, assert_clean, run
 
 BAR = "━" * 24
+NARROW = ("--width", 64)
 
 
 def test_training_evaluation_and_compression(program: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     phantoms.write_repository(repository, images=3, side=64)
-    train = [program, "train", repository, "--output", "own.safetensors", "--epochs", 2]
+    train = [program, "train", repository, "--output", "own.safetensors", "--epochs", 9, *NARROW]
     with Terminal(train, folder=tmp_path) as terminal:
         terminal.wait_for("loss")
         terminal.type("\x03")
@@ -50,7 +51,7 @@ def test_training_evaluation_and_compression(program: Path, tmp_path: Path) -> N
 def test_cross_validation(program: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     phantoms.write_repository(repository, images=5, side=32)
-    command = [program, "cross-validate", repository, "--folds", 2, "--epochs", 1]
+    command = [program, "cross-validate", repository, "--folds", 2, "--epochs", 1, *NARROW]
     with Terminal(command, folder=tmp_path) as terminal:
         terminal.wait_for("decoding")
         terminal.type("\x03")  # while processes of its own decode
@@ -78,7 +79,7 @@ def test_ctrl_c_while_processes_of_its_own_decode(
 ) -> None:
     repository = many_images
     arguments = {
-        "train": ["train", repository, "--output", tmp_path / "own"],
+        "train": ["train", repository, "--output", tmp_path / "own", *NARROW],
         "evaluate": ["evaluate", repository, "--model", model_path],
         "compress": ["model", "compress", model_path, repository, "--output", tmp_path / "small"],
         "split": ["dataset", "split", tmp_path / "set"],

@@ -13,6 +13,7 @@ from model.errors import ImageError, Reason, SettingError
 from model.images.reading import read_frames
 from model.network.embedder import Embedder, Embeddings
 from tests.support import phantoms
+from tests.support.models import NARROW
 
 
 def test_a_query_is_the_point_that_it_would_be_stored_as(archive: Path, model_path: Path) -> None:
@@ -20,7 +21,7 @@ def test_a_query_is_the_point_that_it_would_be_stored_as(archive: Path, model_pa
     query = query_from_image(file, Embedder.load(model_path), layer="fcl2", frame=3)
     assert query.id == frame_point_id(list(read_frames(file))[2])
     assert (query.frame, query.of) == (3, 4)
-    assert query.features["fcl2"].shape == (4096,)
+    assert query.features["fcl2"].shape == (NARROW,)
     assert query.organ in phantoms.ORGANS
     with pytest.raises(SettingError, match="has 4 frames: there is no frame 9"):
         query_from_image(file, Embedder.load(model_path), frame=9)

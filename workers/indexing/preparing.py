@@ -131,6 +131,7 @@ def wanted_description(settings: JobSettings, metadata: Metadata) -> Description
         model_path=str(settings.model.absolute()) if settings.model else "",
         classes=metadata.classes,
         layers=settings.layers,
+        dimension=metadata.width,
         quantization=settings.quantization,
         path_privacy=settings.privacy.paths,
         patient_groups=settings.privacy.keep_patient_group,

@@ -129,10 +129,8 @@ class EmbeddingActor:
 
     def __call__(self, frames: pa.Table) -> pa.Table:
         """Embed the frames of a block; pass on the rows of files and frames that were left out."""
-        from model.network.layers import FEATURES
-
         started = time.perf_counter()
-        schema = embedded_schema(self._layers, FEATURES)
+        schema = embedded_schema(self._layers, self._embedder.metadata.width)
         readable = frames.filter(pc.is_null(frames["reason"]))
         skipped = frames.filter(pc.is_valid(frames["reason"])).drop_columns(["pixels"])
         tables = [pa.Table.from_pylist(skipped.to_pylist(), schema)]

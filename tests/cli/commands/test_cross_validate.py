@@ -21,7 +21,7 @@ def test_folds_are_reported_and_not_trained_twice(
             ds.save_as(folder / organ / str(number), enforce_file_format=True)
     (folder / "knee" / "5-broken").write_bytes((folder / "knee" / "0").read_bytes()[:-999])
     report = tmp_path / "report"
-    command = ("cross-validate", folder, "--folds", 2, "--epochs", 1, "--report", report)
+    command = ("cross-validate", folder, "--folds", 2, "--epochs", 1, "--width", 64, "--report", report)
     assert cbmir(*command) == 3
     printed = capsys.readouterr()
     assert "mean ± sd" in printed.out
@@ -40,4 +40,4 @@ def test_folds_are_reported_and_not_trained_twice(
     assert cbmir(*command, "--force") == 3
     assert {path.name: path.stat().st_mtime_ns for path in report.glob("fold-*")} == before
     assert cbmir(*command, "--seed", 1, "--force") == 2
-    assert "other files, recipe, seed or number of folds" in capsys.readouterr().err
+    assert "other files, recipe, seed, width or number of folds" in capsys.readouterr().err

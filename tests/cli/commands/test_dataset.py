@@ -32,7 +32,10 @@ def test_a_plan_is_fetched_split_trained_indexed_and_searched(
     assert cbmir("dataset", "cite", folder) == 0
     assert "4D Lung" in (folder / "ATTRIBUTION.md").read_text()
     manifest = folder / "manifest.csv"
-    assert cbmir("train", manifest, "--epochs", 1, "--validation", 0, "--workers", 0, "--output", model) == 0
+    assert (
+        cbmir("train", manifest, "--epochs", 1, "--validation", 0, "--workers", 0, "--output", model, "--width", 64)
+        == 0
+    )
     assert cbmir("index", folder, "--labels", manifest, "--model", model, "--index", index) == 3
     capsys.readouterr()
     query = next(folder.rglob("*.dcm"))

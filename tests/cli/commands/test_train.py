@@ -31,11 +31,11 @@ def test_an_interrupted_training_is_not_replaced_and_belongs_to_its_data(
     model = tmp_path / "model.safetensors"
     files = split_repository(read_repository(repository), seed=0)
     with pytest.raises(TrainingInterrupted):
-        train(files, recipe("fast", epochs=40), model, observer=StopsAtOnce())
+        train(files, recipe("fast", epochs=40), model, width=64, observer=StopsAtOnce())
     assert read_metadata(model).classes == tuple(phantoms.ORGANS)
     assert cbmir("train", repository, "--output", model, "--epochs", 40) == 2
     assert "holds an interrupted training" in " ".join(capfd.readouterr().err.split())
-    assert cbmir("train", repository, "--output", model, "--epochs", 3, "--resume") == 2
+    assert cbmir("train", repository, "--output", model, "--epochs", 3, "--resume", "--width", 64) == 2
     assert "belongs to other data, another recipe or seed" in " ".join(capfd.readouterr().err.split())
 
 
@@ -43,7 +43,9 @@ def test_training_ends_with_a_table(
     cbmir: Callable[..., int], repository: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "model.safetensors"
-    assert cbmir("train", repository, "--output", model, "--epochs", 1, "--workers", 2) == 3  # a file is broken
+    assert (
+        cbmir("train", repository, "--output", model, "--epochs", 1, "--workers", 2, "--width", 64) == 3
+    )  # a file is broken
     captured = capfd.readouterr()
     for organ in phantoms.ORGANS:
         assert organ in captured.out
@@ -51,6 +53,7 @@ def test_training_ends_with_a_table(
     assert "knee-broken.dcm: corrupt or truncated" in captured.err
     metadata = read_metadata(model)
     assert metadata.recipe["name"] == "fast"
+    assert metadata.width == 64
     assert metadata.measures
     assert not list(tmp_path.glob("*.training"))
     written = model.stat()

@@ -14,6 +14,7 @@ from model.network.embedder import Embedder
 from model.network.preprocessing import to_input
 from model.network.ranges import activation_ranges
 from tests.support import phantoms
+from tests.support.models import NARROW
 
 
 def test_embeddings_have_the_documented_shapes(model_path: Path) -> None:
@@ -23,7 +24,7 @@ def test_embeddings_have_the_documented_shapes(model_path: Path) -> None:
     assert embeddings.probabilities.shape == (3, 6)
     assert np.allclose(embeddings.probabilities.sum(axis=1), 1, atol=1e-5)
     for features in embeddings.features.values():
-        assert features.shape == (3, 4096)
+        assert features.shape == (3, NARROW)
         assert features.dtype == np.float32
         assert features.min() >= 0
 

@@ -12,8 +12,7 @@ from model.training.loop import Observer
 from model.training.recipes import recipe
 from model.training.repository import LabelledFile, read_repository
 from tests.support import phantoms
-
-pytestmark = pytest.mark.usefixtures("narrow_layers")
+from tests.support.models import NARROW
 
 FEW = replace(recipe("fast", epochs=2), batch_size=8, sizes=((0.0, 96),))
 
@@ -37,7 +36,7 @@ class Stop(Observer):
 def test_every_image_is_held_out_once_and_an_interruption_costs_nothing(
     files: list[LabelledFile], tmp_path: Path
 ) -> None:
-    folds = list(cross_validate(files, FEW, tmp_path / "folds", folds=2))
+    folds = list(cross_validate(files, FEW, tmp_path / "folds", folds=2, width=NARROW))
     assert [fold.number for fold in folds] == [1, 2]
     assert np.sum(pooled_confusion(folds)) == len(files)
     mean, spread = summary(folds)["accuracy"]
@@ -49,7 +48,7 @@ def test_every_image_is_held_out_once_and_an_interruption_costs_nothing(
     def stops_in_the_second(number: int) -> Observer:
         return Stop() if number == 2 else Observer()
 
-    interrupted = cross_validate(files, FEW, tmp_path / "parts", folds=2, observer=stops_in_the_second)
+    interrupted = cross_validate(files, FEW, tmp_path / "parts", folds=2, width=NARROW, observer=stops_in_the_second)
     assert next(interrupted) == folds[0]
     with pytest.raises(TrainingInterrupted):
         next(interrupted)
@@ -58,14 +57,14 @@ def test_every_image_is_held_out_once_and_an_interruption_costs_nothing(
         assert number > 1  # the first fold is not trained again
         return Observer()
 
-    assert list(cross_validate(files, FEW, tmp_path / "parts", folds=2, observer=watched)) == folds
+    assert list(cross_validate(files, FEW, tmp_path / "parts", folds=2, width=NARROW, observer=watched)) == folds
 
 
 def test_a_folder_belongs_to_one_cross_validation(files: list[LabelledFile], tmp_path: Path) -> None:
     once = replace(FEW, epochs=1)
-    next(cross_validate(files, once, tmp_path, folds=2))
-    with pytest.raises(SettingError, match="other files, recipe, seed or number of folds"):
-        next(cross_validate(files, once, tmp_path, folds=2, seed=1))
+    next(cross_validate(files, once, tmp_path, folds=2, width=NARROW))
+    with pytest.raises(SettingError, match="other files, recipe, seed, width or number of folds"):
+        next(cross_validate(files, once, tmp_path, folds=2, width=NARROW, seed=1))
     (tmp_path / "fold-01.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"fold-01\.json is damaged"):
-        next(cross_validate(files, once, tmp_path, folds=2))
+        next(cross_validate(files, once, tmp_path, folds=2, width=NARROW))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,14 @@ from model.network.checkpoint import CENTROIDS, fingerprint, save_checkpoint
 from model.network.embedder import Embedder
 from model.network.metadata import read_metadata
 from model.network.preprocessing import to_input
-from model.training.loop import Epoch, Observer, train
+from model.training import loop
+from model.training.loop import Epoch, Observer
 from model.training.recipes import RECIPES, recipe
 from model.training.repository import LabelledFile, read_repository, split_repository
 from tests.support import phantoms
-from tests.support.models import make_model
+from tests.support.models import NARROW, make_model
 
-pytestmark = pytest.mark.usefixtures("narrow_layers")
-
+train = partial(loop.train, width=NARROW)
 FEW = replace(recipe("fast", epochs=2), batch_size=8, sizes=((0.0, 96), (0.5, 224)))
 
 
@@ -57,6 +58,7 @@ def test_training_interrupted_and_resumed_is_training(repository: list[LabelledF
     assert len(result.left_out) == 1
     assert "knee-broken" in result.left_out[0].path
     assert result.metadata.data["images"]["train"] >= 20
+    assert result.metadata.width == NARROW
 
     # In the middle of the first epoch, then at its end.
     output = tmp_path / "parts"
@@ -78,6 +80,8 @@ def test_resuming_refuses_what_does_not_belong(repository: list[LabelledFile], t
         train(repository, FEW, tmp_path / "model", observer=StopAfter(1))
     with pytest.raises(SettingError, match="other data, another recipe or seed"):
         train(repository, FEW, tmp_path / "model", resume=True, seed=5)
+    with pytest.raises(SettingError, match="other data, another recipe or seed"):
+        train(repository, FEW, tmp_path / "model", resume=True, width=NARROW // 2)
 
 
 def test_a_few_updates_learn_something(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from model.errors import JobError
 from model.images.reading import read_frames
 from model.network.preprocessing import to_input
+from tests.support.models import NARROW
 from workers.indexing.rows import FEATURE, FRAMES, frame_row, left_out_row, to_array
 from workers.indexing.stages import EmbeddingActor
 
@@ -53,7 +54,10 @@ def test_the_actor_embeds_frames_and_passes_on_what_was_left_out(archive: Path, 
         assert np.allclose(stored, expected.features["fcl2"][place], rtol=2e-3, atol=1e-3)
     nothing = actor(pa.Table.from_pylist([left_out_row(5, Reason.EMPTY_FILE, "")], FRAMES))
     assert nothing.num_rows == 1
-    assert to_array(result.filter(pa.compute.is_null(result["reason"]))["fcl1"], FEATURE, (4096,)).shape == (2, 4096)
+    assert to_array(result.filter(pa.compute.is_null(result["reason"]))["fcl1"], FEATURE, (NARROW,)).shape == (
+        2,
+        NARROW,
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])  # the last is infinite as float16
