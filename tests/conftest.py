@@ -41,10 +41,17 @@ SLOW = (
 """
 
 
+SHARED_FIXTURES = {"ray_here", "scans", "_bucket_server", "paper24"}
+"""What takes seconds to make."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark them."""
+    """Mark them; those that share what takes long to make run in the same test process."""
     here = Path(__file__).parent
     for item in items:
+        for fixture in SHARED_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(fixture))
         if item.path.relative_to(here).as_posix().startswith(SLOW):
             item.add_marker(pytest.mark.slow)
 
@@ -85,6 +92,15 @@ def ray_here() -> Iterator[None]:
 
 
 @pytest.fixture
+def without_ray() -> Iterator[None]:
+    """Jobs run in this process: for tests of what they keep, move and remove."""
+    from tests.support.in_process import jobs_in_process
+
+    with jobs_in_process():
+        yield
+
+
+@pytest.fixture
 def cbmir() -> Callable[..., int]:
     """The program in this process: arguments in, exit code out."""
     from cli.app import run
@@ -96,6 +112,12 @@ def cbmir() -> Callable[..., int]:
 def program() -> Path:
     """The installed program, for tests that need a process of its own."""
     return Path(sys.executable).with_name("cbmir")
+
+
+@pytest.fixture(scope="session")
+def program_without_ray() -> tuple[str, ...]:
+    """The same, its jobs without Ray."""
+    return (sys.executable, "-m", "tests.support.in_process")
 
 
 @pytest.fixture(scope="session")

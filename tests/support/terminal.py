@@ -18,6 +18,13 @@ from typing import Self
 
 import pyte
 
+
+def _take_the_terminal() -> None:
+    """Let Ctrl-C reach the program, also where the tests themselves run in the background, to which shells deny it."""
+    ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 FAULTS = re.compile(rb"Traceback|Exception ignored|fault of this program|Exception in thread")
 """What no person should ever see."""
 
@@ -55,7 +62,7 @@ class Terminal:
             cwd=folder,
             env={**inherited, "TERM": "xterm-256color", **(environment or {})},
             start_new_session=True,
-            preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 (one thread; so that Ctrl-C reaches it)
+            preexec_fn=_take_the_terminal,  # noqa: PLW1509 (one thread)
         )
         os.close(slave)
 

@@ -14,7 +14,7 @@ Cbmir = Callable[..., int]
 
 
 def test_a_plan_is_fetched_split_trained_indexed_and_searched(
-    cbmir: Cbmir, ray_here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cbmir: Cbmir, without_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, model, index = tmp_path / "set", tmp_path / "model.safetensors", tmp_path / "index"
     with serve({"brain": 3, "knee": 3}, series=1, slices=2) as server:

@@ -15,7 +15,7 @@ from cli.rendering.sheet import GAP, TILE
 
 Cbmir = Callable[..., int]
 
-pytestmark = pytest.mark.usefixtures("ray_here")
+pytestmark = pytest.mark.usefixtures("without_ray")
 
 
 def flat(text: str) -> str:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.support import phantoms
+from tests.support.in_process import jobs_in_process
 from tests.support.jobs import small_job
 from workers.indexing.job import index_archive
 
@@ -21,10 +22,11 @@ Cbmir = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
-def index(archive: Path, model_path: Path, tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:
+def index(archive: Path, model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The phantoms, labelled by folder."""
     folder = tmp_path_factory.mktemp("search") / "index"
-    index_archive(small_job((archive,), model_path, folder, labels="folder"))
+    with jobs_in_process():
+        index_archive(small_job((archive,), model_path, folder, labels="folder"))
     return folder
 
 

@@ -14,8 +14,6 @@ from index.address import parse_address
 from index.opening import open_index
 from tests.index.wire import StandIn, cut, refuse
 
-pytestmark = pytest.mark.usefixtures("ray_here")
-
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
@@ -25,6 +23,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]
     standing_in.stop()
 
 
+@pytest.mark.usefixtures("ray_here")
 def test_index_search_status_and_copy(
     cbmir: Callable[..., int],
     archive: Path,
@@ -75,10 +74,15 @@ def test_index_search_status_and_copy(
 
 
 def test_two_jobs_at_once_share_a_server(
-    program: Path, archive: Path, model_path: Path, server: StandIn, cbmir: Callable[..., int], tmp_path: Path
+    program_without_ray: tuple[str, ...],
+    archive: Path,
+    model_path: Path,
+    server: StandIn,
+    cbmir: Callable[..., int],
+    tmp_path: Path,
 ) -> None:
     address = f"http://127.0.0.1:6333/shared?grpc_port={server.port}"
-    base = [program, "index", "--index", address, "--model", model_path]
+    base = [*program_without_ray, "index", "--index", address, "--model", model_path]
     organs = {"eye", "knee", "chest"}
     jobs = [
         subprocess.Popen(list(map(str, [*base, *(archive / organ for organ in chosen)])), stderr=subprocess.PIPE)

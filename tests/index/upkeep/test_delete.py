@@ -46,7 +46,7 @@ def count(settings: JobSettings, **must: str) -> int:
         return index.count(Where(must={field: [value] for field, value in must.items()}))
 
 
-def test_deleted_points_stay_away_until_asked_back(settings: JobSettings, ray_here: Any) -> None:
+def test_deleted_points_stay_away_until_asked_back(settings: JobSettings, without_ray: Any) -> None:
     index_archive(settings)
     assert count(settings) == 8
     assert delete_points(settings.index, {"modality": ["OP"]}, may=lambda points: points != 4) == 0
@@ -66,7 +66,7 @@ def test_conditions_are_asked_for_and_known(tmp_path: Path) -> None:
         delete_points(parse_address(tmp_path), {"colour": ["red"]})
 
 
-def test_nothing_is_pruned_against_an_objection(settings: JobSettings, copied: Path, ray_here: Any) -> None:
+def test_nothing_is_pruned_against_an_objection(settings: JobSettings, copied: Path, without_ray: Any) -> None:
     class Objecting(JobObserver):
         def may_prune(self, files: int) -> bool:
             self.asked = files
@@ -86,7 +86,7 @@ class Killed(BaseException):
 
 
 def test_a_deletion_that_is_cut_off_is_finished_by_the_same_call(
-    settings: JobSettings, ray_here: Any, monkeypatch: pytest.MonkeyPatch
+    settings: JobSettings, without_ray: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index_archive(settings)
 
@@ -110,7 +110,7 @@ def test_a_deletion_that_is_cut_off_is_finished_by_the_same_call(
 
 
 def test_a_prune_that_is_cut_off_leaves_nothing_called_done(
-    settings: JobSettings, copied: Path, tmp_path: Path, ray_here: Any, monkeypatch: pytest.MonkeyPatch
+    settings: JobSettings, copied: Path, tmp_path: Path, without_ray: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index_archive(settings)
     (copied / "knee").rename(tmp_path / "unmounted")
@@ -128,7 +128,7 @@ def test_a_prune_that_is_cut_off_leaves_nothing_called_done(
     assert (again.files_changed, count(settings)) == (6, 8)  # the broken one, too
 
 
-def test_a_copy_that_is_left_alone_speaks_for_itself(settings: JobSettings, copied: Path, ray_here: Any) -> None:
+def test_a_copy_that_is_left_alone_speaks_for_itself(settings: JobSettings, copied: Path, without_ray: Any) -> None:
     ds = dcmread(copied / "knee" / "copy.dcm")
     ds.StudyInstanceUID = "1.2.3"
     ds.save_as(copied / "knee" / "copy.dcm")
@@ -141,7 +141,7 @@ def test_a_copy_that_is_left_alone_speaks_for_itself(settings: JobSettings, copi
 
 
 def test_what_is_gone_for_good_is_forgotten(
-    settings: JobSettings, copied: Path, tmp_path: Path, ray_here: Any, monkeypatch: pytest.MonkeyPatch
+    settings: JobSettings, copied: Path, tmp_path: Path, without_ray: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("index.upkeep.delete._FORGET_FILES", 3)
     monkeypatch.setattr("index.upkeep.dropping.DROP_POINTS", 2)
@@ -177,7 +177,7 @@ def test_what_is_gone_for_good_is_forgotten(
 
 
 def test_forgetting_that_is_cut_off_is_finished_by_the_same_call(
-    settings: JobSettings, copied: Path, ray_here: Any, monkeypatch: pytest.MonkeyPatch
+    settings: JobSettings, copied: Path, without_ray: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index_archive(settings)
 
@@ -196,7 +196,9 @@ def test_forgetting_that_is_cut_off_is_finished_by_the_same_call(
     assert index_archive(settings).files_indexed == 5
 
 
-def test_what_cannot_be_forgotten_is_said(settings: JobSettings, copied: Path, tmp_path: Path, ray_here: Any) -> None:
+def test_what_cannot_be_forgotten_is_said(
+    settings: JobSettings, copied: Path, tmp_path: Path, without_ray: Any
+) -> None:
     index_archive(settings)
     for named in (tmp_path / "elsewhere", copied / "knee" / "*.dcm"):
         message = f"has indexed nothing of {named}; roots of the index: {copied}"

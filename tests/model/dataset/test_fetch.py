@@ -27,6 +27,15 @@ def plan(bucket_server: BucketServer, tmp_path: Path) -> Path:
     return tmp_path / "plan.csv"
 
 
+@pytest.fixture(scope="module")
+def fetched(_bucket_server: BucketServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the plan brings; not to be changed."""
+    folder = tmp_path_factory.mktemp("fetched")
+    write_table(_bucket_server.plan, folder / "plan.csv")
+    fetch_dataset(folder / "plan.csv", folder / "set", buckets=Buckets(_bucket_server.endpoint, wait=wait_none()))
+    return folder / "set"
+
+
 def assert_equals_its_lock(folder: Path, count: int = 28) -> None:
     """The folder holds what its lock file says, and nothing else."""
     locked = read_lock(folder / LOCK)
@@ -58,10 +67,10 @@ def test_the_planned_slices_come_and_nothing_else(plan: Path, buckets: Buckets, 
 
 
 def test_a_second_run_fetches_nothing_and_a_damaged_file_anew(
-    plan: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
+    plan: Path, fetched: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
 ) -> None:
     folder = tmp_path / "set"
-    fetch_dataset(plan, folder, buckets=buckets)
+    shutil.copytree(fetched, folder)
     bucket_server.faults.requests.clear()
     assert fetch_dataset(plan, folder, buckets=buckets).fetched == 0
     assert not bucket_server.faults.requests
@@ -72,8 +81,8 @@ def test_a_second_run_fetches_nothing_and_a_damaged_file_anew(
     assert_equals_its_lock(folder)
 
 
-def test_a_lock_file_brings_the_same_again(plan: Path, buckets: Buckets, tmp_path: Path) -> None:
-    fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+def test_a_lock_file_brings_the_same_again(plan: Path, fetched: Path, buckets: Buckets, tmp_path: Path) -> None:
+    shutil.copytree(fetched, tmp_path / "set")
     fetch_dataset(tmp_path / "set" / LOCK, tmp_path / "again", buckets=buckets)
     assert_equals_its_lock(tmp_path / "again")
     assert (tmp_path / "again" / LOCK).read_bytes() == (tmp_path / "set" / LOCK).read_bytes()
@@ -81,9 +90,9 @@ def test_a_lock_file_brings_the_same_again(plan: Path, buckets: Buckets, tmp_pat
 
 
 def test_cut_connections_wrong_bytes_and_busy_servers_are_overcome(
-    plan: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
+    plan: Path, fetched: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
 ) -> None:
-    fetch_dataset(plan, tmp_path / "known", buckets=buckets)
+    shutil.copytree(fetched, tmp_path / "known")
     names = [one.address.rpartition("/")[2] for one in read_lock(tmp_path / "known" / LOCK)]
     faults = bucket_server.faults
     faults.cut.update({names[0]: 2, names[1]: 1})
@@ -101,9 +110,9 @@ BUCKET_LIST = "/idc-open-data"
 
 
 def test_what_stays_broken_is_named_and_stops_nothing(
-    plan: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
+    plan: Path, fetched: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
 ) -> None:
-    fetch_dataset(plan, tmp_path / "known", buckets=buckets)
+    shutil.copytree(fetched, tmp_path / "known")
     one, other = read_lock(tmp_path / "known" / LOCK)[:2]
     bucket_server.faults.damaged[one.address.rpartition("/")[2]] = 99
     bucket_server.faults.cut[other.address.rpartition("/")[2]] = 99
@@ -173,9 +182,9 @@ def test_a_disk_that_is_too_small_or_becomes_full(
 
 
 def test_a_plan_with_other_slices_does_not_pass_for_this_one(
-    plan: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
+    plan: Path, fetched: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
 ) -> None:
-    fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    shutil.copytree(fetched, tmp_path / "set")
     grown = bucket_server.plan.copy()
     grown.loc[0, "slices"], grown.loc[0, "fractions"] = 3, "0.1;0.5;0.9"
     write_table(grown, plan)
@@ -183,8 +192,10 @@ def test_a_plan_with_other_slices_does_not_pass_for_this_one(
         fetch_dataset(plan, tmp_path / "set", buckets=buckets)
 
 
-def test_a_lock_file_fills_up_a_folder_that_has_a_part_of_it(plan: Path, buckets: Buckets, tmp_path: Path) -> None:
-    fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+def test_a_lock_file_fills_up_a_folder_that_has_a_part_of_it(
+    plan: Path, fetched: Path, buckets: Buckets, tmp_path: Path
+) -> None:
+    shutil.copytree(fetched, tmp_path / "set")
     lines = (tmp_path / "set" / LOCK).read_text().splitlines(keepends=True)
     (tmp_path / "part").mkdir()
     (tmp_path / "part" / LOCK).write_text("".join(lines[:5]))
@@ -192,8 +203,10 @@ def test_a_lock_file_fills_up_a_folder_that_has_a_part_of_it(plan: Path, buckets
     assert_equals_its_lock(tmp_path / "part")
 
 
-def test_a_last_line_that_was_cut_anywhere_is_not_believed(plan: Path, buckets: Buckets, tmp_path: Path) -> None:
-    fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+def test_a_last_line_that_was_cut_anywhere_is_not_believed(
+    plan: Path, fetched: Path, buckets: Buckets, tmp_path: Path
+) -> None:
+    shutil.copytree(fetched, tmp_path / "set")
     whole = (tmp_path / "set" / LOCK).read_text()
     last = len(whole.splitlines()[-1])
     for cut in range(1, last + 1, 7):
@@ -205,9 +218,9 @@ def test_a_last_line_that_was_cut_anywhere_is_not_believed(plan: Path, buckets: 
     ("column", "value"), [("label", "../x"), ("label", "/x"), ("instance", "../../x"), ("series", "")]
 )
 def test_a_lock_file_cannot_lead_out_of_the_folder(
-    plan: Path, buckets: Buckets, tmp_path: Path, column: str, value: str
+    plan: Path, fetched: Path, buckets: Buckets, tmp_path: Path, column: str, value: str
 ) -> None:
-    fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    shutil.copytree(fetched, tmp_path / "set")
     table = pd.read_csv(tmp_path / "set" / LOCK, dtype=str)
     table.loc[0, column] = value
     table.to_csv(tmp_path / "evil.csv", index=False)
@@ -238,22 +251,22 @@ def test_the_archives_own_server_needs_no_endpoint() -> None:
 
 
 def test_an_archive_out_of_reach_ends_the_run(
-    plan: Path, tmp_path: Path, buckets: Buckets, monkeypatch: pytest.MonkeyPatch
+    plan: Path, fetched: Path, tmp_path: Path, buckets: Buckets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetching, "HOPELESS", 3)
     nowhere = Buckets("http://127.0.0.1:9", wait=wait_none())
     with pytest.raises(DatasetError, match="none of the first 3 could be had"):
         fetch_dataset(plan, tmp_path / "set", buckets=nowhere)
-    fetch_dataset(plan, tmp_path / "whole", buckets=buckets)
+    shutil.copytree(fetched, tmp_path / "whole")
     shutil.copy(tmp_path / "whole" / LOCK, tmp_path / "plan.lock.csv")
     with pytest.raises(DatasetError, match="none of the first 3 could be had"):
         fetch_dataset(tmp_path / "plan.lock.csv", tmp_path / "set", buckets=nowhere)
 
 
 def test_another_plan_does_not_mix_in(
-    plan: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
+    plan: Path, fetched: Path, buckets: Buckets, bucket_server: BucketServer, tmp_path: Path
 ) -> None:
-    fetch_dataset(plan, tmp_path / "set", buckets=buckets)
+    shutil.copytree(fetched, tmp_path / "set")
     write_table(bucket_server.plan.iloc[:3], plan)
     with pytest.raises(DatasetError, match="not of this plan"):
         fetch_dataset(plan, tmp_path / "set", buckets=buckets)
@@ -262,17 +275,19 @@ def test_another_plan_does_not_mix_in(
             fetch_dataset(source, tmp_path / "set", buckets=buckets)
 
 
-def test_an_added_image_joins_the_fetched_ones_of_its_patient(plan: Path, buckets: Buckets, tmp_path: Path) -> None:
-    fetch_dataset(plan, tmp_path / "set", buckets=buckets)
-    fetched = read_rows(tmp_path / "set").iloc[0]
-    ds = pydicom.dcmread(tmp_path / "set" / fetched["path"])
+def test_an_added_image_joins_the_fetched_ones_of_its_patient(
+    plan: Path, fetched: Path, buckets: Buckets, tmp_path: Path
+) -> None:
+    shutil.copytree(fetched, tmp_path / "set")
+    first = read_rows(tmp_path / "set").iloc[0]
+    ds = pydicom.dcmread(tmp_path / "set" / first["path"])
     for name, patient in (("same", ds.PatientID), ("other", "somebody else")):
         ds.PatientID = patient
         (tmp_path / name).mkdir()
         ds.save_as(tmp_path / name / f"{name}.dcm")
         add_class(tmp_path / "set", "more", tmp_path / name)
     groups = read_rows(tmp_path / "set").set_index("path")["group"]
-    assert groups["more/same.dcm"] == fetched["group"]
+    assert groups["more/same.dcm"] == first["group"]
     assert list(groups).count(groups["more/other.dcm"]) == 1
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.interruptions import VICTIMS, interrupt
 
-pytestmark = pytest.mark.usefixtures("ray_here")
+pytestmark = pytest.mark.usefixtures("without_ray")
 
 
 def test_whatever_is_killed_the_points_are_those_of_an_undisturbed_job(model_path: Path, tmp_path: Path) -> None:

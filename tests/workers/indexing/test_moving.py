@@ -18,7 +18,7 @@ from workers.indexing.job import index_archive
 from workers.indexing.preparing import plan_job
 from workers.indexing.settings import JobSettings, Privacy
 
-pytestmark = pytest.mark.usefixtures("ray_here")
+pytestmark = pytest.mark.usefixtures("without_ray")
 
 
 @pytest.fixture

@@ -20,8 +20,6 @@ from tests.support.jobs import small_job
 from workers.indexing.job import index_archive
 from workers.indexing.settings import Privacy
 
-pytestmark = pytest.mark.usefixtures("ray_here")
-
 SECRETS = {
     "PatientName": "PLANTEDNAME^ANNA",
     "PatientID": "PLANTEDID7",
@@ -71,6 +69,7 @@ def found(secret: str, contents: dict[str, bytes]) -> list[str]:
     return [path for path, content in contents.items() if any(form in content for form in wanted)]
 
 
+@pytest.mark.usefixtures("ray_here")
 def test_nothing_that_names_a_patient_is_written(archive: Path, tmp_path: Path, model_path: Path) -> None:
     index = tmp_path / "index"
     settings = small_job(
@@ -96,6 +95,7 @@ def test_nothing_that_names_a_patient_is_written(archive: Path, tmp_path: Path, 
         index_archive(settings)
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_the_same_patient_can_be_left_out(archive: Path, tmp_path: Path, model_path: Path) -> None:
     index_archive(small_job((archive,), model_path, tmp_path / "index", privacy=Privacy(keep_patient_group=True)))
     query_file = archive / "PLANTEDFOLDER^PLANTEDID7" / "PLANTEDFILE1.dcm"
@@ -110,6 +110,7 @@ def test_the_same_patient_can_be_left_out(archive: Path, tmp_path: Path, model_p
     assert names == {"self": {"2", "3", "4"}, "patient": {"3", "4"}}
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_by_default_headers_are_kept_out_and_paths_are_relative(
     archive: Path, tmp_path: Path, model_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from workers.indexing.reembedding import building, plan_reembedding, reembed
 from workers.indexing.report import JobReport
 from workers.indexing.settings import JobObserver, Privacy
 
-pytestmark = pytest.mark.usefixtures("ray_here")
+pytestmark = pytest.mark.usefixtures("without_ray")
 
 
 def test_the_old_index_answers_until_the_new_one_is_whole(

@@ -27,7 +27,7 @@ JOBS = pytest.mark.parametrize("job", [index_archive, reembed], ids=["index --pr
 
 
 @pytest.fixture
-def settings(archive: Path, model_path: Path, tmp_path: Path, ray_here: None) -> JobSettings:
+def settings(archive: Path, model_path: Path, tmp_path: Path, without_ray: None) -> JobSettings:
     """Two archives, indexed; then the first is empty, as one that is not mounted, and the second has a new file."""
     for organ in ("eye", "chest"):
         shutil.copytree(archive / organ, tmp_path / organ)

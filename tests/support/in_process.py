@@ -1,0 +1,82 @@
+"""An indexing job's own stages, one after another in this process: for tests of what a job keeps, moves and removes.
+
+Ray has no part in that, and would take nine tenths of their time. What it does with the stages is tested elsewhere.
+``python -m tests.support.in_process ARGUMENTS`` is ``cbmir ARGUMENTS`` with such jobs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pyarrow as pa
+import pytest
+
+from workers.cluster import Resources, share_resources
+from workers.indexing.counters import Counters, StageCounts
+from workers.indexing.decoding import deadline, decode_file
+from workers.indexing.pipeline import Network, RepositorySource
+from workers.indexing.rows import to_table
+from workers.indexing.settings import Machine
+from workers.indexing.stages import EmbeddingActor
+
+
+class InProcessSession:
+    """Stands where :class:`workers.indexing.session.Session` starts or joins Ray."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.resources = share_resources(2, 0, actors=(1, 1), actor_gpus=machine.gpus, batch_size=machine.batch_size)
+        self.counters = Counters()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def counts(self) -> StageCounts:
+        """The stages' totals so far."""
+        return self.counters.counts()
+
+
+def run_in_process(
+    source: RepositorySource, network: Network, _resources: Resources, counters: Counters, *, debug: bool
+) -> Iterator[pa.Table]:
+    """Stands where :func:`workers.indexing.pipeline.run_pipeline` has Ray Data run the stages."""
+    embed = _actor(network.path, network.fingerprint, tuple(network.heads.items()), network.layers, network.runtime)
+    for shard in source.shards:
+        for number, address in shard.files:
+            rows = decode_file(number, address, shard.file_seconds, shard.options)
+            deadline.cancel()
+            frames, left_out = sum("reason" not in row for row in rows), int(rows[0]["frame"] == 0)
+            counters.decoded(frames, left_out, 0.0)
+            yield embed(to_table(rows))
+            counters.embedded(frames, 0.0)
+
+
+@lru_cache(maxsize=4)
+def _actor(
+    path: str, fingerprint: str, heads: tuple[tuple[str, str], ...], layers: tuple[str, ...], runtime: str
+) -> EmbeddingActor:
+    nobody: Any = SimpleNamespace(embedded=SimpleNamespace(remote=lambda _frames, _seconds: None))
+    return EmbeddingActor(path, fingerprint, dict(heads), layers, runtime, "cpu", 1, nobody)
+
+
+@contextmanager
+def jobs_in_process() -> Iterator[None]:
+    """Have jobs run so until the context ends."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workers.indexing.streaming.Session", InProcessSession)
+        patch.setattr("workers.indexing.streaming.run_pipeline", run_in_process)
+        yield
+
+
+if __name__ == "__main__":
+    from cli.app import run
+
+    with jobs_in_process():
+        sys.exit(run(sys.argv[1:]))
