@@ -29,7 +29,7 @@ from cli.commands import (
 )
 from cli.console import EXIT_COMMAND_LINE, EXIT_ERROR, errors, messages, open_standard_streams, output
 from cli.interruption import EXIT_INTERRUPTED, exit_code
-from model.errors import CbmirError, Interrupted, SettingError
+from model.errors import CbmirError, Interrupted, SettingError, was_interrupted
 
 EXIT_BROKEN_PIPE = 141
 """As of a program that SIGPIPE ends: whoever read the results had enough."""
@@ -114,6 +114,9 @@ def run(arguments: list[str]) -> int:
     except (BrokenPipeError, SystemExit):  # the latter by the console with which Typer prints its help
         return EXIT_BROKEN_PIPE
     except Exception as error:
+        if was_interrupted(error) and not isinstance(error, Interrupted):
+            errors.show("interrupted")
+            return exit_code()
         if errors.debug and not isinstance(error, Interrupted):
             raise
         errors.show(_sentence(error))

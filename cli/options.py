@@ -10,7 +10,6 @@ import typer
 
 from index.address import Address, parse_address
 from model.errors import CbmirError, SettingError
-from model.suggestions import unknown_name
 
 RuntimeName = Literal["torch", "openvino", "openvino-int8"]
 PrecisionName = Literal["float32", "bfloat16"]
@@ -50,14 +49,11 @@ def parse_layers(text: str) -> tuple[str, ...]:
     """``"fcl1, fcl3"`` as (fcl1, fcl3).
 
     Raises:
-        SettingError: there is no such layer, or none is named.
+        SettingError: none is named.
     """
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
         raise SettingError(f"--layers is empty: name at least one of {', '.join(LAYERS)}")
-    for name in names:
-        if name not in LAYERS:
-            raise SettingError(f"--layers {text}: {unknown_name('layer', name, LAYERS)}")
     return names
 
 

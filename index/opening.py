@@ -15,6 +15,7 @@ from index.home.unfinished import refuse_unfinished_copy
 from index.schema import Description
 from model.errors import CheckpointError, ModelMismatchError, NotAnIndexError, NothingThereError, VectorIndexError
 from model.network.bundled import bundled_with, find_model
+from model.network.heads import describe_heads, head_path
 from model.network.metadata import read_metadata
 
 
@@ -151,6 +152,12 @@ def check_same(address: Address, existing: Description, wanted: Description) -> 
             f"{existing.model_fingerprint[:8]}, not {wanted.model_fingerprint[:8]}): use that model, another index, or "
             "make this one anew with 'cbmir index --reembed'"
         )
+    if existing.layers == wanted.layers and existing.heads != wanted.heads:
+        changed = next(name for name in existing.heads if existing.heads[name] != wanted.heads.get(name))
+        raise ModelMismatchError(
+            f"{address} was made with another head {changed!r} than the one beside {wanted.model_path}: put that one "
+            "back, or make the index anew with 'cbmir index --reembed'"
+        )
     for setting in ("layers", "quantization", "path_privacy", "patient_groups"):
         there, asked = getattr(existing, setting), getattr(wanted, setting)
         if there != asked:
@@ -165,7 +172,7 @@ def resolve_model(address: Address, description: Description, model: Path | None
 
     Raises:
         CheckpointError: the model that made the index is gone, or the file is no model.
-        ModelMismatchError: the given model did not make the index.
+        ModelMismatchError: the given model did not make the index, or one of its heads is another now.
     """
     if model:
         path = find_model(model)
@@ -181,6 +188,17 @@ def resolve_model(address: Address, description: Description, model: Path | None
             f"{path} (fingerprint {fingerprint[:8]}) did not make {address}, which needs "
             f"{description.model_fingerprint[:8]}, once at {description.model_path}: use that model, or another index"
         )
+    heads = describe_heads(path) if description.heads else {}
+    for name, wanted in description.heads.items():
+        if name not in heads:
+            raise CheckpointError(
+                f"{address} needs the head {name!r} of {path}: put it back at {head_path(path, name)}"
+            )
+        if heads[name].fingerprint != wanted:
+            raise ModelMismatchError(
+                f"{head_path(path, name)} (fingerprint {heads[name].fingerprint[:8]}) did not make {address}, which "
+                f"needs {wanted[:8]}: put that one back, or make the index anew with 'cbmir index --reembed'"
+            )
     return path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 from uuid import UUID, uuid5
 
@@ -132,11 +132,12 @@ class Description:
         model_path: where that model lay, so that a search need not name it.
         classes: organ classes of the model.
         layers: names of the stored vectors.
-        dimension: length of each vector.
+        dimensions: by layer, the length of its vectors.
         quantization: of the copy that is searched first and rescored from the originals.
         path_privacy: see :data:`PathPrivacy`.
         patient_groups: whether a keyed hash of the Patient ID is stored.
         roots: folders that were indexed; payloads refer to them by number.
+        heads: fingerprints of the heads among the layers, by name (:mod:`model.network.heads`).
         schema_version: see :data:`SCHEMA_VERSION`.
     """
 
@@ -144,11 +145,12 @@ class Description:
     model_path: str
     classes: tuple[str, ...]
     layers: tuple[str, ...]
-    dimension: int = 4096
+    dimensions: Mapping[str, int]
     quantization: Quantization = "turbo4"
     path_privacy: PathPrivacy = "plain"
     patient_groups: bool = False
     roots: tuple[str, ...] = ()
+    heads: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
 

@@ -123,6 +123,15 @@ class Interrupted(CbmirError):
     """The user stopped what was going on; what was done is safe."""
 
 
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: coming while a library makes a class, it is a RuntimeError's cause (3.11)."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__
+    return False
+
+
 class TrainingInterrupted(Interrupted):
     """Training was stopped; what was learned is on disk."""
 

@@ -82,7 +82,7 @@ def index(
         str | None,
         option(
             "--layers",
-            help="Layers to store, as fcl1,fcl2,fcl3 [fcl1].",
+            help="Layers to store, as fcl1,projected [the model's head, or fcl1].",
             metavar="fcl1,fcl2,fcl3",
             autocompletion=complete_layer,
             rich_help_panel=_STORED,
@@ -210,6 +210,7 @@ def index(
     from index.engines.layout import Layout
     from index.opening import resolve_model
     from model.network.bundled import find_model
+    from model.network.heads import default_layers
     from workers.indexing.archives import resolve_archives
     from workers.indexing.job import index_archive
     from workers.indexing.preparing import plan_job
@@ -223,11 +224,12 @@ def index(
     stored = _stored(index, anew=reembed, patient=not dry_run)
     if reembed and not (stored or model):
         raise SettingError(f"{index} does not say which model made it: name the model with --model")
+    path = find_model(model) if model or not stored else resolve_model(index, stored, None)
     settings = JobSettings(
         archives=tuple(resolve_archives(archives, _lines())),
-        model=find_model(model) if model or not stored else resolve_model(index, stored, None),
+        model=path,
         index=index,
-        layers=named_layers or (tuple(stored.layers) if stored else ("fcl1",)),
+        layers=named_layers or (tuple(stored.layers) if stored else default_layers(path)),
         quantization=quantization or (stored.quantization if stored else "turbo4"),
         labels=labels,
         limit=limit,

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import EXIT_LEFT_OUT, output
-from cli.options import ForceOption, option, refuse_existing
+from cli.options import ForceOption, RuntimeOption, option, refuse_existing
 
-model_app = typer.Typer(no_args_is_help=True, help="Bundled models; what a model file says of itself; compression.")
+model_app = typer.Typer(no_args_is_help=True, help="Bundled models, what a model says of itself, heads, compression.")
 
 
 @model_app.command("list")
@@ -49,6 +49,7 @@ def show(
 
     from cli.rendering.columns import print_fields
     from model.network.bundled import bundled_models, find_model
+    from model.network.heads import model_layers
     from model.network.metadata import read_metadata
 
     path = find_model(model)
@@ -61,7 +62,7 @@ def show(
         "recipe": _pairs(metadata.recipe),
         "data": _pairs(metadata.data),
         "epoch": str(metadata.epoch),
-        "width": f"{metadata.width:,} values a feature",
+        "layers": ", ".join(f"{name} ({values:,} values)" for name, values in model_layers(path).items()),
         "compressed": "no" if metadata.rank is None else f"8-bit weights, FCL1-3 of rank {metadata.rank}",
         "calibration": _pairs(asdict(metadata.calibration)) if metadata.calibration else "none, so nothing is unknown",
         "measures": _pairs(metadata.measures or {}) or "none",
@@ -137,6 +138,88 @@ def compress(
     size, name = small.stat().st_size / 1e6, result.metadata.fingerprint[:8]
     output.print(f"{small}: {size:.1f} MB, fingerprint {name}", soft_wrap=True, markup=False)
     if result.left_out:
+        raise typer.Exit(EXIT_LEFT_OUT)
+
+
+@model_app.command("project")
+def project(
+    model: Annotated[str, typer.Argument(help="Model file, or name of a bundled one.")],
+    repository: Annotated[
+        Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
+    ],
+    dimensions: Annotated[int, option("--dimensions", help="Values that the head gives.", min=2, max=1024)] = 128,
+    layer: Annotated[str, option("--layer", help="Whose features it maps.", metavar="fcl1|fcl2|fcl3")] = "fcl1",
+    name: Annotated[str, option("--name", help="Of the head: the layer to store and to search.")] = "projected",
+    whole: Annotated[bool, option("--whole", help="Fit on the test part, too: nothing is left to measure it.")] = False,
+    copy: Annotated[
+        Path | None,
+        option(
+            "--output",
+            "-o",
+            help="Copy the model there, and put the head beside the copy [beside the model].",
+            metavar="SAFETENSORS",
+            show_default=False,
+        ),
+    ] = None,
+    force: ForceOption = False,
+    seed: Annotated[int | None, option("--seed", help="Of the split, where the repository names none.")] = None,
+    runtime: RuntimeOption = "torch",
+    device: Annotated[str, option("--device", help="Torch device.")] = "cpu",
+    workers: Annotated[int | None, option("--workers", help="Processes that decode; by default one a core.")] = None,
+) -> None:
+    """Fit a head: a linear map to few values, under which images of one label lie together.
+
+    The repository's labels need not be the model's classes. A head is one more layer of the model, for 'cbmir index
+    --layers', 'search --layer' and 'evaluate --layers', and the first one that a new index stores.
+    """
+    import os
+    import shutil
+
+    from cli.rendering.columns import print_left_out
+    from cli.rendering.progress import StageProgress
+    from model.errors import SettingError
+    from model.network.bundled import bundled_models, find_model
+    from model.network.embedder import Embedder
+    from model.network.heads import NAME, head_path, save_head
+    from model.network.layers import LAYERS
+    from model.suggestions import unknown_name
+    from model.training.projection import fit_head
+    from model.training.repository import read_repository, split_test
+
+    path = find_model(model)
+    if layer not in LAYERS:
+        raise SettingError(f"--layer {layer}: {unknown_name('layer', layer, LAYERS)}")
+    if not NAME.fullmatch(name) or name in LAYERS:
+        raise SettingError(f"--name {name}: a head is called by small letters, digits, '-' and '_', and like no layer")
+    if copy is None and path in bundled_models().values():
+        raise SettingError(f"{path} belongs to the program: name a copy of it to put the head beside, by --output")
+    target = head_path((copy or path).absolute(), name)
+    refuse_existing(target, "--name", force=force)
+    if copy:
+        refuse_existing(copy, "--output", force=force)
+    embedder = Embedder.load(path, device=device, runtime=runtime)
+    seed = embedder.metadata.seed if seed is None else seed
+    files = [file for file in split_test(read_repository(repository), seed=seed) if whole or file.split != "test"]
+    with StageProgress() as progress:
+        head, left_out = fit_head(
+            embedder,
+            files,
+            name=name,
+            layer=layer,
+            dimensions=dimensions,
+            workers=os.cpu_count() or 1 if workers is None else workers,
+            loaded=lambda done, total: progress.update("decoding", done, total),
+            embedded=lambda done, total: progress.update("embedding", done, total),
+        )
+    if copy:
+        shutil.copyfile(path, copy)
+    stored = save_head(target, head)
+    for error in left_out:
+        print_left_out(error.path, f"{error.reason.value}: {error.detail}")
+    on = f"{stored.data['images']:,} images of {stored.data['classes']} labels"
+    what = f"{layer} to {dimensions} values, fitted on {on}, fingerprint {stored.fingerprint[:8]}"
+    output.print(f"{target}: {what}", soft_wrap=True, markup=False)
+    if left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
 
 

@@ -7,6 +7,7 @@ import shlex
 from cli.console import messages, output
 from cli.rendering.columns import print_left_out
 from model.errors import Reason
+from model.network.heads import model_layers
 from workers.indexing.planning import Plan
 from workers.indexing.report import JobReport
 from workers.indexing.settings import JobSettings
@@ -14,7 +15,9 @@ from workers.indexing.settings import JobSettings
 MAX_LISTED = 10
 """Files left out that are listed on the terminal; the report lists all."""
 
-BYTES_A_VECTOR = {"none": 8_192, "int8": 8_192 + 4_096, "turbo4": 8_192 + 2_048}
+BYTES_A_VALUE = {"none": 2.0, "int8": 3.0, "turbo4": 2.5}
+"""Of a vector: the original in float16, and the copy that is searched first."""
+
 BYTES_A_POINT = 2_300
 """Payload, ids, log and graph of one point: 12,500 in all with one layer, measured on 28,800 points."""
 
@@ -23,7 +26,10 @@ def print_plan(plan: Plan, settings: JobSettings) -> None:
     """What a job would do, and how much disk it takes."""
     from cli.rendering.columns import print_fields  # not for the sake of a job with nothing to do
 
-    size = plan.pending * (len(settings.layers) * BYTES_A_VECTOR[settings.quantization] + BYTES_A_POINT)
+    assert settings.model is not None
+    values = model_layers(settings.model)
+    stored = sum(values[layer] for layer in settings.layers) * BYTES_A_VALUE[settings.quantization]
+    size = plan.pending * (stored + BYTES_A_POINT)
     behind = ", more lie behind --limit" if plan.limited else ""
     print_fields(
         output,

@@ -28,17 +28,20 @@ def make_collection(client: QdrantClient, name: str, description: Description, l
 
     The keyword indexes come before the points: a graph that was built without them loses recall under a filter.
     """
-    vectors = models.VectorParams(
-        size=description.dimension,
-        distance=models.Distance.EUCLID,
-        datatype=models.Datatype.FLOAT16,
-        memory=models.Memory.COLD,
-        on_disk=True,  # the same in the words of servers before 1.19, here and below
-    )
+    vectors = {
+        layer: models.VectorParams(
+            size=values,
+            distance=models.Distance.EUCLID,
+            datatype=models.Datatype.FLOAT16,
+            memory=models.Memory.COLD,
+            on_disk=True,  # the same in the words of servers before 1.19, here and below
+        )
+        for layer, values in description.dimensions.items()
+    }
     try:
         client.create_collection(
             name,
-            vectors_config=dict.fromkeys(description.layers, vectors),
+            vectors_config=vectors,
             shard_number=layout.shards,
             replication_factor=layout.replicas,
             write_consistency_factor=layout.write_consistency,

@@ -14,7 +14,17 @@ from uuid import UUID
 import numpy as np
 import qdrant_edge as qdrant
 
-from index.engines.engine import EVERYTHING, GRAPH_CANDIDATES, MISSING, OVERSAMPLING, Hit, Index, Statistics, Where
+from index.engines.engine import (
+    EVERYTHING,
+    GRAPH_CANDIDATES,
+    MISSING,
+    OVERSAMPLING,
+    Hit,
+    Index,
+    Statistics,
+    Where,
+    graph_is_complete,
+)
 from index.engines.read_only import PrivateCopy
 from index.home.description import read_description, write_description
 from index.home.lock import IndexLock
@@ -146,9 +156,9 @@ class EdgeIndex(Index):
             info = self._shard.info()
         vectors = int(info.points_count) * len(self.description.layers)
         indexed = min(int(info.indexed_vectors_count), vectors)
-        # The threshold holds for each layer.
-        outside_kb = (vectors - indexed) / len(self.description.layers) * self.description.dimension * 2 / 1024
-        complete = outside_kb < INDEXING_THRESHOLD_KB
+        complete = graph_is_complete(
+            int(info.points_count), indexed, self.description.dimensions, INDEXING_THRESHOLD_KB
+        )
         size = _bytes_on_disk(self._folder / "shard")
         return Statistics(int(info.points_count), vectors, indexed, complete, size)
 
@@ -206,14 +216,17 @@ def has_shard(folder: Path) -> bool:
 
 
 def _config(description: Description) -> qdrant.EdgeConfig:
-    vectors = qdrant.EdgeVectorParams(
-        size=description.dimension,
-        distance=qdrant.Distance.Euclid,
-        datatype=qdrant.VectorStorageDatatype.Float16,
-        memory=qdrant.Memory.Cold,
-    )
+    vectors = {
+        layer: qdrant.EdgeVectorParams(
+            size=values,
+            distance=qdrant.Distance.Euclid,
+            datatype=qdrant.VectorStorageDatatype.Float16,
+            memory=qdrant.Memory.Cold,
+        )
+        for layer, values in description.dimensions.items()
+    }
     return qdrant.EdgeConfig(
-        vectors=dict.fromkeys(description.layers, vectors),
+        vectors=vectors,
         quantization_config=_quantization(description.quantization),
         optimizers=qdrant.EdgeOptimizersConfig(indexing_threshold=INDEXING_THRESHOLD_KB),
     )

@@ -44,6 +44,20 @@ OVERSAMPLING: Final = 8.0
 """Candidates taken from the quantized copy for each result, then rescored by their originals."""
 
 
+def graph_is_complete(points: int, indexed: int, dimensions: Mapping[str, int], threshold_kb: float) -> bool:
+    """Whether so few vectors are outside the graph that the engine builds none for them.
+
+    Args:
+        points: in the index.
+        indexed: vectors in the graph, of all layers together.
+        dimensions: by layer, the length of its vectors.
+        threshold_kb: of a layer's vectors, below which it gets no graph.
+    """
+    kb_a_vector = [values * 2 / 1024 for values in dimensions.values() if points * values * 2 / 1024 >= threshold_kb]
+    outside = len(kb_a_vector) * points - indexed
+    return not kb_a_vector or outside / len(kb_a_vector) * max(kb_a_vector) < threshold_kb
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A neighbour: Euclidean distance in feature space, least first."""

@@ -21,7 +21,17 @@ from index.engines.collection import (
     write_description,
 )
 from index.engines.connection import patiently
-from index.engines.engine import EVERYTHING, GRAPH_CANDIDATES, MISSING, OVERSAMPLING, Hit, Index, Statistics, Where
+from index.engines.engine import (
+    EVERYTHING,
+    GRAPH_CANDIDATES,
+    MISSING,
+    OVERSAMPLING,
+    Hit,
+    Index,
+    Statistics,
+    Where,
+    graph_is_complete,
+)
 from index.schema import Description, Payload, Point, Vector
 from model.errors import VectorIndexError
 
@@ -196,10 +206,11 @@ class ServerIndex(Index):
         points = info.points_count or 0
         vectors = points * len(self.description.layers)
         indexed = min(info.indexed_vectors_count or 0, vectors)
-        outside_kb = (points - indexed / len(self.description.layers)) * self.description.dimension * 2 / 1024
-        # Small segments never have a graph; the threshold holds for each layer of each segment.
-        segments = max(info.segments_count, 1)
-        complete = info.status == models.CollectionStatus.GREEN and outside_kb < INDEXING_THRESHOLD_KB * segments
+        # Small segments never have a graph.
+        threshold_kb = INDEXING_THRESHOLD_KB * max(info.segments_count, 1)
+        complete = info.status == models.CollectionStatus.GREEN and graph_is_complete(
+            points, indexed, self.description.dimensions, threshold_kb
+        )
         return Statistics(points, vectors, indexed, complete, None)
 
     def update_description(self, *, roots: Sequence[str], model_path: str) -> None:

@@ -34,8 +34,8 @@ def database(images: Predictions, classes: Sequence[str], layers: tuple[str, ...
 
     Every image is a point of its own, also one that is there twice.
     """
-    dimension = next(iter(images.features.values())).shape[1]
-    description = Description("", "", tuple(classes), layers, dimension)
+    dimensions = {layer: images.features[layer].shape[1] for layer in layers}
+    description = Description("", "", tuple(classes), layers, dimensions)
     with (
         tempfile.TemporaryDirectory(prefix="cbmir-evaluation-") as folder,
         create_index(Address(Path(folder, "index")), description, purpose="cbmir evaluate") as index,

@@ -72,6 +72,9 @@ def description_from(values: Mapping[str, Any]) -> Description:
     for name in ("model_fingerprint", "model_path"):
         if not isinstance(values[name], str):
             raise TypeError(f"{name} is no text")
+    if "dimension" in values:  # of version 0.1, whose layers were all of one length
+        lengths = dict.fromkeys(values["layers"], values["dimension"])
+        values = {**{name: value for name, value in values.items() if name != "dimension"}, "dimensions": lengths}
     if unknown := sorted(set(values) - {field.name for field in fields(Description)}):
         raise TypeError(f"there is no field {unknown[0]!r}")
     return Description(**{**values, **{name: tuple(values[name]) for name in lists}})

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from model.errors import CheckpointError
+from model.network.heads import SUFFIX
 from model.network.metadata import read_metadata
 
 FOLDER: Final = Path(__file__).parents[1] / "weights"
@@ -16,7 +17,7 @@ DEFAULT: Final = "organs24"
 
 def bundled_models() -> dict[str, Path]:
     """The models' files, by name."""
-    return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}
+    return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors")) if not path.name.endswith(SUFFIX)}
 
 
 def find_model(model: str | Path | None = None) -> Path:

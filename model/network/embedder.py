@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from model.errors import CheckpointError, SettingError
 from model.network.calibration import LAYER, probabilities, similarity
 from model.network.checkpoint import read_centroids
-from model.network.layers import LAYERS
+from model.network.heads import Head, describe_heads, load_head
+from model.network.layers import LAYERS, layer_widths
 from model.network.metadata import Metadata, read_metadata
 from model.network.preprocessing import INPUT
 from model.network.runtimes import require_runtime
@@ -27,7 +28,7 @@ class Embeddings:
 
     Attributes:
         probabilities: ``(n, classes)`` float32, each row summing to 1.
-        features: by layer name, ``(n, width)`` float32, non-negative.
+        features: by layer name, ``(n, values)`` float32: see :attr:`Embedder.layers`.
         known: ``(n,)``, whether each looks like one of the classes at all (:mod:`model.network.calibration`).
     """
 
@@ -41,11 +42,18 @@ class Embedder:
 
     Attributes:
         metadata: what the checkpoint says of itself; its ``classes`` name the columns of the probabilities.
+        heads: of the model, by name.
+        layers: how many values each layer gives, by name; heads among them.
     """
 
-    def __init__(self, run: Run, metadata: Metadata, centroids: NDArray[np.float16] | None = None) -> None:
-        self._run, self._centroids = run, centroids
+    def __init__(
+        self, run: Run, metadata: Metadata, centroids: NDArray[np.float16] | None = None, path: Path | None = None
+    ) -> None:
+        self._run, self._centroids, self._path = run, centroids, path
+        self._loaded: dict[str, Head] = {}
         self.metadata = metadata
+        self.heads = describe_heads(path) if path else {}
+        self.layers = layer_widths(metadata.width) | {name: head.values for name, head in self.heads.items()}
 
     @classmethod
     def load(
@@ -71,12 +79,12 @@ class Embedder:
         if runtime == "torch":
             from model.network.torch_runtime import load_torch
 
-            return cls(*load_torch(path, device=device, threads=threads), centroids)
+            return cls(*load_torch(path, device=device, threads=threads), centroids, path)
         if device != "cpu":
             raise SettingError(f"--runtime {runtime} computes on processors only, not on {device}: use --runtime torch")
         from model.network.openvino_runtime import load_openvino
 
-        return cls(*load_openvino(path, integers=runtime == "openvino-int8", threads=threads), centroids)
+        return cls(*load_openvino(path, integers=runtime == "openvino-int8", threads=threads), centroids, path)
 
     def embed(self, images: NDArray[np.uint8], layers: Sequence[str] = ("fcl1",)) -> Embeddings:
         """Embed ``(n, 224, 224)`` uint8 images, as :func:`model.network.preprocessing.to_input` makes them.
@@ -84,15 +92,28 @@ class Embedder:
         Raises:
             SettingError: there is no such layer.
         """
-        if unknown := [layer for layer in layers if layer not in LAYERS]:
-            raise SettingError(f"there is no layer {unknown[0]!r}: choose among {', '.join(LAYERS)}")
+        for layer in layers:
+            if layer not in self.layers:
+                raise SettingError(f"there is no layer {layer!r}: choose among {', '.join(self.layers)}")
         if images.shape[1:] != (INPUT, INPUT):
             raise ValueError(f"the network takes {INPUT} × {INPUT} images, not {images.shape[1:]}")
+        heads = {layer: self._head(layer) for layer in layers if layer not in LAYERS}
+        needed = {*layers, *(head.description.layer for head in heads.values())} - heads.keys()
         calibration, centroids = self.metadata.calibration, self._centroids
         if calibration is None or centroids is None:
-            logits, features = self._run(images, layers)
-            return Embeddings(probabilities(logits), features, np.ones(len(images), np.bool_))
-        logits, features = self._run(images, tuple({*layers, LAYER}))
-        known = similarity(logits, features[LAYER], centroids) >= calibration.threshold
+            logits, features = self._run(images, tuple(needed))
+            known, temperature = np.ones(len(images), np.bool_), 1.0
+        else:
+            logits, features = self._run(images, tuple(needed | {LAYER}))
+            known = similarity(logits, features[LAYER], centroids) >= calibration.threshold
+            temperature = calibration.temperature
+        features |= {layer: head(features[head.description.layer]) for layer, head in heads.items()}
         wanted = {layer: features[layer] for layer in layers}
-        return Embeddings(probabilities(logits, calibration.temperature), wanted, known)
+        return Embeddings(probabilities(logits, temperature), wanted, known)
+
+    def _head(self, name: str) -> Head:
+        """A head of this model, loaded when it is first asked for."""
+        if name not in self._loaded:
+            assert self._path is not None
+            self._loaded[name] = load_head(self._path, name)
+        return self._loaded[name]

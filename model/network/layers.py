@@ -17,3 +17,8 @@ A network may be trained with another width: its checkpoint says which.
 
 LEAST_WIDTH: Final = 32
 MOST_WIDTH: Final = 8192
+
+
+def layer_widths(width: int) -> dict[str, int]:
+    """How many values each layer of a network of that width gives, by its name."""
+    return dict.fromkeys(LAYERS, width)

@@ -62,6 +62,17 @@ def test_errors_are_one_sentence_and_debug_shows_more(
     assert cbmir("search") == 2
 
 
+def test_ctrl_c_that_python_has_wrapped_is_an_interruption(
+    cbmir: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def cut_off(*_: object, **__: object) -> None:
+        raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+
+    monkeypatch.setattr("index.opening.describe_index", cut_off)
+    assert cbmir("search", "--like", "00000000", "--index", tmp_path) == 130
+    assert capsys.readouterr().err.strip() == "Error: interrupted"
+
+
 def test_completion_knows_organs_and_layers(program: Path, tmp_path: Path) -> None:
     create_index(parse_address(tmp_path / "index"), describe(), purpose="test").close()
 

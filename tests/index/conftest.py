@@ -28,6 +28,9 @@ def describe(**changes: object) -> Description:
         "layers": ("fcl1",),
         "roots": ("/archive",),
     }
+    layers = changes.get("layers", values["layers"])
+    assert isinstance(layers, tuple)
+    values["dimensions"] = dict.fromkeys(layers, 4096)
     return Description(**{**values, **changes})  # type: ignore[arg-type] # the values above
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import pytest
+
 from model import errors
 
 
@@ -20,3 +22,17 @@ def test_every_error_is_of_the_tree_and_survives_pickling() -> None:
 def test_an_image_error_names_file_reason_and_detail() -> None:
     error = errors.ImageError(Path("a.dcm"), errors.Reason.CORRUPT, "frame 2 of 9: no data")
     assert str(error) == "a.dcm: corrupt or truncated: frame 2 of 9: no data"
+
+
+def test_ctrl_c_is_found_behind_what_python_makes_of_it() -> None:
+    class Interrupting:
+        def __set_name__(self, owner: type, name: str) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises((RuntimeError, KeyboardInterrupt)) as caught:  # the former in Python 3.11
+
+        class Made:
+            field = Interrupting()
+
+    assert errors.was_interrupted(caught.value)
+    assert not errors.was_interrupted(RuntimeError("something else"))

@@ -14,7 +14,7 @@ from index.engines.engine import Index
 from index.ledger import FileKey, Ledger
 from index.opening import create_index
 from index.roots import Archive, number_roots
-from model.errors import CbmirError, JobError, JobInterrupted, Reason
+from model.errors import CbmirError, JobError, JobInterrupted, Reason, was_interrupted
 from model.images.reading import ReadOptions
 from workers.indexing.discovery import BROKEN_ARCHIVE, EMPTY_ARCHIVE, FOLDER_LINK
 from workers.indexing.planning import PendingFile, Plan
@@ -104,7 +104,9 @@ class _Job:
                 self._read_again(heirs)
             self._optimize()
             self.report.outcome = "complete"
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, RuntimeError) as error:
+            if not was_interrupted(error):
+                raise
             self.report.outcome = "interrupted"
             raise JobInterrupted(
                 f"the job was stopped; {self.report.index} keeps everything stored: the same command goes on"
@@ -145,8 +147,14 @@ class _Job:
         from workers.indexing.pipeline import Network
         from workers.indexing.streaming import Stream
 
-        layers = self.index.description.layers
-        network = Network(self.report.model, self.report.model_fingerprint, layers, self.settings.machine.runtime)
+        described = self.index.description
+        network = Network(
+            self.report.model,
+            self.report.model_fingerprint,
+            described.layers,
+            self.settings.machine.runtime,
+            described.heads,
+        )
         self.stream = self._stack.enter_context(
             Stream(
                 self.settings.machine,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -45,6 +45,7 @@ class Network:
     fingerprint: str
     layers: tuple[str, ...]
     runtime: str = "torch"
+    heads: Mapping[str, str] = field(default_factory=dict)
 
 
 class RepositorySource(Datasource):
@@ -105,6 +106,7 @@ def build_dataset(source: RepositorySource, network: Network, resources: Resourc
             fn_constructor_args=(
                 network.path,
                 network.fingerprint,
+                network.heads,
                 network.layers,
                 network.runtime,
                 resources.device,

@@ -19,8 +19,10 @@ from index.schema import Description
 from model.errors import NotAnIndexError, SettingError, VectorIndexError
 from model.images.sources import is_local
 from model.network.bundled import find_model
+from model.network.heads import describe_heads, model_layers
 from model.network.metadata import Metadata, read_metadata
 from model.network.runtimes import require_runtime
+from model.suggestions import unknown_name
 from workers.indexing.archives import resolve_archives
 from workers.indexing.labels import label_reader, refuse_unmatched_labels
 from workers.indexing.planning import PendingFile, Plan, plan_files
@@ -125,13 +127,24 @@ def plan_job(settings: JobSettings) -> Plan:
 
 
 def wanted_description(settings: JobSettings, metadata: Metadata) -> Description:
-    """What the index of a job says of itself."""
+    """What the index of a job says of itself.
+
+    Raises:
+        SettingError: the model has no such layer.
+        CheckpointError: a head is damaged.
+    """
+    assert settings.model is not None
+    heads, values = describe_heads(settings.model), model_layers(settings.model)
+    for layer in settings.layers:
+        if layer not in values:
+            raise SettingError(f"--layers {','.join(settings.layers)}: {unknown_name('layer', layer, tuple(values))}")
     return Description(
         model_fingerprint=metadata.fingerprint,
-        model_path=str(settings.model.absolute()) if settings.model else "",
+        model_path=str(settings.model.absolute()),
         classes=metadata.classes,
         layers=settings.layers,
-        dimension=metadata.width,
+        dimensions={layer: values[layer] for layer in settings.layers},
+        heads={layer: heads[layer].fingerprint for layer in settings.layers if layer in heads},
         quantization=settings.quantization,
         path_privacy=settings.privacy.paths,
         patient_groups=settings.privacy.keep_patient_group,

@@ -5,7 +5,7 @@ A row carries everything of its own picture, so that a skipped file cannot shift
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,11 +33,11 @@ FEATURE = np.dtype(np.float16)
 """Type of the features from the network to the index, which stores them so."""
 
 
-def embedded_schema(layers: Sequence[str], dimension: int) -> pa.Schema:
+def embedded_schema(dimensions: Mapping[str, int]) -> pa.Schema:
     """Embedded frames: the likeliest class by number, its probability, whether it is known, and one feature a layer."""
-    size = dimension * FEATURE.itemsize
+    features = [(layer, pa.binary(values * FEATURE.itemsize)) for layer, values in dimensions.items()]
     prediction = [("best_guess", pa.int32()), ("organ_probability", pa.float32()), ("known", pa.bool_())]
-    return pa.schema([*_FILE, *prediction, *((name, pa.binary(size)) for name in layers)])
+    return pa.schema([*_FILE, *prediction, *features])
 
 
 def frame_row(file: int, frame: Frame, pixels: NDArray[np.uint8]) -> dict[str, Any]:

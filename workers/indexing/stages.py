@@ -6,7 +6,7 @@ import atexit
 import gc
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
@@ -103,7 +103,7 @@ class EmbeddingActor:
 
     Args:
         model: path of the checkpoint, readable on every node.
-        fingerprint: the one that the index expects.
+        fingerprint: the one that the index expects; ``heads`` those of the heads among the layers.
         layers: whose features to keep.
         runtime: see :data:`model.network.runtimes.Runtime`; ``device`` of torch.
         threads: on a CPU.
@@ -113,6 +113,7 @@ class EmbeddingActor:
         self,
         model: str,
         fingerprint: str,
+        heads: Mapping[str, str],
         layers: Sequence[str],
         runtime: str,
         device: str,
@@ -123,14 +124,15 @@ class EmbeddingActor:
 
         _exit_at_once()
         self._embedder = Embedder.load(model, device=device, runtime=runtime, threads=threads)
-        if self._embedder.metadata.fingerprint != fingerprint:
+        there = {name: head.fingerprint for name, head in self._embedder.heads.items() if name in heads}
+        if self._embedder.metadata.fingerprint != fingerprint or there != heads:
             raise JobError(f"{model} was replaced while the job was starting: run the same command again")
         self._layers, self._counters = tuple(layers), counters
 
     def __call__(self, frames: pa.Table) -> pa.Table:
         """Embed the frames of a block; pass on the rows of files and frames that were left out."""
         started = time.perf_counter()
-        schema = embedded_schema(self._layers, self._embedder.metadata.width)
+        schema = embedded_schema({layer: self._embedder.layers[layer] for layer in self._layers})
         readable = frames.filter(pc.is_null(frames["reason"]))
         skipped = frames.filter(pc.is_valid(frames["reason"])).drop_columns(["pixels"])
         tables = [pa.Table.from_pylist(skipped.to_pylist(), schema)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from model.images.reading import read_frames
 from model.network.bundled import DEFAULT, bundled_models, find_model
 from model.network.checkpoint import load_network, read_centroids, save_checkpoint
 from model.network.embedder import Embedder
+from model.network.heads import head_path
 from model.network.metadata import Calibration, read_metadata
 from model.network.preprocessing import to_input
 from model.training.repository import read_repository, split_repository
@@ -98,3 +100,60 @@ def test_a_model_made_small_is_used_like_any_other(cbmir: Cbmir, tmp_path: Path)
     for runtime, tolerance in (("openvino", 1e-4), ("openvino-int8", 0.05)):
         features = Embedder.load(output, runtime=runtime).embed(image).features["fcl1"]
         assert np.abs(features - small.features["fcl1"]).max() < tolerance * features.max(), runtime
+
+
+def test_a_head_is_fitted_indexed_and_searched(
+    cbmir: Cbmir, archive: Path, model_path: Path, tmp_path: Path, without_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, plain = tmp_path / "mine.safetensors", tmp_path / "plain"
+    query = archive / "eye" / "eye-001.dcm"
+    assert cbmir("index", archive / "eye", "--index", plain, "--model", model_path) == 0
+    fit = ("model", "project", model_path, archive, "--output", model, "--dimensions", 12, "--whole")
+    assert cbmir(*fit) == 3  # a file is broken
+    printed = capsys.readouterr()
+    assert "knee-broken.dcm" in printed.err
+    assert "fcl1 to 12 values, fitted on" in printed.out
+    assert cbmir(*fit) == 2  # nothing is replaced unasked
+    assert "is there already" in " ".join(capsys.readouterr().err.split())
+    assert cbmir("model", "show", model) == 0
+    assert "projected (12 values)" in " ".join(capsys.readouterr().out.split())
+
+    # The copy is the same model: an index that was made without the head goes on with it.
+    assert cbmir("index", archive / "eye", "--index", plain, "--model", model) == 0
+    assert "4 unchanged" in capsys.readouterr().out
+    index = tmp_path / "index"
+    assert cbmir("index", archive, "--index", index, "--model", model, "--layers", "projekted") == 2
+    assert "did you mean 'projected'?" in " ".join(capsys.readouterr().err.split())
+    assert cbmir("index", archive, "--index", index, "--model", model) == 3
+    values = json.loads((index / "index.json").read_text())
+    assert (values["layers"], values["dimensions"]) == (["projected"], {"projected": 12})
+    capsys.readouterr()
+    ask = ("search", query, "--index", index, "--no-class-prediction", "--format", "json")
+    assert cbmir(*ask, "--exclude-same", "none") == 0
+    [answer] = json.loads(capsys.readouterr().out)
+    assert answer["hits"][0]["path"] == str(query)
+    assert answer["hits"][0]["distance"] == pytest.approx(0, abs=1e-3)
+    assert 0.01 < answer["hits"][1]["distance"] < 2.0  # of vectors of length one
+
+    assert cbmir(*fit, "--force", "--layer", "fcl2") == 3  # another head under the same name
+    capsys.readouterr()
+    for command in (ask, ("index", archive, "--index", index)):
+        assert cbmir(*command) == 1
+        assert "did not make" in " ".join(capsys.readouterr().err.split())
+    head_path(model, "projected").unlink()
+    assert cbmir(*ask) == 1
+    assert "needs the head 'projected'" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_cannot_be_a_head_is_one_sentence(
+    cbmir: Cbmir, archive: Path, model_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, said in (
+        (("bundled", archive), "belongs to the program: name a copy of it"),
+        ((model_path, archive, "--name", "fcl2"), "like no layer"),
+        ((model_path, archive, "--name", "../x"), "small letters"),
+        ((model_path, archive, "--layer", "fc1"), "did you mean 'fcl1'?"),
+        ((model_path, archive, "--dimensions", 500), "give from 1 to"),
+    ):
+        assert cbmir("model", "project", *arguments) == 2, arguments
+        assert said in " ".join(capsys.readouterr().err.split()), arguments

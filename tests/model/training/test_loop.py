@@ -92,7 +92,7 @@ def test_a_few_updates_learn_something(tmp_path: Path) -> None:
             ds = phantoms.dicom([phantoms.draw(organ, number, 64)], organ, number)
             ds.save_as(folder / organ / str(number), enforce_file_format=True)
     files = split_repository(read_repository(folder), seed=0)
-    result = train(files, replace(recipe("fast", epochs=5), batch_size=8), tmp_path / "model")
+    result = train(files, replace(recipe("fast", epochs=5), batch_size=8), tmp_path / "model", width=1024)
     assert result.measures
     assert result.measures.accuracy > 0.9
     embedder = Embedder.load(tmp_path / "model")

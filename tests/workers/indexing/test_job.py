@@ -26,7 +26,7 @@ from index.engines.engine import Where
 from index.ledger import NAME, Ledger
 from index.opening import open_index
 from index.schema import Location
-from model.errors import JobError, ModelMismatchError, VectorIndexError
+from model.errors import JobError, JobInterrupted, ModelMismatchError, VectorIndexError
 from model.images.reading import read_frames
 from model.network.embedder import Embedder
 from model.network.preprocessing import to_input
@@ -35,9 +35,10 @@ from tests.support.jobs import small_job
 from workers.indexing.job import index_archive
 from workers.indexing.preparing import plan_job
 from workers.indexing.report import JobReport
-from workers.indexing.settings import JobObserver, JobSettings, Machine
+from workers.indexing.settings import JobObserver, JobSettings, Machine, Progress
 
-pytestmark = pytest.mark.usefixtures("ray_here")
+WITH_RAY = pytest.mark.usefixtures("ray_here")
+WITHOUT_RAY = pytest.mark.usefixtures("without_ray")
 
 
 def settings(archive: Path, index: Path, model: Path, **changes: Any) -> JobSettings:
@@ -50,6 +51,7 @@ def contents(index: Path) -> dict[str, Any]:
         return {str(point): (payload, opened.vector(point, "fcl1").tobytes()) for point, payload in opened.scroll()}
 
 
+@WITH_RAY
 def test_the_whole_way_of_an_image(archive: Path, model_path: Path, tmp_path: Path) -> None:
     index = tmp_path / "index"
     report = index_archive(
@@ -79,6 +81,7 @@ def test_the_whole_way_of_an_image(archive: Path, model_path: Path, tmp_path: Pa
             assert np.allclose(opened.vector(point, "fcl1"), expected.features["fcl1"][0], rtol=2e-3, atol=2e-3)
 
 
+@WITH_RAY
 def test_broken_frames_and_archives_in_folders(model_path: Path, tmp_path: Path) -> None:
     scans, index = tmp_path / "scans", tmp_path / "index"
     scans.mkdir()
@@ -109,6 +112,7 @@ def test_broken_frames_and_archives_in_folders(model_path: Path, tmp_path: Path)
     assert (retried.files_changed, retried.files_in_part, retried.points) == (2, 1, 3)
 
 
+@WITHOUT_RAY
 def test_a_second_run_does_only_what_is_new_or_changed(archive: Path, model_path: Path, tmp_path: Path) -> None:
     copy, index = tmp_path / "archive", tmp_path / "index"
     shutil.copytree(archive, copy)
@@ -143,6 +147,7 @@ def test_a_second_run_does_only_what_is_new_or_changed(archive: Path, model_path
     assert index_archive(settings(copy, index, model_path)).files_gone == 0
 
 
+@WITHOUT_RAY
 def test_layers_are_stored_and_another_model_is_refused(
     archive: Path, model_path: Path, other_model_path: Path, tmp_path: Path
 ) -> None:
@@ -156,12 +161,14 @@ def test_layers_are_stored_and_another_model_is_refused(
         index_archive(settings(archive / "eye", index, model_path))
 
 
+@WITHOUT_RAY
 def test_archives_that_do_not_exist_make_no_index(model_path: Path, tmp_path: Path) -> None:
     with pytest.raises(JobError, match="does not exist"):
         index_archive(settings(tmp_path / "absent", tmp_path / "index", model_path))
     assert not (tmp_path / "index").exists()
 
 
+@WITHOUT_RAY
 def test_prune_and_a_lost_shard_are_refused_where_they_would_lose_everything(
     archive: Path, model_path: Path, tmp_path: Path
 ) -> None:
@@ -177,6 +184,18 @@ def test_prune_and_a_lost_shard_are_refused_where_they_would_lose_everything(
         index_archive(settings(copy, index, model_path))
 
 
+@WITHOUT_RAY
+def test_ctrl_c_that_python_has_wrapped_interrupts_a_job(archive: Path, model_path: Path, tmp_path: Path) -> None:
+    class Wrapped(JobObserver):
+        def progress(self, progress: Progress) -> None:
+            if progress.stage == "starting":
+                raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+
+    with pytest.raises(JobInterrupted, match="the same command goes on"):
+        index_archive(settings(archive, tmp_path / "index", model_path), Wrapped())
+
+
+@WITHOUT_RAY
 def test_an_observer_that_fails_costs_neither_the_ledger_nor_the_report(
     archive: Path, model_path: Path, tmp_path: Path
 ) -> None:
@@ -196,6 +215,7 @@ def test_an_observer_that_fails_costs_neither_the_ledger_nor_the_report(
     assert len(list((index / "reports").iterdir())) == 1
 
 
+@WITHOUT_RAY
 def test_the_index_may_lie_inside_its_archive(archive: Path, model_path: Path, tmp_path: Path) -> None:
     shutil.copytree(archive / "eye", tmp_path / "archive")
     inside = tmp_path / "archive" / "index"
@@ -204,6 +224,7 @@ def test_the_index_may_lie_inside_its_archive(archive: Path, model_path: Path, t
         assert report.files_found == 4
 
 
+@WITH_RAY
 def test_no_patient_reaches_anything_that_a_job_writes(archive: Path, model_path: Path, tmp_path: Path) -> None:
     index_archive(settings(archive, tmp_path / "index", model_path, report=tmp_path / "index" / "report.json"))
     planted = re.compile(rb"PHANTOM\^PLANTED|PLANTED-[a-z]+|19010203")
@@ -244,6 +265,7 @@ def wait_until_some_files_are_stored(index: Path, process: subprocess.Popen[byte
     pytest.fail("the job stored nothing before it ended")
 
 
+@WITH_RAY
 def test_ctrl_c_keeps_what_is_stored_and_says_so(
     larger_archive: Path, model_path: Path, tmp_path: Path, program: Path
 ) -> None:
@@ -260,6 +282,7 @@ def test_ctrl_c_keeps_what_is_stored_and_says_so(
     assert len(contents(index)) >= files_in_ledger(index) > 0
 
 
+@WITHOUT_RAY
 def test_a_run_with_nothing_to_do_starts_nothing(archive: Path, model_path: Path, tmp_path: Path) -> None:
     index_archive(settings(archive / "eye", tmp_path / "index", model_path))
     command = ["index", str(archive / "eye"), "--model", str(model_path), "--index", str(tmp_path / "index")]
@@ -271,6 +294,7 @@ def test_a_run_with_nothing_to_do_starts_nothing(archive: Path, model_path: Path
     assert result.stdout.splitlines()[-1] == "[]"
 
 
+@WITH_RAY
 def test_a_users_own_modules_do_not_take_the_place_of_ours(
     archive: Path, model_path: Path, tmp_path: Path, program: Path
 ) -> None:
@@ -294,6 +318,7 @@ def test_a_users_own_modules_do_not_take_the_place_of_ours(
     assert "points" in run("status", "--index", "made")
 
 
+@WITH_RAY
 def test_a_job_leaves_nothing_behind_in_a_ray_that_goes_on(archive: Path, model_path: Path, tmp_path: Path) -> None:
     index_archive(settings(archive / "eye", tmp_path / "index", model_path))
     deadline = time.monotonic() + 30

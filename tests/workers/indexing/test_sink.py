@@ -21,7 +21,7 @@ from workers.indexing.planning import PendingFile
 from workers.indexing.rows import FEATURE, embedded_schema
 from workers.indexing.sink import Sink, SinkCounts
 
-SCHEMA = embedded_schema(("fcl1",), 4096)
+SCHEMA = embedded_schema({"fcl1": 4096})
 
 
 @dataclass
