@@ -55,6 +55,13 @@ TOGETHER = {
 """Tests that share what takes long to make: one test process runs all of a group, one after another."""
 
 
+LONG = (
+    *("workers/indexing/test_interruptions", "workers/test_simulated_cluster", "workers/test_ray_folders"),
+    *("cli/test_terminal_training", "cli/test_streams.py::test_where_nobody", "test_wheel"),
+)
+"""Tests that begin first, so that no test process waits for them at the end."""
+
+
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # it is not typed
     """Gives test processes one test at a time, or a whole group (of pytest-xdist's own, 3.8 knows none by pytest 9)."""
 
@@ -66,6 +73,11 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # it is not typed
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """The scheduler of test processes."""
     return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long tests first."""
+    items.sort(key=lambda item: not item.nodeid.removeprefix("tests/").startswith(LONG))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
