@@ -35,13 +35,13 @@ docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
 test: check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2
 
 test-fast: install  # for every save: what starts no Ray and trains nothing
 	$(BIN)/python -m pytest --numprocesses 2 -m "not slow" -q
 
 coverage: install  # what the tests' own processes enter; what they start as programs and in Ray is not seen
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --cov --cov-report term:skip-covered --cov-report html:build/coverage
+	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report term:skip-covered --cov-report html:build/coverage
 
 bench: install
 	$(BIN)/python -m tests.benchmarks $(BENCH)

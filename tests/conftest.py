@@ -6,9 +6,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support import phantoms
 from tests.support.models import make_model
@@ -41,19 +43,47 @@ SLOW = (
 """
 
 
-SHARED_FIXTURES = {"ray_here", "scans", "_bucket_server", "paper24"}
-"""What takes seconds to make."""
+TOGETHER = {
+    "ray": (
+        "cli/commands/test_doctor",
+        "cli/commands/test_server_index",
+        *(f"workers/indexing/test_{name}" for name in ("job", "metrics", "pipeline", "privacy")),
+    ),
+    "terminal": ("cli/test_terminal.py",),
+    "dataset": ("model/dataset",),
+}
+"""Tests that share what takes long to make: one test process runs all of a group, one after another."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
+LONG = (
+    *("workers/indexing/test_interruptions", "workers/test_simulated_cluster", "workers/test_ray_folders"),
+    *("cli/test_terminal_training", "cli/test_streams.py::test_where_nobody", "test_wheel"),
+)
+"""Tests that begin first, so that no test process waits for them at the end."""
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # it is not typed
+    """Gives test processes one test at a time, or a whole group (of pytest-xdist's own, 3.8 knows none by pytest 9)."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.removeprefix("tests/")
+        return next((group for group, starts in TOGETHER.items() if path.startswith(starts)), nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """The scheduler of test processes."""
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark them; those that share what takes long to make run in the same test process."""
-    here = Path(__file__).parent
-    for item in items:
-        for fixture in SHARED_FIXTURES & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(fixture))
-        if item.path.relative_to(here).as_posix().startswith(SLOW):
-            item.add_marker(pytest.mark.slow)
+    """Put long tests first."""
+    items.sort(key=lambda item: not item.nodeid.removeprefix("tests/").startswith(LONG))
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark slow tests."""
+    if item.path.relative_to(Path(__file__).parent).as_posix().startswith(SLOW):
+        item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,7 +21,6 @@ from safetensors.numpy import save_file
 
 from model.errors import CheckpointError
 from model.files import written_whole
-from model.network.layers import LAYERS, layer_widths
 from model.network.metadata import read_metadata
 
 SUFFIX: Final = ".head.safetensors"
@@ -104,13 +103,12 @@ def model_layers(model: Path) -> dict[str, int]:
     Raises:
         CheckpointError: the model or one of its heads is damaged.
     """
-    heads = {name: head.values for name, head in describe_heads(model).items()}
-    return layer_widths(read_metadata(model).width) | heads
+    return read_metadata(model).layers | {name: head.values for name, head in describe_heads(model).items()}
 
 
 def default_layers(model: Path) -> tuple[str, ...]:
-    """What a new index stores where nothing is asked for: the values of a head, if there is one, else FCL1's."""
-    return (next(iter(describe_heads(model)), LAYERS[0]),)
+    """What a new index stores where nothing is asked for: a head's values, if there is one, else the first layer's."""
+    return (next(iter((*describe_heads(model), *read_metadata(model).layers))),)
 
 
 def load_head(model: Path, name: str) -> Head:
