@@ -266,6 +266,49 @@ def _encoder_facts(encoder: EncoderDescription) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
+@model_app.command("export")
+def export(
+    model: Annotated[str, typer.Argument(help="Model file, or name of a bundled one.")],
+    format_: Annotated[
+        Literal["onnx", "safetensors"], option("--format", help="ONNX for other programs; or the model file itself.")
+    ] = "onnx",
+    layer: Annotated[
+        str, option("--layer", help="Whose feature the ONNX file gives.", metavar="fcl1|fcl2|fcl3")
+    ] = "fcl1",
+    target: Annotated[
+        Path | None,
+        option("--output", "-o", help="File to write [the model's name with the format].", show_default=False),
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Write the network of a model for other programs, or copy a bundled model to a place of your own.
+
+    The ONNX file takes grey images (n, 1, 224, 224), from 0 to 1, with mean 0.5 and standard deviation 0.25.
+    """
+    import shutil
+
+    from model.errors import SettingError
+    from model.network.bundled import find_model
+    from model.network.layers import LAYERS
+    from model.network.metadata import read_metadata
+    from model.suggestions import unknown_name
+
+    path = find_model(model)
+    if read_metadata(path).encoder:
+        raise SettingError(f"{path} is another program's network: its folder holds the weights as they came")
+    if layer not in LAYERS:
+        raise SettingError(f"--layer {layer}: {unknown_name('layer', layer, LAYERS)}")
+    target = (target or Path(f"{path.stem}.{format_}")).absolute()
+    refuse_existing(target, "--output", force=force)
+    if format_ == "onnx":
+        from model.encoders.exporting import export_onnx
+
+        export_onnx(path, target, layer=layer)
+    else:
+        shutil.copyfile(path, target)
+    output.print(f"{target}: {target.stat().st_size / 1e6:.1f} MB", soft_wrap=True, markup=False)
+
+
 @model_app.command("project")
 def project(
     model: Annotated[str, typer.Argument(help="Model file, or name of a bundled one.")],

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from model.encoders.loading import embed, load_forward, require
 from model.errors import CheckpointError, SettingError
+from model.files import let_others_read
 from model.network.encoder import EncoderDescription, Pooling, write_encoder
 from model.network.preparation import Channels, Interpolation, Preparation, ResizeRule, per_channel
 
@@ -343,6 +344,7 @@ def _rewrite(weights: Path, target: Path, wanted: Any) -> None:
         names = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
         kept = {name: tensor.contiguous() for name, tensor in names.items() if name in wanted}
         save_file(kept, target)
+        let_others_read(target)
     except FileNotFoundError as error:
         raise CheckpointError(f"{weights} does not exist") from error
     except (SafetensorError, OSError, RuntimeError, AttributeError, EOFError, ValueError) as error:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from model.errors import CheckpointError
-from model.files import written_whole
+from model.files import let_others_read, written_whole
 from model.network.metadata import read_metadata
 
 SUFFIX: Final = ".head.safetensors"
@@ -138,6 +138,7 @@ def save_head(path: Path, head: Head) -> HeadDescription:
     try:
         with written_whole(path) as partial:
             save_file(tensors, partial, {_KEY: json.dumps({"format": FORMAT, **values})})
+            let_others_read(partial)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be written: {error}") from error
     return HeadDescription(**values)
