@@ -17,7 +17,6 @@ from model.errors import CbmirError, ImageError, Reason, SettingError
 from model.images.frames import Frame, Header
 from model.images.reading import ReadOptions, read_frames
 from model.network.calibration import UNKNOWN
-from model.network.preprocessing import to_input
 
 if TYPE_CHECKING:
     from model.network.embedder import Embedder
@@ -37,7 +36,7 @@ class Query:
         frame: its 1-based frame, ``of`` how many (``None`` if unknown).
         id: the id under which the picture is, or would be, stored.
         header: modality and UIDs.
-        organ: the predicted class, or :data:`model.network.calibration.UNKNOWN`.
+        organ: the predicted class, or :data:`model.network.calibration.UNKNOWN`; ``None`` of a model without classes.
         best_guess: the likeliest class in either case, with its ``organ_probability``.
         label: the true class, known only of stored pictures that have one.
         features: ``(dimension,)`` by layer.
@@ -48,9 +47,9 @@ class Query:
     of: int | None
     id: UUID
     header: Header
-    organ: str
-    best_guess: str
-    organ_probability: float
+    organ: str | None
+    best_guess: str | None
+    organ_probability: float | None
     label: str | None
     features: dict[str, Vector]
 
@@ -65,21 +64,23 @@ def query_from_image(
         SettingError: it has no such frame.
     """
     chosen = _frame(path, frame, ReadOptions(patient_key))
-    embeddings = embedder.embed(to_input(chosen.pixels)[np.newaxis], (layer,))
+    embeddings = embedder.embed(embedder.preparation(chosen)[np.newaxis], (layer,))
     features = {name: values[0] for name, values in embeddings.features.items()}
     if not np.isfinite(features[layer]).all():
         raise ImageError(path, Reason.NON_FINITE, f"the {layer} features hold NaN or infinity: check the model")
-    best = int(embeddings.probabilities[0].argmax())
-    guess = embedder.metadata.classes[best]
+    guess = probability = None
+    if classes := embedder.metadata.classes:
+        best = int(embeddings.probabilities[0].argmax())
+        guess, probability = classes[best], float(embeddings.probabilities[0, best])
     return Query(
         name=str(path),
         frame=chosen.number,
         of=chosen.of,
         id=frame_point_id(chosen),
         header=chosen.header,
-        organ=guess if embeddings.known[0] else UNKNOWN,
+        organ=UNKNOWN if guess and not embeddings.known[0] else guess,
         best_guess=guess,
-        organ_probability=float(embeddings.probabilities[0, best]),
+        organ_probability=probability,
         label=None,
         features=features,
     )

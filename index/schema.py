@@ -66,7 +66,8 @@ class Payload:
     """What is stored with a point's vectors. No name, id or birth date of a patient is among it.
 
     Attributes:
-        organ: the class that the network predicts, or :data:`model.network.calibration.UNKNOWN`.
+        organ: the class that the network predicts, or :data:`model.network.calibration.UNKNOWN`; ``None`` of a model
+            without classes.
         best_guess: the likeliest class, in either case.
         organ_probability: its probability, 0…1.
         label: the true class, where the archive's owner gave one.
@@ -75,9 +76,9 @@ class Payload:
         locations: where the picture lies, least first: more than one if the archive holds copies.
     """
 
-    organ: str
-    best_guess: str
-    organ_probability: float
+    organ: str | None
+    best_guess: str | None
+    organ_probability: float | None
     label: str | None
     header: Header
     frame: int
@@ -89,7 +90,7 @@ class Payload:
         values: dict[str, Any] = {
             "organ": self.organ,
             "best_guess": self.best_guess,
-            "organ_probability": round(self.organ_probability, 6),
+            "organ_probability": None if self.organ_probability is None else round(self.organ_probability, 6),
             "label": self.label,
             **{field.name: getattr(self.header, field.name) for field in fields(Header)},
             "frame": self.frame,
@@ -104,9 +105,9 @@ class Payload:
         """The payload that :meth:`to_dict` gave."""
         copies = map(Location.parse, values.get("copies", ()))
         return cls(
-            organ=values["organ"],
-            best_guess=values["best_guess"],
-            organ_probability=values["organ_probability"],
+            organ=values.get("organ"),
+            best_guess=values.get("best_guess"),
+            organ_probability=values.get("organ_probability"),
             label=values.get("label"),
             header=Header(**{field.name: values.get(field.name) for field in fields(Header)}),
             frame=values["frame"],
@@ -130,7 +131,7 @@ class Description:
     Attributes:
         model_fingerprint: of the model that made every feature and class prediction in it.
         model_path: where that model lay, so that a search need not name it.
-        classes: organ classes of the model.
+        classes: organ classes of the model; none where it only makes features.
         layers: names of the stored vectors.
         dimensions: by layer, the length of its vectors.
         quantization: of the copy that is searched first and rescored from the originals.

@@ -75,6 +75,8 @@ def check_options(description: Description, options: Options) -> None:
             f"the index stores {stored}, not {options.layer}: make it anew with "
             f"'cbmir index --reembed --layers {','.join((*description.layers, options.layer))}'"
         )
+    if options.organs and not description.classes:
+        raise SettingError("--organ: the model of this index tells no classes apart: filter by --where label= instead")
     for organ in options.organs or ():
         if organ not in (*description.classes, UNKNOWN):
             known = (*description.classes, UNKNOWN)
@@ -95,7 +97,7 @@ def search(index: Index, query: Query, options: Options = Options()) -> Answer:
         VectorIndexError: the engine refused.
     """
     check_options(index.description, options)
-    predicted = () if query.organ == UNKNOWN else (query.organ,)
+    predicted = () if query.organ in (None, UNKNOWN) else (query.organ,)
     organs = predicted if options.organs is None else options.organs
     must = dict(options.where)
     if organs:

@@ -59,3 +59,10 @@ def _flush_names(folder: Path) -> None:
     except OSError as error:
         if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES}:
             raise
+
+
+def let_others_read(path: Path) -> None:
+    """Give a file the mode that a new one has: safetensors writes files that only their owner reads."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)

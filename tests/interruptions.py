@@ -149,6 +149,8 @@ def interrupted(archive: Path, model: Path, index: Path, victim: str, after: int
         # An image in a batch of another size may come out another step of float16, and its probability another digit.
         there = found[point][0]
         assert replace(there, organ_probability=payload.organ_probability) == payload, (there, payload)
+        assert there.organ_probability is not None
+        assert payload.organ_probability is not None
         assert abs(there.organ_probability - payload.organ_probability) < 1e-5, point
         assert np.allclose(found[point][1], vector, rtol=2**-9, atol=2**-14), point
         unequal += not np.array_equal(found[point][1], vector)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,5 +58,8 @@ def test_nothing_is_unpickled() -> None:
         for file in modules(package):
             text = file.read_text()
             assert "pickle" not in {name.partition(".")[0] for name in imports(file)}, file
-            assert "torch.load" not in text, file
+            # A PyTorch file that a user brings in is read once, and nothing but tensors of it.
+            loads = re.findall(r"torch\.load\([^)]*\)", text)
+            assert all("weights_only=True" in load for load in loads), file
+            assert not loads or file.name == "importing.py", file
             assert "allow_pickle" not in text, file

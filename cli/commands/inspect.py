@@ -59,13 +59,14 @@ def _facts(file: str, inspection: Inspection) -> dict[str, str]:
 
 
 def _predicted(file: str, frame: int, model: Path | None) -> str:
-    from cli.rendering.tables import organ_text
+    from cli.rendering.tables import organ_text, probability_text
     from index.query import query_from_image
     from model.network.bundled import find_model
     from model.network.embedder import Embedder
 
-    query = query_from_image(file, Embedder.load(find_model(model)), frame=frame)
-    return f"{organ_text(query)} ({query.organ_probability:.1%})"
+    embedder = Embedder.load(find_model(model))
+    query = query_from_image(file, embedder, layer=next(iter(embedder.layers)), frame=frame)
+    return f"{organ_text(query)} ({probability_text(query)})" if query.organ else "nothing: the model has no classes"
 
 
 def _show(inspection: Inspection, save: Path | None, *, terminal: bool) -> None:

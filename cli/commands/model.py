@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cli.console import EXIT_LEFT_OUT, output
 from cli.options import ForceOption, RuntimeOption, option, refuse_existing
 
-model_app = typer.Typer(no_args_is_help=True, help="Bundled models, what a model says of itself, heads, compression.")
+if TYPE_CHECKING:
+    from model.network.encoder import EncoderDescription
+
+model_app = typer.Typer(
+    no_args_is_help=True, help="Bundled models, what a model says of itself, encoders, heads, compression."
+)
 
 
 @model_app.command("list")
@@ -54,6 +59,10 @@ def show(
 
     path = find_model(model)
     metadata = read_metadata(path)
+    layers = ", ".join(f"{name} ({values:,} values)" for name, values in model_layers(path).items())
+    if metadata.encoder:
+        print_fields(output, {"model": str(path), **_encoder_facts(metadata.encoder), "layers": layers})
+        return
     facts = {
         "model": str(path),
         "size": f"{path.stat().st_size / 1e6:.1f} MB",
@@ -62,7 +71,7 @@ def show(
         "recipe": _pairs(metadata.recipe),
         "data": _pairs(metadata.data),
         "epoch": str(metadata.epoch),
-        "layers": ", ".join(f"{name} ({values:,} values)" for name, values in model_layers(path).items()),
+        "layers": layers,
         "compressed": "no" if metadata.rank is None else f"8-bit weights, FCL1-3 of rank {metadata.rank}",
         "calibration": _pairs(asdict(metadata.calibration)) if metadata.calibration else "none, so nothing is unknown",
         "measures": _pairs(metadata.measures or {}) or "none",
@@ -141,6 +150,165 @@ def compress(
         raise typer.Exit(EXIT_LEFT_OUT)
 
 
+@model_app.command("import")
+def import_(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="ONNX file; timm:ARCHITECTURE; local folder of transformers; or imagenet, for EfficientNet-Lite0.",
+            metavar="SOURCE",
+        ),
+    ],
+    name: Annotated[str, option("--name", help="Folder to make: the model, for --model.")],
+    weights: Annotated[
+        Path | None,
+        option("--weights", help="Of an architecture of timm: safetensors, or a PyTorch file.", show_default=False),
+    ] = None,
+    size: Annotated[
+        int | None, option("--size", help="Side of the images that enter it [what it says].", min=16, max=1024)
+    ] = None,
+    resized: Annotated[
+        int | None,
+        option("--resize", help="Side before --size is cut from the centre [what it says].", min=16, max=2048),
+    ] = None,
+    rule: Annotated[
+        Literal["stretch", "crop", "pad"] | None,
+        option("--square", help="How an image becomes a square [what it says, or stretch].", show_default=False),
+    ] = None,
+    mean: Annotated[
+        str | None, option("--mean", help="By channel, of values from 0 to 1.", metavar="M,M,M", show_default=False)
+    ] = None,
+    std: Annotated[
+        str | None, option("--std", help="By channel, of the same.", metavar="S,S,S", show_default=False)
+    ] = None,
+    channels: Annotated[
+        int | None, option("--channels", help="1 for grey images, 3 for colour [what it says].", min=1, max=3)
+    ] = None,
+    output_: Annotated[
+        str | None, option("--output", help="Of an ONNX file with several.", metavar="NAME", show_default=False)
+    ] = None,
+    pooling: Annotated[
+        Literal["none", "mean", "first"] | None,
+        option("--pooling", help="Of a vector for each position: their mean, or the first.", show_default=False),
+    ] = None,
+    cosine: Annotated[
+        bool, option("--cosine", help="Divide features by their length: distances then rank as cosines do.")
+    ] = False,
+    licence: Annotated[str, option("--licence", help="Under which it may be used; kept with it.")] = "",
+) -> None:
+    """Bring another network in as an encoder: a folder with its weights, and encoder.json that says how it is used.
+
+    A test picture goes through it. Nothing is fetched, and no code of it is run: a PyTorch file is read by weights_only
+    and kept as safetensors. The folder is a model for 'cbmir index', 'search', 'evaluate' and 'model project'.
+    """
+    from cli.rendering.columns import print_fields
+    from cli.rendering.progress import StageProgress
+    from model.encoders.importing import Wishes, import_encoder
+    from model.errors import SettingError
+
+    folder = Path(name).absolute()
+    if folder.exists():
+        raise SettingError(f"{folder} is there already: choose another --name")
+    if channels == 2:
+        raise SettingError("--channels 2: a network takes grey images (1) or colour (3)")
+    wishes = Wishes(
+        size=size,
+        resized=resized,
+        rule=rule,
+        mean=_numbers("--mean", mean),
+        std=_numbers("--std", std),
+        channels=3 if channels == 3 else 1 if channels else None,
+        output=output_,
+        pooling=pooling,
+        normalised=cosine,
+        licence=licence,
+    )
+    with StageProgress() as progress:
+        progress.wait("a test picture goes through it")
+        encoder = import_encoder(source, folder, wishes, weights=weights)
+    print_fields(output, {"model": str(folder), **_encoder_facts(encoder)})
+
+
+def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:
+    """``"0.5,0.5,0.5"`` as numbers.
+
+    Raises:
+        SettingError: they are none.
+    """
+    from model.errors import SettingError
+
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise SettingError(f"{name} {text}: give numbers with commas between them, as 0.5,0.5,0.5") from error
+
+
+def _encoder_facts(encoder: EncoderDescription) -> dict[str, str]:
+    how = encoder.preparation
+    square = {"stretch": "stretched to a square", "crop": "its shorter side resized", "pad": "padded to a square"}
+    cut = f" of {how.resized}, {how.size} of it" if how.resized != how.size else f" of {how.size}"
+    colour = "grey" if how.channels == 1 else "in colour"
+    facts = {
+        "source": encoder.source,
+        "runs by": encoder.kind,
+        "architecture": encoder.architecture,
+        "output": encoder.output,
+        "images": f"{colour}, {square[how.rule]}{cut}, {how.interpolation}",
+        "scaled": f"mean {', '.join(map(str, how.mean))}, std {', '.join(map(str, how.std))}",
+        "feature": f"{encoder.layer}, {encoder.values:,} values"
+        + {"none": "", "mean": ", the mean over positions", "first": ", of the first position"}[encoder.pooling]
+        + (", of length one" if encoder.normalised else ""),
+        "licence": encoder.licence or "not stated",
+        "fingerprint": encoder.fingerprint,
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+@model_app.command("export")
+def export(
+    model: Annotated[str, typer.Argument(help="Model file, or name of a bundled one.")],
+    format_: Annotated[
+        Literal["onnx", "safetensors"], option("--format", help="ONNX for other programs; or the model file itself.")
+    ] = "onnx",
+    layer: Annotated[
+        str, option("--layer", help="Whose feature the ONNX file gives.", metavar="fcl1|fcl2|fcl3")
+    ] = "fcl1",
+    target: Annotated[
+        Path | None,
+        option("--output", "-o", help="File to write [the model's name with the format].", show_default=False),
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Write the network of a model for other programs, or copy a bundled model to a place of your own.
+
+    The ONNX file takes grey images (n, 1, 224, 224), from 0 to 1, with mean 0.5 and standard deviation 0.25.
+    """
+    import shutil
+
+    from model.errors import SettingError
+    from model.network.bundled import find_model
+    from model.network.layers import LAYERS
+    from model.network.metadata import read_metadata
+    from model.suggestions import unknown_name
+
+    path = find_model(model)
+    if read_metadata(path).encoder:
+        raise SettingError(f"{path} is another program's network: its folder holds the weights as they came")
+    if layer not in LAYERS:
+        raise SettingError(f"--layer {layer}: {unknown_name('layer', layer, LAYERS)}")
+    target = (target or Path(f"{path.stem}.{format_}")).absolute()
+    refuse_existing(target, "--output", force=force)
+    if format_ == "onnx":
+        from model.encoders.exporting import export_onnx
+
+        export_onnx(path, target, layer=layer)
+    else:
+        shutil.copyfile(path, target)
+    output.print(f"{target}: {target.stat().st_size / 1e6:.1f} MB", soft_wrap=True, markup=False)
+
+
 @model_app.command("project")
 def project(
     model: Annotated[str, typer.Argument(help="Model file, or name of a bundled one.")],
@@ -148,7 +316,9 @@ def project(
         Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
     ],
     dimensions: Annotated[int, option("--dimensions", help="Values that the head gives.", min=2, max=1024)] = 128,
-    layer: Annotated[str, option("--layer", help="Whose features it maps.", metavar="fcl1|fcl2|fcl3")] = "fcl1",
+    layer: Annotated[
+        str | None, option("--layer", help="Whose features it maps [the model's first].", show_default=False)
+    ] = None,
     name: Annotated[str, option("--name", help="Of the head: the layer to store and to search.")] = "projected",
     whole: Annotated[bool, option("--whole", help="Fit on the test part, too: nothing is left to measure it.")] = False,
     copy: Annotated[
@@ -181,18 +351,22 @@ def project(
     from model.network.bundled import bundled_models, find_model
     from model.network.embedder import Embedder
     from model.network.heads import NAME, head_path, save_head
-    from model.network.layers import LAYERS
+    from model.network.metadata import read_metadata
     from model.suggestions import unknown_name
     from model.training.projection import fit_head
     from model.training.repository import read_repository, split_test
 
     path = find_model(model)
-    if layer not in LAYERS:
-        raise SettingError(f"--layer {layer}: {unknown_name('layer', layer, LAYERS)}")
-    if not NAME.fullmatch(name) or name in LAYERS:
+    layers = tuple(read_metadata(path).layers)
+    layer = layer or layers[0]
+    if layer not in layers:
+        raise SettingError(f"--layer {layer}: {unknown_name('layer', layer, layers)}")
+    if not NAME.fullmatch(name) or name in layers:
         raise SettingError(f"--name {name}: a head is called by small letters, digits, '-' and '_', and like no layer")
     if copy is None and path in bundled_models().values():
         raise SettingError(f"{path} belongs to the program: name a copy of it to put the head beside, by --output")
+    if copy and path.is_dir():
+        raise SettingError("--output: the heads of an encoder lie in its folder: copy that, and name the copy")
     target = head_path((copy or path).absolute(), name)
     refuse_existing(target, "--name", force=force)
     if copy:

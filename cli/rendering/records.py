@@ -32,6 +32,10 @@ _HIT = (
 )
 
 
+def _rounded(probability: float | None) -> float | None:
+    return None if probability is None else round(probability, 6)
+
+
 def answers_json(answers: Sequence[Answer], roots: tuple[str, ...]) -> str:
     """A list with one object a query: its prediction, and its hits."""
     values = [
@@ -40,7 +44,7 @@ def answers_json(answers: Sequence[Answer], roots: tuple[str, ...]) -> str:
             "frame": answer.query.frame,
             "organ": answer.query.organ,
             "best_guess": answer.query.best_guess,
-            "organ_probability": round(answer.query.organ_probability, 6),
+            "organ_probability": _rounded(answer.query.organ_probability),
             "label": answer.query.label,
             "searched_organs": list(answer.organs),
             "hits": [_hit(answer, rank, hit, roots) for rank, hit in enumerate(answer.hits, 1)],

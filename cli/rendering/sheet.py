@@ -8,7 +8,7 @@ from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from cli.rendering.tables import is_wrong, organ_text, stored_address
+from cli.rendering.tables import is_wrong, organ_text, probability_text, stored_address
 from index.search import Answer
 from model.errors import ImageError
 from model.images.reading import read_frames
@@ -62,7 +62,7 @@ def answer_tiles(answer: Answer, roots: tuple[str, ...], query_file: str | None)
     """The query's tile, then one a hit; wrong-class hits are framed red where labels are known."""
     query = answer.query
     first = picture(query_file, query.frame) if query_file else None
-    tiles = [Tile(first, (f"query: {organ_text(query)}", f"{query.organ_probability:.1%}"), "query")]
+    tiles = [Tile(first, (f"query: {organ_text(query)}", probability_text(query)), "query")]
     for rank, hit in enumerate(answer.hits, 1):
         wrong = is_wrong(answer, hit)
         label = f" ({hit.payload.label})" if wrong and hit.payload.label != hit.payload.organ else ""

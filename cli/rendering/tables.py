@@ -45,8 +45,13 @@ def is_wrong(answer: Answer, hit: Hit) -> bool:
 
 
 def organ_text(of: Query | Payload) -> str:
-    """The organ, or that it is unknown and what it resembles most."""
-    return f"{UNKNOWN} ({of.best_guess}?)" if of.organ == UNKNOWN else of.organ
+    """The organ, or that it is unknown and what it resembles most; nothing of a model without classes."""
+    return f"{UNKNOWN} ({of.best_guess}?)" if of.organ == UNKNOWN else of.organ or ""
+
+
+def probability_text(of: Query | Payload) -> str:
+    """How likely the likeliest class is; nothing of a model without classes."""
+    return "" if of.organ_probability is None else f"{of.organ_probability:.1%}"
 
 
 def print_answer(answer: Answer, roots: tuple[str, ...], console: Terminal) -> None:
@@ -62,7 +67,7 @@ def print_answer(answer: Answer, roots: tuple[str, ...], console: Terminal) -> N
     rows = []
     for rank, hit in enumerate(hits, 1):
         payload = hit.payload
-        cells = [str(rank), f"{hit.distance:.3f}", organ_text(payload), f"{payload.organ_probability:.1%}"]
+        cells = [str(rank), f"{hit.distance:.3f}", organ_text(payload), probability_text(payload)]
         cells += [payload.header.modality or "–", *[payload.label or "–"] * labelled, *[str(payload.frame)] * framed]
         cells += [*[str(len(payload.locations) - 1)] * copied]
         cells += [hit.id.hex[:SHOWN_DIGITS] if console.is_terminal else str(hit.id)]
@@ -77,10 +82,10 @@ def answer_title(answer: Answer) -> str:
     frame = f" (frame {query.frame}{f' of {query.of}' if query.of else ''})" if query.of != 1 else ""
     where = f"class {', '.join(answer.organs)}" if answer.organs else "the whole index"
     label = f", labelled {query.label}" if query.label else ""
-    return (
-        f"[bold]{escape(printable(query.name))}[/]{frame}\npredicted [bold]{escape(organ_text(query))}[/] "
-        f"({query.organ_probability:.1%}){escape(label)}; searched in {escape(where)}"
-    )
+    predicted = f"predicted [bold]{escape(organ_text(query))}[/] ({probability_text(query)})"
+    if query.organ is None:
+        predicted = "no class predicted, as the model tells none apart"
+    return f"[bold]{escape(printable(query.name))}[/]{frame}\n{predicted}{escape(label)}; searched in {escape(where)}"
 
 
 def measures_table(measures: ClassificationMeasures) -> Table:

@@ -25,8 +25,8 @@ from pydicom.uid import (
 
 from model.errors import ImageError, Reason
 from model.images.decoders import order_decoders
-from model.images.display import to_grey
-from model.images.frames import BrokenFrame, Frame, GreyImage, Header
+from model.images.display import show
+from model.images.frames import BrokenFrame, Frame, GreyImage, Header, Shown
 from model.images.pixel_data import PixelData, pixels_behind, pixels_in_memory
 from model.images.pixel_module import complete
 from model.images.sop_classes import check_object
@@ -97,14 +97,14 @@ def read_dicom(
             raise ImageError(address, Reason.NOT_AN_IMAGE, "it begins as DICOM may, and is none") from error
         raise ImageError(address, _reason(error), f"header: {describe_error(error, address)}") from error
     for number in range(1, count + 1) if only is None else (only,):
-        grey = _grey(address, ds, frames, number, count)
-        if isinstance(grey, BrokenFrame):
-            yield grey
+        shown = _show(address, ds, frames, number, count)
+        if isinstance(shown, BrokenFrame):
+            yield shown
         else:
-            yield Frame(grey, number, count, _identity(header, number, grey), header)
+            yield Frame(shown.grey, number, count, _identity(header, number, shown.grey), header, shown.colour)
 
 
-def _grey(address: str, ds: Dataset, frames: StoredFrames, number: int, count: int) -> GreyImage | BrokenFrame:
+def _show(address: str, ds: Dataset, frames: StoredFrames, number: int, count: int) -> Shown | BrokenFrame:
     """A frame as displayed, or why it cannot be.
 
     Raises:
@@ -112,7 +112,7 @@ def _grey(address: str, ds: Dataset, frames: StoredFrames, number: int, count: i
     """
     try:
         stored = frames.decode(number - 1)
-        return to_grey(stored.values, ds, number - 1, stored.tolerance)
+        return show(stored.values, ds, number - 1, stored.tolerance)
     except MemoryError as error:
         raise ImageError(address, Reason.UNREADABLE, "there is too little memory to decode it") from error
     except Exception as error:  # every decoder plug-in raises whatever it likes

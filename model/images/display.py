@@ -11,7 +11,7 @@ The rule, once, in the order of DICOM PS3.4 N.2 (softcopy presentation: modality
 3. MONOCHROME1 is inverted (PS3.3 C.7.6.3.1.2), and so is the Presentation LUT Shape INVERSE. Padded pixels are black.
    Where compression is lossy, values as near to the padding value as it may have changed them are padding, too.
 
-Colour (RGB, YBR and PALETTE COLOR, PS3.3 C.7.6.3.1.2) has no modality or VOI step: it becomes luma after ITU-R 601,
+Colour (RGB, YBR and PALETTE COLOR, PS3.3 C.7.6.3.1.2) has no modality or VOI step: in grey it is luma after ITU-R 601,
 as in the paper's "colour to grey" (section 4.1). Overlays are not drawn.
 """
 
@@ -26,23 +26,27 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
 from model.images.elements import number, text
-from model.images.frames import GreyImage
+from model.images.frames import GreyImage, Shown
 from model.images.lookup import LookupTable, read_table
 
 Values = NDArray[Any]
 
 
-def to_grey(values: Values, ds: Dataset, frame: int, tolerance: int = 0) -> GreyImage:
-    """Return frame ``frame`` (0-based) of ``ds`` as displayed, ``(rows, columns)`` uint8.
+def show(values: Values, ds: Dataset, frame: int, tolerance: int = 0) -> Shown:
+    """Frame ``frame`` (0-based) of ``ds`` as displayed.
 
     ``values`` are the decoded stored values, ``(rows, columns)`` or ``(rows, columns, 3)``; YBR is already RGB. By up
     to ``tolerance`` their compression may have changed them.
     """
     photometric = text(ds, "PhotometricInterpretation") or "MONOCHROME2"
     if photometric == "PALETTE COLOR":
-        return _luma(_from_palette(values, ds), 8)
+        return _in_colour(_from_palette(values, ds), 8)
     if values.ndim == 3:
-        return _luma(values, int(number(ds, "BitsStored") or 8 * values.dtype.itemsize))
+        return _in_colour(values, int(number(ds, "BitsStored") or 8 * values.dtype.itemsize))
+    return Shown(_in_grey(values, ds, frame, tolerance))
+
+
+def _in_grey(values: Values, ds: Dataset, frame: int, tolerance: int) -> GreyImage:
     attributes = _frame_attributes(ds, frame)
     padding = _padding_mask(values, ds, tolerance)
     display = _voi(_to_real_world(values, attributes), attributes, padding)
@@ -74,20 +78,23 @@ def scale_to_range(values: Values, valid: NDArray[np.bool_] | None = None) -> ND
     return np.clip(scaled, 0.0, 1.0, out=scaled).astype(np.float32, copy=False)
 
 
-def picture_to_grey(values: Values, *, white_is_zero: bool = False) -> GreyImage:
-    """Samples of a picture that carries no window, ``(rows, columns)`` or with colours behind, as ``(rows, columns)``.
+def show_picture(values: Values, *, white_is_zero: bool = False) -> Shown:
+    """Samples of a picture that carries no window, ``(rows, columns)`` or with colours behind, as displayed.
 
-    8-bit ones are taken as they are, colour as luma; deeper ones are scaled from their least to their greatest value.
+    8-bit ones are taken as they are, and in grey as their luma; deeper ones are scaled from their least to their
+    greatest value.
     """
     if values.ndim == 3:
         values = values[..., :3] if values.shape[-1] >= 3 else values[..., 0]
     if values.dtype == np.uint8:
-        grey = _luma(values, 8) if values.ndim == 3 else values
-        return np.asarray(255 - grey if white_is_zero else grey, dtype=np.uint8)
+        shown = _in_colour(values, 8) if values.ndim == 3 else Shown(values)
+        return Shown(np.asarray(255 - shown.grey, np.uint8), shown.colour) if white_is_zero else shown
+    colour = None
     if values.ndim == 3:
+        colour = np.rint(scale_to_range(values) * 255.0).astype(np.uint8)
         values = values.astype(np.float64) @ np.array([0.299, 0.587, 0.114])  # luma after ITU-R 601
     display = scale_to_range(values)
-    return np.asarray(np.rint((1.0 - display if white_is_zero else display) * 255.0), dtype=np.uint8)
+    return Shown(np.rint((1.0 - display if white_is_zero else display) * 255.0).astype(np.uint8), colour)
 
 
 def _to_real_world(values: Values, attributes: Dataset) -> Values:
@@ -140,12 +147,12 @@ def _from_palette(values: Values, ds: Dataset) -> Values:
     return colour.astype(np.uint8) if colour.max(initial=0) < 256 else (colour >> 8).astype(np.uint8)
 
 
-def _luma(rgb: Values, bits: int) -> GreyImage:
-    """Luma of RGB with so many bits stored, of which the highest eight are what an 8-bit display shows."""
+def _in_colour(rgb: Values, bits: int) -> Shown:
+    """RGB with so many bits stored, of which the highest eight are what an 8-bit display shows, and its luma."""
     colour = rgb[..., :3]
     if colour.dtype != np.uint8:
         colour = (colour >> max(0, bits - 8)).clip(0, 255).astype(np.uint8)
-    return np.asarray(Image.fromarray(colour, "RGB").convert("L"))
+    return Shown(np.asarray(Image.fromarray(colour, "RGB").convert("L")), colour)
 
 
 _XRAY = frozenset({"1.2.840.10008.5.1.4.1.1.12.1", "1.2.840.10008.5.1.4.1.1.12.2"})
@@ -217,7 +224,7 @@ def _window(ds: Dataset) -> tuple[float, float, str] | None:
 
 
 def describe_display(values: Values, ds: Dataset, frame: int, tolerance: int = 0) -> str:
-    """In words, by which step of the rule :func:`to_grey` makes a frame's stored values visible."""
+    """In words, by which step of the rule :func:`show` makes a frame's stored values visible."""
     if values.ndim == 3 or text(ds, "PhotometricInterpretation") == "PALETTE COLOR":
         return "colour as luma (ITU-R 601)"
     attributes = _frame_attributes(ds, frame)

@@ -15,6 +15,18 @@ GreyImage: TypeAlias = "NDArray[np.uint8]"
 """Grey image as displayed, ``(height, width)`` uint8, 0 black to 255 white."""
 
 
+ColourImage: TypeAlias = "NDArray[np.uint8]"
+"""Colour image as displayed, ``(height, width, 3)`` uint8, RGB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A frame as displayed: in grey, and in colour where it has colours."""
+
+    grey: GreyImage
+    colour: ColourImage | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """The fields of an image's header that reach the index; patient identity is not among them.
@@ -44,6 +56,7 @@ class Frame:
             hash is always part of it because real archives repeat a UID with other pixels: so two different pictures
             are never taken for one, whichever arrives first.
         header: what the index keeps of the file's header.
+        colour: the same as displayed in colour, ``(height, width, 3)`` uint8, where it has colours.
     """
 
     pixels: GreyImage
@@ -51,6 +64,7 @@ class Frame:
     of: int
     identity: str
     header: Header
+    colour: ColourImage | None = None
 
 
 @dataclass(frozen=True, slots=True)

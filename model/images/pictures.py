@@ -13,8 +13,8 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from model.errors import ImageError, Reason
 from model.images.code_streams import decode, frame_header, needs_imagecodecs
-from model.images.display import picture_to_grey, scale_to_range
-from model.images.frames import BrokenFrame, Frame, GreyImage, Header
+from model.images.display import scale_to_range, show_picture
+from model.images.frames import BrokenFrame, Frame, Header, Shown
 from model.images.heif import is_heif, open_heif
 from model.images.sources import Source, describe_error
 from model.images.tiff import is_tiff, needs_tifffile, read_pages
@@ -33,6 +33,8 @@ Image.MAX_IMAGE_PIXELS = MAX_PICTURE_PIXELS // 2  # twice of it Pillow refuses: 
 
 _PHOTOMETRIC_INTERPRETATION, _WHITE_IS_ZERO = 262, 0
 """TIFF 6.0, section 8."""
+
+_GREY_MODES = {"1", "L"}
 
 _HIGH_DEPTH_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
@@ -53,7 +55,7 @@ def read_picture(source: Source, only: int | None = None) -> Iterator[Frame | Br
             if isinstance(page, BrokenFrame):
                 yield page
             else:
-                yield Frame(page, number, count, f"file/{identity}/{number}", Header())
+                yield Frame(page.grey, number, count, f"file/{identity}/{number}", Header(), page.colour)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -64,7 +66,7 @@ def read_picture(source: Source, only: int | None = None) -> Iterator[Frame | Br
         raise ImageError(path, Reason.CORRUPT, describe_error(error, path)) from error
 
 
-def _pages_of(source: Source, only: int | None) -> Iterator[tuple[GreyImage | BrokenFrame, int, int]]:
+def _pages_of(source: Source, only: int | None) -> Iterator[tuple[Shown | BrokenFrame, int, int]]:
     """The pages, each with its number and how many there are."""
     formats: tuple[str, ...] = FORMATS
     if is_heif(source.start):
@@ -82,13 +84,13 @@ def _pages_of(source: Source, only: int | None) -> Iterator[tuple[GreyImage | Br
             yield _page(source, picture, number, count), number, count
 
 
-def _page(source: Source, picture: Image.Image, number: int, count: int) -> GreyImage | BrokenFrame:
+def _page(source: Source, picture: Image.Image, number: int, count: int) -> Shown | BrokenFrame:
     try:
         picture.seek(number - 1)
         if picture.width * picture.height > MAX_PICTURE_PIXELS:
             size = f"{picture.width} × {picture.height} pixels, limit {MAX_PICTURE_PIXELS:,}"
             return BrokenFrame(number, count, Reason.TOO_LARGE, size)
-        return _grey(picture)
+        return _show(picture)
     except Image.DecompressionBombError:
         return BrokenFrame(number, count, Reason.TOO_LARGE, _TOO_LARGE)
     except MemoryError as error:
@@ -97,14 +99,14 @@ def _page(source: Source, picture: Image.Image, number: int, count: int) -> Grey
         return BrokenFrame(number, count, Reason.CORRUPT, describe_error(error, source.address))
 
 
-def _decoded(source: Source) -> GreyImage:
+def _decoded(source: Source) -> Shown:
     """A picture that is no matter for Pillow."""
     stream = source.content or source.path.read_bytes()
     header = frame_header(stream)
     if header and header.rows * header.columns > MAX_PICTURE_PIXELS:
         size = f"{header.columns} × {header.rows} pixels, limit {MAX_PICTURE_PIXELS:,}"
         raise ImageError(source.address, Reason.TOO_LARGE, size)
-    return picture_to_grey(decode(stream))
+    return show_picture(decode(stream))
 
 
 def reads_by_tifffile(source: Source) -> bool:
@@ -162,15 +164,16 @@ def _upright(page: Image.Image) -> Image.Image:
         return page
 
 
-def _grey(page: Image.Image) -> GreyImage:
+def _show(page: Image.Image) -> Shown:
     upright = _upright(page)
     if upright.mode in _HIGH_DEPTH_MODES:
         display = scale_to_range(np.asarray(upright))
         if getattr(page, "tag_v2", {}).get(_PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:
             display = 1.0 - display  # Pillow does this for 8 bits only
-        return np.asarray(np.rint(display * 255.0), dtype=np.uint8)
+        return Shown(np.asarray(np.rint(display * 255.0), dtype=np.uint8))
     if upright.mode in {"RGBA", "LA", "PA"} or "transparency" in upright.info:
         # What is transparent shows as black, as on a viewer's background.
         rgba = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-    return np.asarray(upright.convert("L"))
+    colour = None if upright.mode in _GREY_MODES else np.asarray(upright.convert("RGB"))
+    return Shown(np.asarray(upright.convert("L")), colour)

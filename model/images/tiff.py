@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from model.errors import ImageError, Reason
-from model.images.display import picture_to_grey
-from model.images.frames import BrokenFrame, GreyImage
+from model.images.display import show_picture
+from model.images.frames import BrokenFrame, Shown
 from model.images.sources import Source, describe_error
 
 _ORIENTATION = 274
@@ -61,7 +61,7 @@ def needs_tifffile(source: Source) -> bool:
         return False
 
 
-def read_pages(source: Source, only: int | None, limit: int) -> Iterator[tuple[GreyImage | BrokenFrame, int, int]]:
+def read_pages(source: Source, only: int | None, limit: int) -> Iterator[tuple[Shown | BrokenFrame, int, int]]:
     """Yield the pages as displayed, or why one is not, each with its number and how many there are.
 
     Args:
@@ -83,7 +83,7 @@ def read_pages(source: Source, only: int | None, limit: int) -> Iterator[tuple[G
             yield _page(source, page, number, count, limit), number, count
 
 
-def _page(source: Source, page: Any, number: int, count: int, limit: int) -> GreyImage | BrokenFrame:
+def _page(source: Source, page: Any, number: int, count: int, limit: int) -> Shown | BrokenFrame:
     if page.imagewidth * page.imagelength > limit:
         size = f"{page.imagewidth} × {page.imagelength} pixels, limit {limit:,}"
         return BrokenFrame(number, count, Reason.TOO_LARGE, size)
@@ -110,7 +110,7 @@ def _is_special(page: Any) -> bool:
     )
 
 
-def _displayed(page: Any) -> GreyImage:
+def _displayed(page: Any) -> Shown:
     """A page as displayed.
 
     Raises:
@@ -137,9 +137,12 @@ def _displayed(page: Any) -> GreyImage:
         values = _rgb_of_lab(values[..., :3], signed=photometric == _CIE_LAB)
     elif samples in {2, 4}:
         values = _on_black(values, int(page.extrasamples[0]) if page.extrasamples else 0)
-    grey = picture_to_grey(values, white_is_zero=photometric == _WHITE_IS_ZERO)
+    shown = show_picture(values, white_is_zero=photometric == _WHITE_IS_ZERO)
     turn = _TURNS.get(int(page.tags.valueof(_ORIENTATION, 1) or 1))
-    return grey if turn is None else np.asarray(Image.fromarray(grey).transpose(turn))
+    if turn is None:
+        return shown
+    colour = None if shown.colour is None else np.asarray(Image.fromarray(shown.colour).transpose(turn))
+    return Shown(np.asarray(Image.fromarray(shown.grey).transpose(turn)), colour)
 
 
 def _greatest(values: NDArray[Any]) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from model.errors import CheckpointError
+from model.network.encoder import NAME as ENCODER
 from model.network.heads import SUFFIX
 from model.network.metadata import read_metadata
 
@@ -21,18 +22,21 @@ def bundled_models() -> dict[str, Path]:
 
 
 def find_model(model: str | Path | None = None) -> Path:
-    """The file of a model: a path, the name of a bundled one, or "bundled" or nothing for the default.
+    """Where a model is: a path of a file or encoder, a bundled one's name, or "bundled" or nothing for the default.
 
     Raises:
         CheckpointError: there is neither a file nor a bundled model of that name.
     """
-    if model is not None and Path(model).is_file():
+    if model is not None and (Path(model).is_file() or (Path(model) / ENCODER).is_file()):
         return Path(model)
     name = DEFAULT if model is None or str(model) == "bundled" else str(model)
     if found := bundled_models().get(name):
         return found
     known = ", ".join(bundled_models()) or "none"
-    raise CheckpointError(f"{name} does not exist: give a model written by 'cbmir train', or a bundled one ({known})")
+    raise CheckpointError(
+        f"{name} does not exist: give a model written by 'cbmir train', a folder made by 'cbmir model import', or a "
+        f"bundled model ({known})"
+    )
 
 
 def bundled_with(fingerprint: str) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from model.errors import CheckpointError
-from model.files import written_whole
+from model.files import let_others_read, written_whole
 from model.network.compression import expand
 from model.network.metadata import FORMAT, KEY, Calibration, Metadata, read_metadata
 from model.network.preprocessing import PREPROCESSING
@@ -43,6 +42,7 @@ def fingerprint(weights: Mapping[str, Tensor], classes: Sequence[str], calibrati
 def save_checkpoint(path: Path, weights: Mapping[str, Tensor], metadata: Metadata) -> None:
     """Write a checkpoint atomically: a reader sees the old file or the new one, never a part."""
     values = {"format": FORMAT, **asdict(metadata)}
+    del values["encoder"]  # which has no checkpoint
     save_tensors(path, weights, {KEY: json.dumps(values)})
 
 
@@ -60,9 +60,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
             save_file(
                 {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, dict(metadata)
             )
-            mask = os.umask(0)
-            os.umask(mask)
-            partial.chmod(0o666 & ~mask)  # safetensors writes files that only their owner reads
+            let_others_read(partial)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be written: {error}") from error
 

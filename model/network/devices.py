@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
+from torch import nn
 
 from model.errors import SettingError
-from model.network.architecture import OrganNetwork
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
-def to_device(network: OrganNetwork, device: str) -> OrganNetwork:
+def to_device(network: Network, device: str) -> Network:
     """The network on ``device``, its convolutions' weights channels last, which is faster on CPUs and GPUs alike.
 
     Raises:

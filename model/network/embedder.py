@@ -13,9 +13,7 @@ from model.errors import CheckpointError, SettingError
 from model.network.calibration import LAYER, probabilities, similarity
 from model.network.checkpoint import read_centroids
 from model.network.heads import Head, describe_heads, load_head
-from model.network.layers import LAYERS, layer_widths
 from model.network.metadata import Metadata, read_metadata
-from model.network.preprocessing import INPUT
 from model.network.runtimes import require_runtime
 
 Run = Callable[[NDArray[np.uint8], Sequence[str]], tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]]
@@ -27,7 +25,7 @@ class Embeddings:
     """What the network makes of ``n`` images.
 
     Attributes:
-        probabilities: ``(n, classes)`` float32, each row summing to 1.
+        probabilities: ``(n, classes)`` float32, each row summing to 1; of a model without classes ``(n, 0)``.
         features: by layer name, ``(n, values)`` float32: see :attr:`Embedder.layers`.
         known: ``(n,)``, whether each looks like one of the classes at all (:mod:`model.network.calibration`).
     """
@@ -42,6 +40,7 @@ class Embedder:
 
     Attributes:
         metadata: what the checkpoint says of itself; its ``classes`` name the columns of the probabilities.
+        preparation: how frames become images for it.
         heads: of the model, by name.
         layers: how many values each layer gives, by name; heads among them.
     """
@@ -51,9 +50,9 @@ class Embedder:
     ) -> None:
         self._run, self._centroids, self._path = run, centroids, path
         self._loaded: dict[str, Head] = {}
-        self.metadata = metadata
+        self.metadata, self.preparation = metadata, metadata.preparation
         self.heads = describe_heads(path) if path else {}
-        self.layers = layer_widths(metadata.width) | {name: head.values for name, head in self.heads.items()}
+        self.layers = metadata.layers | {name: head.values for name, head in self.heads.items()}
 
     @classmethod
     def load(
@@ -72,9 +71,14 @@ class Embedder:
             SettingError: the device or the runtime cannot be used.
         """
         path = Path(path)
-        require_runtime(runtime, path, read_metadata(path))
+        metadata = read_metadata(path)
+        if metadata.encoder:
+            from model.encoders.loading import load_encoder
+
+            return cls(load_encoder(path, metadata.encoder, device=device, threads=threads), metadata, path=path)
+        require_runtime(runtime, path, metadata)
         centroids = read_centroids(path)
-        if read_metadata(path).calibration and centroids is None:
+        if metadata.calibration and centroids is None:
             raise CheckpointError(f"{path} lacks the mean features by which it tells unknown images: train it anew")
         if runtime == "torch":
             from model.network.torch_runtime import load_torch
@@ -87,7 +91,7 @@ class Embedder:
         return cls(*load_openvino(path, integers=runtime == "openvino-int8", threads=threads), centroids, path)
 
     def embed(self, images: NDArray[np.uint8], layers: Sequence[str] = ("fcl1",)) -> Embeddings:
-        """Embed ``(n, 224, 224)`` uint8 images, as :func:`model.network.preprocessing.to_input` makes them.
+        """Embed ``(n, *shape)`` uint8 images, as :attr:`preparation` makes them.
 
         Raises:
             SettingError: there is no such layer.
@@ -95,9 +99,9 @@ class Embedder:
         for layer in layers:
             if layer not in self.layers:
                 raise SettingError(f"there is no layer {layer!r}: choose among {', '.join(self.layers)}")
-        if images.shape[1:] != (INPUT, INPUT):
-            raise ValueError(f"the network takes {INPUT} × {INPUT} images, not {images.shape[1:]}")
-        heads = {layer: self._head(layer) for layer in layers if layer not in LAYERS}
+        if images.shape[1:] != self.preparation.shape:
+            raise ValueError(f"the network takes images of shape {self.preparation.shape}, not {images.shape[1:]}")
+        heads = {layer: self._head(layer) for layer in layers if layer in self.heads}
         needed = {*layers, *(head.description.layer for head in heads.values())} - heads.keys()
         calibration, centroids = self.metadata.calibration, self._centroids
         if calibration is None or centroids is None:

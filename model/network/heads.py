@@ -20,8 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from model.errors import CheckpointError
-from model.files import written_whole
-from model.network.layers import LAYERS, layer_widths
+from model.files import let_others_read, written_whole
 from model.network.metadata import read_metadata
 
 SUFFIX: Final = ".head.safetensors"
@@ -104,13 +103,12 @@ def model_layers(model: Path) -> dict[str, int]:
     Raises:
         CheckpointError: the model or one of its heads is damaged.
     """
-    heads = {name: head.values for name, head in describe_heads(model).items()}
-    return layer_widths(read_metadata(model).width) | heads
+    return read_metadata(model).layers | {name: head.values for name, head in describe_heads(model).items()}
 
 
 def default_layers(model: Path) -> tuple[str, ...]:
-    """What a new index stores where nothing is asked for: the values of a head, if there is one, else FCL1's."""
-    return (next(iter(describe_heads(model)), LAYERS[0]),)
+    """What a new index stores where nothing is asked for: a head's values, if there is one, else the first layer's."""
+    return (next(iter((*describe_heads(model), *read_metadata(model).layers))),)
 
 
 def load_head(model: Path, name: str) -> Head:
@@ -140,6 +138,7 @@ def save_head(path: Path, head: Head) -> HeadDescription:
     try:
         with written_whole(path) as partial:
             save_file(tensors, partial, {_KEY: json.dumps({"format": FORMAT, **values})})
+            let_others_read(partial)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be written: {error}") from error
     return HeadDescription(**values)

@@ -11,7 +11,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from model.errors import CheckpointError
-from model.network.layers import FEATURES
+from model.network.encoder import EncoderDescription, read_encoder
+from model.network.layers import FEATURES, layer_widths
+from model.network.preparation import PAPER, Preparation
 from model.network.preprocessing import PREPROCESSING
 
 FORMAT = 1
@@ -54,6 +56,7 @@ class Metadata:
         ranges: largest activation behind each layer (:mod:`model.network.ranges`), for computing in 8-bit integers.
         calibration: how the outputs become probabilities, and what is unknown; ``None`` if it was never calibrated.
         width: of FCL1-3, the length of every feature.
+        encoder: what another program's network says of itself, where this is one; it has no classes.
     """
 
     classes: tuple[str, ...]
@@ -68,6 +71,17 @@ class Metadata:
     ranges: Mapping[str, float] = field(default_factory=dict)
     calibration: Calibration | None = None
     width: int = FEATURES
+    encoder: EncoderDescription | None = None
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """How many values each layer gives, by name, its heads not among them."""
+        return {self.encoder.layer: self.encoder.values} if self.encoder else layer_widths(self.width)
+
+    @property
+    def preparation(self) -> Preparation:
+        """How frames become the network's input."""
+        return self.encoder.preparation if self.encoder else PAPER
 
 
 def read_metadata(path: str | Path) -> Metadata:
@@ -76,6 +90,9 @@ def read_metadata(path: str | Path) -> Metadata:
     Raises:
         CheckpointError: the file is missing, damaged, of another program or of another version.
     """
+    if Path(path).is_dir():
+        encoder = read_encoder(Path(path))
+        return Metadata((), encoder.fingerprint, preprocessing=str(encoder.preparation), encoder=encoder)
     try:
         with safe_open(path, framework="numpy") as file:
             raw = (file.metadata() or {}).get(KEY)
@@ -120,7 +137,7 @@ def _from_json(values: Any, path: str | Path) -> Metadata:
     ):
         if not isinstance(values.get(name, kind()), kind):
             raise TypeError(f"{name} is none of a checkpoint")
-    if unknown := sorted(set(values) - {field.name for field in fields(Metadata)}):
+    if unknown := sorted(set(values) - {field.name for field in fields(Metadata)} | values.keys() & {"encoder"}):
         raise TypeError(f"there is no field {unknown[0]!r}")
     calibration = values.pop("calibration", None)
     return Metadata(

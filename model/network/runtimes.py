@@ -27,6 +27,12 @@ def require_runtime(runtime: str, path: Path, metadata: Metadata) -> None:
     """
     if runtime not in get_args(Runtime):
         raise SettingError(f"there is no runtime {runtime!r}: choose one of {', '.join(get_args(Runtime))}")
+    if metadata.encoder:
+        if runtime != "torch":
+            raise SettingError(
+                f"--runtime {runtime}: {path} is run as what it is ({metadata.encoder.kind}): leave it out"
+            )
+        return
     if runtime != "torch" and find_spec("openvino") is None:
         raise SettingError("OpenVINO is not installed: pip install 'cbmir[openvino]', or use --runtime torch")
     if runtime == "openvino-int8" and not metadata.ranges:

@@ -70,13 +70,14 @@ def predict(
     layers: Sequence[str],
     progress: Callable[[int], None] | None = None,
 ) -> Predictions:
-    """Embed every frame; ``progress`` is told how many are done."""
+    """Embed every frame, prepared for the model or resized for the paper's network; ``progress`` counts them."""
     probabilities = np.empty((len(frames), len(embedder.metadata.classes)), np.float32)
     features: dict[str, NDArray[np.float32]] = {}
     known = np.empty(len(frames), np.bool_)
     done = 0
     for batch in batches(frames.images):
-        embeddings = embedder.embed(centre_crop(batch), layers)
+        prepared = batch if batch.shape[1:] == embedder.preparation.shape else centre_crop(batch)
+        embeddings = embedder.embed(prepared, layers)
         start, done = done, done + len(batch)
         probabilities[start:done], known[start:done] = embeddings.probabilities, embeddings.known
         for layer, values in embeddings.features.items():

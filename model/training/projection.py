@@ -53,7 +53,7 @@ def fit_head(
         RepositoryError, SettingError: as :func:`fit_projection`.
     """
     classes = tuple(sorted({file.label for file in files}))
-    parts, left_out = load_repository(files, classes, workers=workers, progress=loaded)
+    parts, left_out = load_repository(files, classes, workers=workers, prepare=embedder.preparation, progress=loaded)
     images = joined([part for part in parts.values() if len(part)])
     found = predict(embedder, images, (layer,), lambda done: embedded(done, len(images)) if embedded else None)
     mean, matrix = fit_projection(found.features[layer], found.labels, dimensions)

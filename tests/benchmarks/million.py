@@ -42,7 +42,7 @@ def real_features(folder: Path | None) -> dict[str, NDArray[np.float32]]:
         index = open_index(parse_address(folder), purpose="benchmark")
         points = index.points()
     for point in points:
-        by_organ.setdefault(point.payload.organ, []).append(np.asarray(point.vectors["fcl1"], np.float32))
+        by_organ.setdefault(str(point.payload.organ), []).append(np.asarray(point.vectors["fcl1"], np.float32))
     if folder is not None:
         index.close()
     return {organ: np.stack(features) for organ, features in by_organ.items()}

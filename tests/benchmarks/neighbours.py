@@ -43,7 +43,7 @@ def measure(index: Index, queries: Sequence[tuple[UUID, Payload]], *, goal: floa
         ids: dict[bool, list[set[UUID]]] = {True: [], False: []}
         for exact in (True, False):
             for (point, payload), vector in zip(queries, vectors, strict=True):
-                where = Where(must={"organ": [payload.organ]} if filtered else {}, exclude_ids=[point])
+                where = Where(must={"organ": [str(payload.organ)]} if filtered else {}, exclude_ids=[point])
                 started = time.perf_counter()
                 hits = index.nearest(vector, "fcl1", top=TOP, where=where, exact=exact)
                 times[exact].append(time.perf_counter() - started)

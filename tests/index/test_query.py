@@ -32,7 +32,7 @@ def test_features_that_are_not_finite_are_refused(archive: Path, model_path: Pat
 
     class Broken(Embedder):
         def __init__(self) -> None:
-            self.metadata = embedder.metadata
+            self.metadata, self.preparation = embedder.metadata, embedder.preparation
 
         def embed(self, images: NDArray[np.uint8], layers: Sequence[str] = ("fcl1",)) -> Embeddings:
             embeddings = embedder.embed(images, layers)

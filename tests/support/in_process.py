@@ -20,7 +20,7 @@ from workers.cluster import Resources, share_resources
 from workers.indexing.counters import Counters, StageCounts
 from workers.indexing.decoding import deadline, decode_file
 from workers.indexing.pipeline import Network, RepositorySource
-from workers.indexing.rows import to_table
+from workers.indexing.rows import frames_schema, to_table
 from workers.indexing.settings import Machine
 from workers.indexing.stages import EmbeddingActor
 
@@ -50,11 +50,11 @@ def run_in_process(
     embed = _actor(network.path, network.fingerprint, tuple(network.heads.items()), network.layers, network.runtime)
     for shard in source.shards:
         for number, address in shard.files:
-            rows = decode_file(number, address, shard.file_seconds, shard.options)
+            rows = decode_file(number, address, shard.file_seconds, shard.options, shard.prepare)
             deadline.cancel()
             frames, left_out = sum("reason" not in row for row in rows), int(rows[0]["frame"] == 0)
             counters.decoded(frames, left_out, 0.0)
-            yield embed(to_table(rows))
+            yield embed(to_table(rows, frames_schema(shard.prepare)))
             counters.embedded(frames, 0.0)
 
 

@@ -15,7 +15,7 @@ from model.errors import ImageError, Reason
 from model.images.frames import BrokenFrame
 from model.images.reading import READ_ALL, ReadOptions, broken_file, read_each_frame
 from model.images.sources import describe_error, file_system, is_local
-from model.network.preprocessing import to_input
+from model.network.preparation import PAPER, Preparation
 from workers.indexing.rows import broken_row, frame_row, left_out_row
 
 MAX_FRAMES = 20_000
@@ -53,7 +53,9 @@ class _Deadline:
 deadline = _Deadline()
 
 
-def decode_file(number: int, address: str, seconds: float, options: ReadOptions = READ_ALL) -> Rows:
+def decode_file(
+    number: int, address: str, seconds: float, options: ReadOptions = READ_ALL, prepare: Preparation = PAPER
+) -> Rows:
     """All rows of one file, one a frame, or the one row that says why it was left out.
 
     A frame that is broken is left out by its own row; a file of which all are is left out as a whole.
@@ -75,7 +77,7 @@ def decode_file(number: int, address: str, seconds: float, options: ReadOptions 
                 rows.append(broken_row(number, frame))
             else:
                 whole = True
-                rows.append(frame_row(number, frame, to_input(frame.pixels)))
+                rows.append(frame_row(number, frame, prepare(frame)))
         if first and not whole:
             raise broken_file(address, first)
     except ImageError as error:
@@ -105,12 +107,19 @@ class DecoderProcess:
     ) -> None:
         self._end()
 
-    def decode(self, number: int, address: str, seconds: float, options: ReadOptions = READ_ALL) -> Rows:
+    def decode(
+        self,
+        number: int,
+        address: str,
+        seconds: float,
+        options: ReadOptions = READ_ALL,
+        prepare: Preparation = PAPER,
+    ) -> Rows:
         """As :func:`decode_file`."""
         if self._process is None:
             self._start()
         try:
-            self._pipe.send((number, address, seconds, options))
+            self._pipe.send((number, address, seconds, options, prepare))
             if self._pipe.poll(seconds + SPAWN_SECONDS):
                 rows: Rows = self._pipe.recv()
                 return rows

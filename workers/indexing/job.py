@@ -16,6 +16,7 @@ from index.opening import create_index
 from index.roots import Archive, number_roots
 from model.errors import CbmirError, JobError, JobInterrupted, Reason, was_interrupted
 from model.images.reading import ReadOptions
+from model.network.metadata import read_metadata
 from workers.indexing.discovery import BROKEN_ARCHIVE, EMPTY_ARCHIVE, FOLDER_LINK
 from workers.indexing.planning import PendingFile, Plan
 from workers.indexing.preparing import (
@@ -154,6 +155,7 @@ class _Job:
             described.layers,
             self.settings.machine.runtime,
             described.heads,
+            read_metadata(self.report.model).preparation,
         )
         self.stream = self._stack.enter_context(
             Stream(

@@ -17,10 +17,10 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from model.images.reading import ReadOptions
-from model.network.preprocessing import INPUT
+from model.network.preparation import PAPER, Preparation
 from workers.cluster import Resources
 from workers.indexing.planning import PendingFile
-from workers.indexing.rows import FRAMES
+from workers.indexing.rows import frames_schema
 from workers.indexing.stages import EmbeddingActor, Shard, decode_shard
 
 SHARD_FILES = 256
@@ -46,6 +46,7 @@ class Network:
     layers: tuple[str, ...]
     runtime: str = "torch"
     heads: Mapping[str, str] = field(default_factory=dict)
+    prepare: Preparation = PAPER
 
 
 class RepositorySource(Datasource):
@@ -59,16 +60,17 @@ class RepositorySource(Datasource):
         actors: int,
         file_seconds: float,
         options: ReadOptions,
+        prepare: Preparation,
         counters: Any,
     ) -> None:
         super().__init__()
         size = min(SHARD_FILES, math.ceil(len(files) / (actors * SHARDS_AN_ACTOR)))
         numbered = [(number, file.address) for number, file in enumerate(files)]
         self.shards = [
-            Shard(first_shard + n // size, tuple(numbered[n : n + size]), file_seconds, options)
+            Shard(first_shard + n // size, tuple(numbered[n : n + size]), file_seconds, options, prepare)
             for n in range(0, len(numbered), size)
         ]
-        self._counters = counters
+        self._counters, self._prepare = counters, prepare
 
     def get_name(self) -> str:
         """The name of the stage in Ray's plans."""
@@ -76,7 +78,7 @@ class RepositorySource(Datasource):
 
     def estimate_inmemory_data_size(self) -> int:
         """Bytes of all decoded frames, if every file holds one."""
-        return sum(len(shard.files) for shard in self.shards) * INPUT * INPUT
+        return sum(len(shard.files) for shard in self.shards) * self._prepare.bytes
 
     def get_read_tasks(self, _parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
         """One task a shard, however many Ray would like."""
@@ -84,7 +86,7 @@ class RepositorySource(Datasource):
             ReadTask(
                 partial(decode_shard, shard, self._counters),
                 BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None),
-                schema=FRAMES,
+                schema=frames_schema(self._prepare),
             )
             for shard in self.shards
         ]

@@ -142,11 +142,11 @@ class Sink:
 
     def _point(self, file: PendingFile, row: dict[str, Any]) -> Point:
         description = self._index.description
-        guess = description.classes[row["best_guess"]]
+        guess = None if row["best_guess"] is None else description.classes[row["best_guess"]]
         payload = Payload(
-            organ=guess if row["known"] else UNKNOWN,
+            organ=UNKNOWN if guess and not row["known"] else guess,
             best_guess=guess,
-            organ_probability=float(row["organ_probability"]),
+            organ_probability=None if guess is None else float(row["organ_probability"]),
             label=file.label,
             header=Header(**{name: row[name] for name in Header.__dataclass_fields__}),
             frame=row["frame"],

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +18,12 @@ import pyarrow.compute as pc
 
 from model.errors import JobError, Reason
 from model.images.reading import READ_ALL, ReadOptions
-from model.network.preprocessing import INPUT
+from model.network.preparation import PAPER, Preparation
 from workers.indexing.decoding import DecoderProcess, deadline, decode_file
-from workers.indexing.rows import FEATURE, embedded_schema, to_array, to_binary, to_table
+from workers.indexing.rows import FEATURE, embedded_schema, frames_schema, to_array, to_binary, to_table
+
+if TYPE_CHECKING:
+    from model.network.embedder import Embeddings
 
 ROWS_A_BLOCK = 256
 """Most rows in one block of decoded frames: 6 MB."""
@@ -37,10 +40,11 @@ class Shard:
     files: tuple[tuple[int, str], ...]
     file_seconds: float
     options: ReadOptions = READ_ALL
+    prepare: Preparation = PAPER
 
 
 def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
-    """Decode a shard's files into blocks of rows (see :data:`workers.indexing.rows.FRAMES`).
+    """Decode a shard's files into blocks of rows (see :func:`workers.indexing.rows.frames_schema`).
 
     A decoder that crashes or hangs takes its process with it; Ray then runs the task again, and this time the files are
     decoded in a process apart, so that the culprit is named and the others are kept.
@@ -55,23 +59,24 @@ def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
     _freeze_imports()
     attempt = ray.get(counters.begin.remote(shard.number))
     rows: list[dict[str, Any]] = []
+    schema = frames_schema(shard.prepare)
     frames, left_out, seconds = 0, 0, 0.0
     with ExitStack() as stack:
         stack.callback(deadline.cancel)
         decode = decode_file if attempt == 1 else stack.enter_context(DecoderProcess()).decode
         for number, address in shard.files:
             started = time.perf_counter()
-            file_rows = decode(number, address, shard.file_seconds, shard.options)
+            file_rows = decode(number, address, shard.file_seconds, shard.options, shard.prepare)
             frames += sum("reason" not in row for row in file_rows)
             left_out += file_rows[0]["frame"] == 0
             rows += file_rows
             seconds += time.perf_counter() - started  # without the time in which nobody takes the rows
             while len(rows) >= ROWS_A_BLOCK:
                 deadline.cancel()  # what follows is not the decoder's time
-                yield to_table(rows[:ROWS_A_BLOCK])
+                yield to_table(rows[:ROWS_A_BLOCK], schema)
                 rows = rows[ROWS_A_BLOCK:]
     if rows:
-        yield to_table(rows)
+        yield to_table(rows, schema)
     counters.decoded.remote(frames, left_out, seconds)
 
 
@@ -137,14 +142,12 @@ class EmbeddingActor:
         skipped = frames.filter(pc.is_valid(frames["reason"])).drop_columns(["pixels"])
         tables = [pa.Table.from_pylist(skipped.to_pylist(), schema)]
         if readable.num_rows:
-            images = to_array(readable["pixels"], np.uint8, (INPUT, INPUT))
+            images = to_array(readable["pixels"], np.uint8, self._embedder.preparation.shape)
             embeddings = self._embedder.embed(images, self._layers)
             with np.errstate(over="ignore"):  # beyond float16 is not finite, and left out below
                 features = {layer: embeddings.features[layer].astype(FEATURE) for layer in self._layers}
             columns = {
-                "best_guess": pa.array(embeddings.probabilities.argmax(axis=1), pa.int32()),
-                "organ_probability": pa.array(embeddings.probabilities.max(axis=1), pa.float32()),
-                "known": pa.array(embeddings.known),
+                **_predictions(embeddings),
                 **{layer: to_binary(values) for layer, values in features.items()},
             }
             embedded = readable.drop_columns(["pixels"])
@@ -154,6 +157,20 @@ class EmbeddingActor:
             tables.append(_without_non_finite(embedded, finite).cast(schema))
         self._counters.embedded.remote(readable.num_rows, time.perf_counter() - started)
         return pa.concat_tables(tables)
+
+
+def _predictions(embeddings: Embeddings) -> dict[str, pa.Array]:
+    """The likeliest class of each image; nulls of a model that has no classes."""
+    probabilities = embeddings.probabilities
+    if not probabilities.shape[1]:
+        nothing = len(probabilities)
+        kinds = {"best_guess": pa.int32(), "organ_probability": pa.float32(), "known": pa.bool_()}
+        return {name: pa.nulls(nothing, kind) for name, kind in kinds.items()}
+    return {
+        "best_guess": pa.array(probabilities.argmax(axis=1), pa.int32()),
+        "organ_probability": pa.array(probabilities.max(axis=1), pa.float32()),
+        "known": pa.array(embeddings.known),
+    }
 
 
 def _without_non_finite(embedded: pa.Table, finite: Any) -> pa.Table:

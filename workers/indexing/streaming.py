@@ -110,6 +110,7 @@ class Stream:
                 actors=session.resources.actors[1],
                 file_seconds=self._machine.file_seconds,
                 options=self._options,
+                prepare=self._network.prepare,
                 counters=session.counters,
             )
             self._shard += len(source.shards)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from model.network.preprocessing import to_input
 from model.training.repository import read_repository, split_repository
 from tests.index.conftest import describe
 from tests.support import phantoms
-from tests.support.models import make_model
+from tests.support.models import NARROW, make_model
 
 Cbmir = Callable[..., int]
 
@@ -48,7 +49,7 @@ def test_the_bundled_model_is_used_where_none_is_named(
 def test_a_model_is_found_by_path_or_name(model_path: Path) -> None:
     assert find_model(model_path) == model_path
     assert find_model() == find_model("bundled") == find_model(DEFAULT) == bundled_models()[DEFAULT]
-    with pytest.raises(CheckpointError, match=f"bundled one \\({DEFAULT}\\)"):
+    with pytest.raises(CheckpointError, match=f"bundled model \\({DEFAULT}\\)"):
         find_model("organs25")
 
 
@@ -157,3 +158,50 @@ def test_what_cannot_be_a_head_is_one_sentence(
     ):
         assert cbmir("model", "project", *arguments) == 2, arguments
         assert said in " ".join(capsys.readouterr().err.split()), arguments
+
+
+def test_an_encoder_is_brought_in_indexed_and_searched(
+    cbmir: Cbmir, archive: Path, tmp_path: Path, without_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The paper's network leaves as ONNX, and comes back as somebody else's, without classes."""
+    if not find_spec("onnxscript"):
+        pytest.skip("needs the extra onnx")
+    file, folder, index = tmp_path / "dcnn.onnx", tmp_path / "mine", tmp_path / "index"
+    small = make_model(tmp_path / "small.safetensors", seed=0)
+    assert cbmir("model", "export", small, "--output", file) == 0
+    come = ("model", "import", file, "--name", folder, "--licence", "MIT")
+    assert cbmir(*come) == 2
+    assert "give --mean and --std" in " ".join(capsys.readouterr().err.split())
+    scaled = ("--mean", 0.5, "--std", 0.25, "--resize", 256)
+    assert cbmir(*come, *scaled, "--mean", "half") == 2
+    assert "give numbers with commas" in " ".join(capsys.readouterr().err.split())
+    assert cbmir(*come, *scaled) == 0
+    assert f"pooled, {NARROW} values" in capsys.readouterr().out
+    assert cbmir(*come, *scaled) == 2  # it is there
+    assert cbmir("model", "show", folder) == 0
+    assert "licence      MIT" in capsys.readouterr().out
+
+    assert cbmir("index", archive, "--index", index, "--model", folder, "--labels", "folder") == 3
+    capsys.readouterr()
+    query = archive / "eye" / "eye-001.dcm"
+    assert cbmir("search", query, "--index", index, "--exclude-same", "none", "--top", 3) == 0
+    shown = capsys.readouterr().out
+    assert "no class predicted, as the model tells none apart" in shown
+    assert "searched in the whole index" in shown
+    assert str(query) in shown
+    assert cbmir("search", query, "--index", index, "--organ", "eye") == 2
+    assert "tells no classes apart" in " ".join(capsys.readouterr().err.split())
+    assert cbmir("search", query, "--index", index, "--where", "label=eye", "--format", "csv") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4  # the other three eyes
+    assert cbmir("status", "--index", index) == 0
+    assert cbmir("inspect", query, "--model", folder) == 0
+    assert cbmir("index", archive, "--index", index, "--runtime", "openvino") == 2
+    assert "is run as what it is" in " ".join(capsys.readouterr().err.split())
+
+    assert cbmir("model", "project", folder, archive, "--dimensions", 8, "--whole") == 3
+    assert cbmir("index", archive, "--index", tmp_path / "small", "--model", folder) == 3
+    values = json.loads((tmp_path / "small" / "index.json").read_text())
+    assert (values["layers"], values["classes"]) == (["projected"], [])
+    assert cbmir("copy", tmp_path / "small", tmp_path / "copy") == 0
+    assert cbmir("search", query, "--index", tmp_path / "copy", "--sheet", tmp_path / "sheet.png") == 0
+    assert (tmp_path / "sheet.png").stat().st_size > 1000

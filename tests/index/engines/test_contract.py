@@ -153,7 +153,7 @@ def test_the_graph_is_built_and_finds_what_exact_search_finds(engine: Engine, qu
         assert after.complete
         found = 0
         for point in points[:40]:
-            for where in (Where(), Where(must={"organ": [point.payload.organ]})):
+            for where in (Where(), Where(must={"organ": [str(point.payload.organ)]})):
                 query = point.vectors["fcl3"]
                 exact = index.nearest(query, "fcl3", top=10, where=where, exact=True)
                 approximate = index.nearest(query, "fcl3", top=10, where=where)

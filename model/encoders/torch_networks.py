@@ -1,0 +1,186 @@
+"""Encoders whose architecture a package has (timm, transformers, EfficientNet-Lite), their weights from safetensors.
+
+No code and no weights are fetched, and no pickle is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from model.encoders.loading import Array, Forward, require
+from model.encoders.torchvision_operators import declare_torchvision_operators
+from model.errors import CheckpointError
+from model.network.devices import to_device
+from model.network.encoder import EncoderDescription
+
+EFFICIENTNET_LITE: Final = "efficientnet-lite0"
+
+CPU_BATCH: Final = 16
+"""Images at once on a processor: EfficientNet-Lite0 takes 60 a second on 2 cores so, in batches of 64 only 39."""
+
+
+def load_timm(weights: Path, encoder: EncoderDescription, device: str, threads: int | None) -> Forward:
+    """A network of timm without its classifier.
+
+    Raises:
+        CheckpointError: the weights are damaged, or are another architecture's.
+        SettingError: timm is not installed, or the device cannot be used.
+    """
+    network = timm_network(encoder.architecture)
+    load_weights(network, weights)
+    return _forward(network, network, device, threads)
+
+
+def load_transformers(weights: Path, _encoder: EncoderDescription, device: str, threads: int | None) -> Forward:
+    """A vision model of transformers, from a local folder.
+
+    Raises:
+        CheckpointError: the folder holds none.
+        SettingError: transformers is not installed, or the device cannot be used.
+    """
+    network, output = transformers_network(weights)
+    return _forward(network, output, device, threads)
+
+
+def load_efficientnet_lite(weights: Path, _encoder: EncoderDescription, device: str, threads: int | None) -> Forward:
+    """EfficientNet-Lite0 (Tan and Le 2019; Google 2020), its last maps.
+
+    Raises:
+        CheckpointError: the weights are damaged, or are another architecture's.
+        SettingError: the package is not installed, or the device cannot be used.
+    """
+    network = efficientnet_lite()
+    load_weights(network, weights)
+    return _forward(network, network.extract_features, device, threads)
+
+
+def timm_network(architecture: str) -> Any:
+    """A network of timm by its name, its weights at random, without its classifier.
+
+    Raises:
+        SettingError: timm is not installed.
+        CheckpointError: it has no such architecture.
+    """
+    timm = import_timm()
+    if not timm.is_model(architecture):
+        raise CheckpointError(f"timm {timm.__version__} has no architecture {architecture!r}: see timm.list_models()")
+    return timm.create_model(architecture, pretrained=False, num_classes=0)
+
+
+def import_timm() -> Any:
+    """The package timm.
+
+    Raises:
+        SettingError: it is not installed.
+    """
+    if not find_spec("timm"):
+        raise require("timm", "timm")
+    declare_torchvision_operators()
+    return import_module("timm")
+
+
+def transformers_network(folder: Path) -> tuple[Any, Callable[[Tensor], Tensor]]:
+    """The model in a local folder, and what gives its feature: an image embedding, the pooled output, or all positions.
+
+    A pooling layer that the folder has no weights for is passed over: transformers would make some up.
+
+    Raises:
+        SettingError: transformers is not installed.
+        CheckpointError: the folder holds no model that it loads, only pickle, or not all of its weights.
+    """
+    if not find_spec("transformers"):
+        raise require("transformers", "transformers")
+    declare_torchvision_operators()
+    from transformers import AutoModel
+
+    try:
+        network, info = AutoModel.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:  # it raises OSError, ValueError, ImportError and what its parsers do
+        said = str(error).strip().splitlines()[0][:200]
+        raise CheckpointError(f"{folder} is no model that transformers loads from safetensors here: {said}") from error
+    lacking = sorted(info["missing_keys"])
+    if made_up := [name for name in lacking if not name.startswith("pooler.")]:
+        raise CheckpointError(f"{folder} lacks {len(made_up)} of its model's weights, {made_up[0]} among them")
+    return network, _transformers_output(network, pooled=not lacking)
+
+
+def _transformers_output(network: Any, *, pooled: bool) -> Callable[[Tensor], Tensor]:
+    if hasattr(network, "get_image_features"):  # of a model for pictures and texts
+
+        def embedding(images: Tensor) -> Tensor:
+            output = network.get_image_features(pixel_values=images)
+            return output if isinstance(output, Tensor) else output.pooler_output
+
+        return embedding
+
+    def output(images: Tensor) -> Tensor:
+        outputs = network(pixel_values=images)
+        found = getattr(outputs, "pooler_output", None) if pooled else None
+        positions: Tensor = outputs.last_hidden_state
+        return positions if found is None else found.flatten(1)
+
+    return output
+
+
+def efficientnet_lite() -> Any:
+    """EfficientNet-Lite0, its weights at random.
+
+    Raises:
+        SettingError: its package is not installed.
+    """
+    if not find_spec("efficientnet_lite_pytorch"):
+        raise require("efficientnet-lite-pytorch", "imagenet")
+    return import_module("efficientnet_lite_pytorch").EfficientNet.from_name(EFFICIENTNET_LITE)
+
+
+LOADERS: Final = {
+    "timm": load_timm,
+    "transformers": load_transformers,
+    "efficientnet-lite": load_efficientnet_lite,
+}
+"""By the kind of the encoder."""
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load all of a network's weights from safetensors; those of a classifier that it lacks are passed over.
+
+    Raises:
+        CheckpointError: the file is damaged, or lacks some.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        lacking = network.load_state_dict(load_file(path), strict=False).missing_keys
+    except (SafetensorError, RuntimeError, OSError) as error:
+        said = str(error).strip().splitlines()[-1].strip()[:200]
+        raise CheckpointError(f"{path} does not hold this architecture's weights: {said}") from error
+    if lacking := [name for name in lacking if not name.endswith("num_batches_tracked")]:
+        raise CheckpointError(f"{path} lacks {len(lacking)} of this architecture's weights, {lacking[0]} among them")
+
+
+def _forward(network: nn.Module, output: Callable[[Tensor], Tensor], device: str, threads: int | None) -> Forward:
+    if threads:
+        torch.set_num_threads(threads)
+    to_device(network.eval().requires_grad_(False), device)
+
+    at_once = CPU_BATCH if device == "cpu" else None
+
+    @torch.inference_mode()
+    def forward(images: Array) -> Array:
+        pixels = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
+        step = at_once or max(1, len(pixels))
+        parts = [output(pixels[start : start + step]).float().cpu() for start in range(0, len(pixels), step)]
+        features: Array = torch.cat(parts).numpy()
+        return features
+
+    return forward

@@ -1,0 +1,264 @@
+"""Every kind of model, as an embedder: the network of the paper by each runtime, and networks that were brought in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model.encoders.exporting import export_onnx, write_onnx
+from model.encoders.importing import Wishes, import_encoder
+from model.encoders.torchvision_operators import declare_torchvision_operators
+from model.errors import CheckpointError, SettingError
+from model.images.frames import Frame, Header
+from model.network.embedder import Embedder
+from model.network.encoder import NAME, read_encoder
+from model.network.heads import Head, HeadDescription, head_path, save_head
+from model.network.metadata import read_metadata
+from tests.support.models import make_model
+
+GREY = Wishes(size=48, mean=(0.5,), std=(0.25,), channels=1)
+
+
+def needs(package: str) -> None:
+    """Skip the test where an extra's package is not installed."""
+    if not find_spec(package):
+        pytest.skip(f"needs {package}")
+    declare_torchvision_operators()
+
+
+class Small(nn.Module):
+    """Two outputs: a vector an image, and one for each position."""
+
+    def __init__(self, channels: int = 1) -> None:
+        super().__init__()
+        self.maps, self.last = nn.Conv2d(channels, 40, 8, stride=8), nn.Linear(40, 36)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        maps = torch.relu(self.maps(images))
+        return self.last(maps.mean((2, 3))), maps.flatten(2).swapaxes(1, 2)
+
+
+def onnx_file(path: Path, *, channels: int = 1, batch: int | None = None) -> Path:
+    needs("onnxscript")
+    torch.manual_seed(0)
+    images = torch.rand(batch or 2, channels, 48, 48)
+    write_onnx(Small(channels), images, path, ["pooled", "positions"], any_batch=batch is None)
+    return path
+
+
+def by_onnx(folder: Path) -> Path:
+    import_encoder(str(onnx_file(folder / "net.onnx")), folder / "mine", replace(GREY, output="pooled"))
+    return folder / "mine"
+
+
+def by_onnx_one_at_a_time(folder: Path) -> Path:
+    wishes = replace(GREY, output="positions", pooling="mean", normalised=True)
+    import_encoder(str(onnx_file(folder / "net.onnx", batch=1)), folder / "mine", wishes)
+    return folder / "mine"
+
+
+def by_timm(folder: Path) -> Path:
+    needs("timm")
+    from safetensors.torch import save_file
+
+    from model.encoders.torch_networks import timm_network
+
+    torch.manual_seed(0)
+    save_file(timm_network("test_vit").state_dict(), folder / "weights.safetensors")
+    import_encoder("timm:test_vit", folder / "mine", Wishes(), weights=folder / "weights.safetensors")
+    return folder / "mine"
+
+
+def by_transformers(folder: Path) -> Path:
+    needs("transformers")
+    import transformers
+
+    torch.manual_seed(0)
+    size: dict[str, Any] = {"hidden_size": 48, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
+    config = transformers.ViTConfig(num_hidden_layers=1, num_attention_heads=2, **size)
+    transformers.ViTModel(config, add_pooling_layer=False).save_pretrained(folder / "vit")
+    processor = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 3}
+    (folder / "vit" / "preprocessor_config.json").write_text(json.dumps(processor))
+    import_encoder(str(folder / "vit"), folder / "mine", Wishes())
+    return folder / "mine"
+
+
+def by_torch(folder: Path) -> Path:
+    return make_model(folder / "dcnn.safetensors", seed=0)
+
+
+KINDS: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "the paper's by torch": (by_torch, "torch"),
+    "the paper's by OpenVINO": (by_torch, "openvino"),
+    "ONNX": (by_onnx, "torch"),
+    "ONNX, one image at a time": (by_onnx_one_at_a_time, "torch"),
+    "timm": (by_timm, "torch"),
+    "transformers": (by_transformers, "torch"),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    make, runtime = KINDS[request.param]
+    return make(tmp_path_factory.mktemp("encoder")), runtime
+
+
+def frames(count: int) -> list[Frame]:
+    """Every other one in colour, none of them square."""
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 256, (count, 60, 80, 3), dtype=np.uint8)
+    return [
+        Frame(one.mean(2).astype(np.uint8), 1, 1, str(n), Header(), None if n % 2 else one)
+        for n, one in enumerate(colours)
+    ]
+
+
+def embed(model: tuple[Path, str], images: list[Frame], *layers: str) -> dict[str, NDArray[np.float32]]:
+    embedder = Embedder.load(model[0], runtime=model[1], threads=1)
+    prepared = np.stack([embedder.preparation(frame) for frame in images])
+    assert prepared.dtype == np.uint8
+    return embedder.embed(prepared, layers or tuple(embedder.layers)[:1]).features
+
+
+def test_what_it_says_is_what_it_gives(model: tuple[Path, str]) -> None:
+    metadata = read_metadata(model[0])
+    [name, values] = next(iter(metadata.layers.items()))
+    [(given, features)] = embed(model, frames(5)).items()
+    assert given == name
+    assert features.shape == (5, values)
+    assert features.dtype == np.float32
+    assert np.isfinite(features).all()
+    assert np.ptp(features, axis=0).max() > 0
+    if metadata.encoder and metadata.encoder.normalised:
+        assert np.allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
+
+
+def test_an_image_alone_and_in_a_batch_embeds_alike(model: tuple[Path, str]) -> None:
+    [together] = embed(model, frames(5)).values()
+    [alone] = embed(model, frames(5)[3:4]).values()
+    assert np.allclose(together[3], alone[0], atol=1e-4 * np.abs(together).max())
+
+
+def test_a_head_is_one_more_layer_of_it(model: tuple[Path, str]) -> None:
+    [(layer, features)] = embed(model, frames(4)).items()
+    rng = np.random.default_rng(1)
+    matrix = rng.standard_normal((features.shape[1], 6), np.float32)
+    described = HeadDescription("small", layer, read_metadata(model[0]).fingerprint, 6, normalised=False)
+    before = read_metadata(model[0]).fingerprint
+    save_head(head_path(model[0], "small"), Head(described, features[0], matrix))
+    try:
+        mapped = embed(model, frames(4), "small")["small"]
+    finally:
+        head_path(model[0], "small").unlink()
+    assert np.allclose(mapped, (features - features[0]) @ matrix, atol=1e-4 * np.abs(mapped).max())
+    assert read_metadata(model[0]).fingerprint == before
+
+
+def test_an_export_of_the_papers_network_is_the_papers_network(tmp_path: Path) -> None:
+    needs("onnxscript")
+    dense = make_model(tmp_path / "dcnn.safetensors", seed=0)
+    export_onnx(dense, tmp_path / "dcnn.onnx", layer="fcl1")
+    wishes = Wishes(size=224, resized=256, mean=(0.5,), std=(0.25,), channels=1)
+    import_encoder(str(tmp_path / "dcnn.onnx"), tmp_path / "again", wishes)
+    [ours], [theirs] = (embed((path, "torch"), frames(3)).values() for path in (dense, tmp_path / "again"))
+    assert np.abs(ours - theirs).max() < 1e-4 * ours.max()
+
+
+def test_colour_goes_where_it_is_asked_for(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path / "net.onnx", channels=3)
+    wishes = Wishes(size=48, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), output="pooled")
+    import_encoder(str(path), tmp_path / "mine", wishes)
+    coloured, grey = frames(2)
+    without = Frame(coloured.pixels, 1, 1, "x", Header())
+    [features] = embed((tmp_path / "mine", "torch"), [coloured, without, grey]).values()
+    assert np.abs(features[0] - features[1]).max() > 1e-3
+    prepare = read_encoder(tmp_path / "mine").preparation
+    prepared = prepare(without)
+    assert (prepared[..., 0] == prepared[..., 2]).all()
+    red = Frame(np.zeros((48, 48), np.uint8), 1, 1, "r", Header(), np.full((48, 48, 3), (255, 0, 0), np.uint8))
+    scaled = prepare.scale(prepare(red)[None])
+    assert np.allclose(scaled[0, :, 0, 0], [(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "said"),
+    [
+        (Wishes(size=48), "has several outputs: choose one by --output: pooled, positions"),
+        (Wishes(size=48, output="pool"), "--output pool"),
+        (Wishes(size=48, output="positions", mean=(0.5,), std=(0.5,)), "choose by --pooling"),
+        (Wishes(size=48, output="pooled"), "give --mean and --std"),
+        (Wishes(size=48, output="pooled", mean=(0.5, 0.5), std=(0.5,)), "one value, or one a channel"),
+        (Wishes(size=64, output="pooled"), "takes 48 × 48"),
+    ],
+)
+def test_what_it_cannot_know_is_asked_for(tmp_path: Path, wishes: Wishes, said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        import_encoder(str(onnx_file(tmp_path / "net.onnx")), tmp_path / "mine", wishes)
+    assert [path.name for path in tmp_path.iterdir() if "mine" in path.name] == []
+
+
+def test_what_cannot_be_brought_in_is_said(tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"nothing")
+    (tmp_path / "weights.bin").write_bytes(b"nothing")
+    for source, said in (
+        ("broken.onnx", "is no ONNX file"),
+        ("weights.bin", "name the architecture"),
+        ("absent.onnx", "does not exist"),
+    ):
+        with pytest.raises(CheckpointError, match=said):
+            import_encoder(str(tmp_path / source), tmp_path / "mine", GREY)
+    assert not (tmp_path / "mine").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_pickle_that_holds_more_than_tensors_is_not_read(tmp_path: Path) -> None:
+    needs("timm")
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (open, (str(tmp_path / "ran"),))
+
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(CheckpointError, match="read without running code"):
+        import_encoder("timm:test_vit", tmp_path / "mine", Wishes(), weights=tmp_path / "evil.pth")
+    with pytest.raises(SettingError, match="nothing is fetched"):
+        import_encoder("timm:test_vit", tmp_path / "mine", Wishes())
+    with pytest.raises(CheckpointError, match="has no architecture"):
+        import_encoder("timm:resnet5", tmp_path / "mine", Wishes(), weights=tmp_path / "evil.pth")
+
+
+def test_a_description_that_is_damaged_is_said(tmp_path: Path) -> None:
+    folder = by_onnx(tmp_path)
+    (folder / NAME).write_text("{")
+    with pytest.raises(CheckpointError, match=r"encoder\.json is damaged"):
+        Embedder.load(folder)
+    (folder / NAME).unlink()
+    with pytest.raises(CheckpointError, match="make one with 'cbmir model import'"):
+        read_metadata(folder)
+
+
+def test_the_fingerprint_is_of_what_changes_a_feature(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path / "net.onnx")
+    made = [
+        import_encoder(str(path), tmp_path / str(number), wishes).fingerprint
+        for number, wishes in enumerate(
+            (
+                replace(GREY, output="pooled"),
+                replace(GREY, output="pooled", licence="MIT"),
+                replace(GREY, output="pooled", normalised=True),
+                replace(GREY, std=(0.5,), output="pooled"),
+            )
+        )
+    ]
+    assert made[0] == made[1]
+    assert len(set(made)) == 3
