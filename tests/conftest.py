@@ -47,19 +47,13 @@ TOGETHER = {
     "ray": (
         "cli/commands/test_doctor",
         "cli/commands/test_server_index",
-        *(f"workers/indexing/test_{name}" for name in ("job", "metrics", "pipeline", "privacy")),
+        *(f"workers/indexing/test_{name}" for name in ("interruptions", "job", "metrics", "pipeline", "privacy")),
+        *("workers/test_ray_folders", "workers/test_simulated_cluster"),
     ),
     "terminal": ("cli/test_terminal.py",),
     "dataset": ("model/dataset",),
 }
-"""Tests that share what takes long to make: one test process runs all of a group, one after another."""
-
-
-LONG = (
-    *("workers/indexing/test_interruptions", "workers/test_simulated_cluster", "workers/test_ray_folders"),
-    *("cli/test_terminal_training", "cli/test_streams.py::test_where_nobody", "test_wheel"),
-)
-"""Tests that begin first, so that no test process waits for them at the end."""
+"""Tests that share what takes long to make, or would wait for each other's Ray: one process runs a group in a row."""
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # it is not typed
@@ -73,11 +67,6 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # it is not typed
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """The scheduler of test processes."""
     return Scheduling(config, log)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put long tests first."""
-    items.sort(key=lambda item: not item.nodeid.removeprefix("tests/").startswith(LONG))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -92,6 +92,8 @@ def load_network(path: Path) -> tuple[OrganNetwork, Metadata]:
     from model.network.architecture import OrganNetwork
 
     metadata = read_metadata(path)
+    if metadata.encoder:
+        raise CheckpointError(f"{path} is another program's network: for this, give a model written by 'cbmir train'")
     with torch.device("meta"):  # no memory and no initialisation for weights that the file brings
         network = OrganNetwork(len(metadata.classes), width=metadata.width)
     try:

@@ -197,6 +197,14 @@ def test_an_encoder_is_brought_in_indexed_and_searched(
     assert cbmir("inspect", query, "--model", folder) == 0
     assert cbmir("index", archive, "--index", index, "--runtime", "openvino") == 2
     assert "is run as what it is" in " ".join(capsys.readouterr().err.split())
+    for command, said in (
+        (("evaluate", archive, "--model", folder, "--report", tmp_path / "r"), "tells no classes apart"),
+        (("train", archive, "--from", folder, "--output", tmp_path / "own"), "is another program's network"),
+        (("model", "compress", folder, archive, "--output", tmp_path / "less"), "is another program's network"),
+        (("model", "export", folder, "--output", tmp_path / "again.onnx"), "is another program's network"),
+    ):
+        assert cbmir(*command) in {1, 2}, command
+        assert said in " ".join(capsys.readouterr().err.split()), command
 
     assert cbmir("model", "project", folder, archive, "--dimensions", 8, "--whole") == 3
     assert cbmir("index", archive, "--index", tmp_path / "small", "--model", folder) == 3
