@@ -58,10 +58,10 @@ class Embedder:
     def load(
         cls, path: str | Path, *, device: str = "cpu", runtime: str = "torch", threads: int | None = None
     ) -> Embedder:
-        """Load the checkpoint at ``path``.
+        """Load a model: a checkpoint, or an encoder's folder.
 
         Args:
-            path: of the checkpoint.
+            path: of the model.
             device: torch device; OpenVINO knows only ``cpu``.
             runtime: see :data:`model.network.runtimes.Runtime`.
             threads: of a processor; by default all of its cores.

@@ -89,12 +89,21 @@ def describe_heads(model: Path) -> dict[str, HeadDescription]:
     """The heads beside a model, by name.
 
     Raises:
-        CheckpointError: one of them is damaged.
+        CheckpointError: one of them is damaged, or was fitted on another model, as after a new training in its place.
     """
     folder, start = (model, "") if model.is_dir() else (model.parent, f"{model.stem}.")
     paths = sorted(path for path in folder.glob(f"*{SUFFIX}") if path.name.startswith(start))
     names = [(path.name.removeprefix(start).removesuffix(SUFFIX), path) for path in paths]
-    return {name: _describe(path) for name, path in names if NAME.fullmatch(name)}
+    heads = {name: _describe(path) for name, path in names if NAME.fullmatch(name)}
+    if heads:
+        fingerprint = read_metadata(model).fingerprint
+        for name, head in heads.items():
+            if head.model != fingerprint:
+                raise CheckpointError(
+                    f"{head_path(model, name)} was fitted on another model (fingerprint {head.model[:8]}) than {model} "
+                    f"({fingerprint[:8]}): move it away, and fit it anew with 'cbmir model project'"
+                )
+    return heads
 
 
 def model_layers(model: Path) -> dict[str, int]:

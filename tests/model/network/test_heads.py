@@ -82,3 +82,11 @@ def test_what_is_no_head_is_said(model: Path) -> None:
     path.write_bytes(model.read_bytes())
     with pytest.raises(CheckpointError, match="is no head"):
         Embedder.load(model)
+
+
+def test_a_head_of_another_model_is_not_taken_for_this_ones(model: Path, tmp_path: Path) -> None:
+    make_head(model)
+    make_model(model, seed=1)  # trained anew in its place
+    for look in (model_layers, default_layers, Embedder.load):
+        with pytest.raises(CheckpointError, match=r"was fitted on another model .*: move it away, and fit it anew"):
+            look(model)
