@@ -10,7 +10,6 @@ import typer
 from cli.console import EXIT_LEFT_OUT, messages, output
 from cli.options import (
     ForceOption,
-    ModelOption,
     OpenOption,
     ReportFolderOption,
     RuntimeOption,
@@ -24,6 +23,7 @@ from cli.pages import open_page
 if TYPE_CHECKING:
     from cli.rendering.progress import StageProgress
     from index.evaluation.run import EvaluationObserver
+    from model.training.repository import LabelledFile
 
 Protocol = Literal["both", "training-images", "leave-group-out"]
 Search = Literal["both", "exact", "approximate"]
@@ -33,14 +33,28 @@ def evaluate(
     repository: Annotated[
         Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
     ],
-    model: ModelOption = None,
+    models: Annotated[
+        list[Path] | None,
+        option(
+            "--model",
+            "-m",
+            help="Model, or name of a bundled one; several are compared, as are encoders [the bundled one].",
+            show_default=False,
+        ),
+    ] = None,
     report: ReportFolderOption = Path("report"),
     force: ForceOption = False,
     open_: OpenOption = False,
     layers: Annotated[
-        str,
-        option("--layers", help="Whose features to compare.", metavar="fcl1,fcl2,fcl3", autocompletion=complete_layer),
-    ] = "fcl1,fcl2,fcl3",
+        str | None,
+        option(
+            "--layers",
+            help="Whose features to compare [fcl1,fcl2,fcl3; of several models all].",
+            metavar="fcl1,projected",
+            autocompletion=complete_layer,
+            show_default=False,
+        ),
+    ] = None,
     protocol: Annotated[
         Protocol, option("--protocol", help="Search among the training images; or among all but the query's group.")
     ] = "both",
@@ -56,6 +70,9 @@ def evaluate(
 
     The report holds every table and figure of the paper beside this model's, every misclassified image, and ranked
     sheets. A repository without splits is split as in training.
+
+    Several models, or an encoder without classes, are compared by how well each of their layers retrieves the labels:
+    each test image is searched for among all images but those of its group.
     """
     import os
 
@@ -65,11 +82,20 @@ def evaluate(
     from model.network.metadata import read_metadata
     from model.training.repository import read_repository, split_test
 
-    names = parse_layers(layers)
     refuse_existing(report / "index.html", "--report", force=force)
-    path = find_model(model)
-    metadata = read_metadata(path)
+    paths = [find_model(model) for model in models] if models else [find_model()]
+    metadata = read_metadata(paths[0])
     files = split_test(read_repository(repository), seed=metadata.seed if seed is None else seed)
+    workers = os.cpu_count() or 1 if workers is None else workers
+    if len(paths) > 1 or not metadata.classes:
+        named = parse_layers(layers) if layers else ()
+        _compare(
+            paths, files, report, named, repository=str(repository), device=device, runtime=runtime, workers=workers
+        )
+        if open_:
+            open_page(report / "index.html")
+        return
+    path, names = paths[0], parse_layers(layers or "fcl1,fcl2,fcl3")
 
     from cli.rendering.columns import print_left_out
     from cli.rendering.environment import environment
@@ -83,7 +109,7 @@ def evaluate(
         layers=names,
         protocols=tuple(name for name in PROTOCOLS if protocol in {"both", name.replace(" ", "-")}),
         searches=tuple(exact for exact in (True, False) if search in {"both", "exact" if exact else "approximate"}),
-        workers=os.cpu_count() or 1 if workers is None else workers,
+        workers=workers,
     )
     make_folder(report)
     with StageProgress() as progress:
@@ -104,6 +130,50 @@ def evaluate(
     output.print(f"report: {report / 'index.html'}", soft_wrap=True, markup=False)
     if open_:
         open_page(report / "index.html")
+    if found.left_out:
+        raise typer.Exit(EXIT_LEFT_OUT)
+
+
+def _compare(
+    paths: list[Path],
+    files: list[LabelledFile],
+    report: Path,
+    layers: tuple[str, ...],
+    *,
+    repository: str,
+    device: str,
+    runtime: str,
+    workers: int,
+) -> None:
+    """Compare models by what their layers retrieve, and write the report.
+
+    Raises:
+        typer.Exit: files were left out.
+    """
+    from cli.rendering.columns import print_left_out
+    from cli.rendering.environment import environment
+    from cli.rendering.progress import StageProgress
+    from cli.rendering.report.comparison import write_comparison
+    from cli.rendering.report.page import make_folder
+    from cli.rendering.tables import comparison_table
+    from index.evaluation.comparison import compare_models
+    from model.network.embedder import Embedder
+
+    make_folder(report)
+    with StageProgress() as progress:
+        found = compare_models(
+            [(path.stem, Embedder.load(path, device=device, runtime=runtime)) for path in paths],
+            files,
+            layers=layers,
+            workers=workers,
+            loaded=lambda done, total: progress.update("decoding", done, total),
+            embedded=lambda done, total: progress.update("embedding", done, total),
+        )
+    write_comparison(found, report, repository=repository, environment=environment())
+    output.show_table(comparison_table(found))
+    for error in found.left_out:
+        print_left_out(error.path, f"{error.reason.value}: {error.detail}")
+    output.print(f"report: {report / 'index.html'}", soft_wrap=True, markup=False)
     if found.left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
 

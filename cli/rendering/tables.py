@@ -21,6 +21,7 @@ from model.network.calibration import UNKNOWN
 from model.training.measures import ClassificationMeasures
 
 if TYPE_CHECKING:
+    from index.evaluation.comparison import Comparison
     from index.evaluation.retrieval import RetrievalResult
     from model.training.cross_validation import Fold
 
@@ -139,3 +140,25 @@ def retrieval_tables(results: Sequence[RetrievalResult]) -> Iterator[Table]:
                 f"{1000 * one.seconds / max(len(one.rankings), 1):.1f}",
             )
         yield table
+
+
+def comparison_table(found: Comparison) -> Table:
+    """What each layer of each model retrieves, a row a layer."""
+    title = f"{found.queries:,} test images among all {found.images:,} but those of their groups"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in ("model", "layer"):
+        table.add_column(name, overflow="fold")
+    for name in ("values", "P@1", "95 %", "P@5", "mAP", "images/s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in found.rows:
+        table.add_row(
+            escape(row.model),
+            row.layer,
+            f"{row.values:,}",
+            f"{row.precision[1]:.3f}",
+            f"{row.interval.low:.3f}–{row.interval.high:.3f}" if row.interval else "–",
+            f"{row.precision[5]:.3f}",
+            f"{row.mean_average_precision:.3f}",
+            f"{row.images_per_second:,.0f}" if row.images_per_second else "–",
+        )
+    return table

@@ -120,8 +120,6 @@ def evaluate_model(
     """
     observer = observer or EvaluationObserver()
     classes = embedder.metadata.classes
-    if not classes:
-        raise RepositoryError("the model tells no classes apart, which an evaluation is about: give one that does")
     if unknown := sorted({file.label for file in files} - set(classes)):
         raise RepositoryError(f"the model does not know the class {unknown[0]!r}: it knows {', '.join(classes)}")
     parts, left_out = load_repository(files, classes, workers=settings.workers, progress=observer.loaded)
