@@ -247,8 +247,9 @@ def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:
 
 def _encoder_facts(encoder: EncoderDescription) -> dict[str, str]:
     how = encoder.preparation
-    square = {"stretch": "stretched to a square", "crop": "its shorter side resized", "pad": "padded to a square"}
-    cut = f" of {how.resized}, {how.size} of it" if how.resized != how.size else f" of {how.size}"
+    side = how.resized
+    square = {"stretch": f"stretched to {side} × {side}", "crop": f"shorter side to {side}", "pad": f"padded to {side}"}
+    cut = f", the middle {how.size} × {how.size}" if side != how.size or how.rule == "crop" else ""
     colour = "grey" if how.channels == 1 else "in colour"
     facts = {
         "source": encoder.source,

@@ -99,7 +99,9 @@ def transformers_network(folder: Path) -> tuple[Any, Callable[[Tensor], Tensor]]
         raise require("transformers", "transformers")
     declare_torchvision_operators()
     from transformers import AutoModel
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # of its own, on the terminal
     try:
         network, info = AutoModel.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
