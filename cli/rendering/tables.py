@@ -62,13 +62,16 @@ def print_answer(answer: Answer, roots: tuple[str, ...], console: Terminal) -> N
     labelled = any(hit.payload.label for hit in hits)
     framed = any(hit.payload.frame > 1 for hit in hits)
     copied = any(len(hit.payload.locations) > 1 for hit in hits)
-    columns = [Column("rank", right=True), Column("distance", right=True), Column("organ"), Column("prob.", right=True)]
+    classed = any(hit.payload.organ for hit in hits)
+    columns = [Column("rank", right=True), Column("distance", right=True)]
+    columns += [Column("organ"), Column("prob.", right=True)] * classed
     columns += [Column("modality"), *[Column("label")] * labelled, *[Column("frame", right=True)] * framed]
     columns += [*[Column("copies", right=True)] * copied, Column("id")]
     rows = []
     for rank, hit in enumerate(hits, 1):
         payload = hit.payload
-        cells = [str(rank), f"{hit.distance:.3f}", organ_text(payload), probability_text(payload)]
+        cells = [str(rank), f"{hit.distance:.3f}"]
+        cells += [organ_text(payload), probability_text(payload)] * classed
         cells += [payload.header.modality or "–", *[payload.label or "–"] * labelled, *[str(payload.frame)] * framed]
         cells += [*[str(len(payload.locations) - 1)] * copied]
         cells += [hit.id.hex[:SHOWN_DIGITS] if console.is_terminal else str(hit.id)]

@@ -101,7 +101,7 @@ def transformers_network(folder: Path) -> tuple[Any, Callable[[Tensor], Tensor]]
     from transformers import AutoModel
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # of its own, on the terminal
+    disable_progress_bar()  # type: ignore[no-untyped-call] # its own, on the terminal; untyped there
     try:
         network, info = AutoModel.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True

@@ -188,6 +188,7 @@ def test_an_encoder_is_brought_in_indexed_and_searched(
     shown = capsys.readouterr().out
     assert "no class predicted, as the model tells none apart" in shown
     assert "searched in the whole index" in shown
+    assert "organ" not in shown
     assert str(query) in shown
     assert cbmir("search", query, "--index", index, "--organ", "eye") == 2
     assert "tells no classes apart" in " ".join(capsys.readouterr().err.split())
