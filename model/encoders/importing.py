@@ -313,6 +313,8 @@ def _preparation(wishes: Wishes, usual: Preparation) -> Preparation:
         )
     except ValueError as error:
         raise SettingError(f"--mean and --std need one value, or one a channel: {error}") from error
+    if usual.resized < usual.size:
+        raise SettingError(f"--resize {usual.resized}: no {usual.size} × {usual.size} can be cut out of that")
     return replace(
         usual,
         channels=channels,

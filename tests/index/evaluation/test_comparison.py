@@ -8,15 +8,15 @@ import pytest
 from index.evaluation.comparison import compare_models, over_groups
 from model.errors import RepositoryError
 from model.network.embedder import Embedder
-from model.training.repository import LabelledFile
+from model.training.repository import LabelledFile, Split
 from tests.support import phantoms
 from tests.support.models import make_model
 
 
-def write(folder: Path, organ: str, number: int, group: str, split: str) -> LabelledFile:
+def write(folder: Path, organ: str, number: int, group: str, split: Split) -> LabelledFile:
     path = folder / f"{organ}{number}.dcm"
     phantoms.dicom([phantoms.draw(organ, number, 48)], organ, number).save_as(path, enforce_file_format=True)
-    return LabelledFile(path, organ, group, split)  # type: ignore[arg-type] # one of the splits
+    return LabelledFile(path, organ, group, split)
 
 
 def test_models_are_compared_by_what_their_layers_retrieve(tmp_path: Path) -> None:

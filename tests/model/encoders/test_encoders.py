@@ -199,6 +199,7 @@ def test_colour_goes_where_it_is_asked_for(tmp_path: Path) -> None:
         (Wishes(size=48, output="pooled"), "give --mean and --std"),
         (Wishes(size=48, output="pooled", mean=(0.5, 0.5), std=(0.5,)), "one value, or one a channel"),
         (Wishes(size=64, output="pooled"), "takes 48 × 48"),
+        (replace(GREY, output="pooled", resized=40), "no 48 × 48 can be cut out"),
     ],
 )
 def test_what_it_cannot_know_is_asked_for(tmp_path: Path, wishes: Wishes, said: str) -> None:

@@ -11,11 +11,11 @@ import pytest
 
 from model.errors import JobError
 from model.images.reading import read_frames
-from model.network.preparation import PAPER
+from model.network.preparation import PAPER, Preparation
 from model.network.preprocessing import to_input
 from tests.support.models import NARROW
 from workers.indexing.rows import FEATURE, frame_row, frames_schema, left_out_row, to_array
-from workers.indexing.stages import EmbeddingActor
+from workers.indexing.stages import BLOCK_BYTES, EmbeddingActor, rows_a_block
 
 
 class NoCounters:
@@ -98,3 +98,10 @@ def test_a_process_that_is_no_worker_of_ray_keeps_its_exit_code(model_path: Path
         "EmbeddingActor(model, fingerprint, {}, ('fcl1',), 'openvino', 'cpu', 1, None)\nsys.exit(7)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 7
+
+
+def test_blocks_of_large_frames_hold_fewer_of_them() -> None:
+    large = Preparation(518, 518, channels=3)
+    assert rows_a_block(PAPER) == 256
+    assert 10 < rows_a_block(large) < 30
+    assert rows_a_block(large) * large.bytes <= BLOCK_BYTES
