@@ -23,6 +23,7 @@ from cli.pages import open_page
 if TYPE_CHECKING:
     from cli.rendering.progress import StageProgress
     from index.evaluation.run import EvaluationObserver
+    from model.network.embedder import Embedder
     from model.training.repository import LabelledFile
 
 Protocol = Literal["both", "training-images", "leave-group-out"]
@@ -79,6 +80,7 @@ def evaluate(
     from rich.markup import escape
 
     from model.network.bundled import find_model
+    from model.network.embedder import Embedder
     from model.network.metadata import read_metadata
     from model.training.repository import read_repository, split_test
 
@@ -89,11 +91,11 @@ def evaluate(
     workers = os.cpu_count() or 1 if workers is None else workers
     if len(paths) > 1 or not metadata.classes:
         named = parse_layers(layers) if layers else ()
-        _compare(
-            paths, files, report, named, repository=str(repository), device=device, runtime=runtime, workers=workers
-        )
-        if open_:
-            open_page(report / "index.html")
+        alike = len({path.stem for path in paths}) < len(paths)
+        loaded = [
+            (str(path) if alike else path.stem, Embedder.load(path, device=device, runtime=runtime)) for path in paths
+        ]
+        _compare(loaded, files, report, named, repository=str(repository), workers=workers, open_=open_)
         return
     path, names = paths[0], parse_layers(layers or "fcl1,fcl2,fcl3")
 
@@ -103,7 +105,6 @@ def evaluate(
     from cli.rendering.report.page import make_folder, write_report
     from cli.rendering.tables import measures_table, retrieval_tables
     from index.evaluation.run import PROTOCOLS, EvaluationSettings, evaluate_model
-    from model.network.embedder import Embedder
 
     settings = EvaluationSettings(
         layers=names,
@@ -135,15 +136,14 @@ def evaluate(
 
 
 def _compare(
-    paths: list[Path],
+    models: list[tuple[str, Embedder]],
     files: list[LabelledFile],
     report: Path,
     layers: tuple[str, ...],
     *,
     repository: str,
-    device: str,
-    runtime: str,
     workers: int,
+    open_: bool,
 ) -> None:
     """Compare models by what their layers retrieve, and write the report.
 
@@ -157,12 +157,11 @@ def _compare(
     from cli.rendering.report.page import make_folder
     from cli.rendering.tables import comparison_table
     from index.evaluation.comparison import compare_models
-    from model.network.embedder import Embedder
 
     make_folder(report)
     with StageProgress() as progress:
         found = compare_models(
-            [(path.stem, Embedder.load(path, device=device, runtime=runtime)) for path in paths],
+            models,
             files,
             layers=layers,
             workers=workers,
@@ -174,6 +173,8 @@ def _compare(
     for error in found.left_out:
         print_left_out(error.path, f"{error.reason.value}: {error.detail}")
     output.print(f"report: {report / 'index.html'}", soft_wrap=True, markup=False)
+    if open_:
+        open_page(report / "index.html")
     if found.left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
 

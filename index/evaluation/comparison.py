@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.evaluation.measures import average_precision, precision_at
-from model.errors import ImageError, RepositoryError
+from model.errors import ImageError, RepositoryError, SettingError
 from model.network.preprocessing import batches
+from model.suggestions import unknown_name
 from model.training.loading import LabelledFrames, joined, load_repository
 from model.training.measures import Interval
 
@@ -85,14 +86,19 @@ def compare_models(
     Args:
         models: with their names.
         files: with their splits.
-        layers: only these, where a model has them; by default all.
+        layers: only these, of a model that has none of them its first; by default all.
         workers: processes that decode.
         loaded: told how many of how many files are decoded, anew for each model.
         embedded: told how many of how many frames are embedded.
 
     Raises:
+        SettingError: no model has a layer that is named.
         RepositoryError: no test image can be read, or none has an image of its label in another group.
     """
+    known = tuple(dict.fromkeys(layer for _, embedder in models for layer in embedder.layers))
+    for layer in layers:
+        if layer not in known:
+            raise SettingError(f"--layers {','.join(layers)}: {unknown_name('layer', layer, known)}")
     names = tuple(sorted({file.label for file in files}))
     rows: list[Compared] = []
     fused: dict[str, Features] = {}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -161,7 +162,12 @@ def test_what_cannot_be_a_head_is_one_sentence(
 
 
 def test_an_encoder_is_brought_in_indexed_and_searched(
-    cbmir: Cbmir, archive: Path, tmp_path: Path, without_ray: None, capsys: pytest.CaptureFixture[str]
+    cbmir: Cbmir,
+    archive: Path,
+    tmp_path: Path,
+    without_ray: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The paper's network leaves as ONNX, and comes back as somebody else's, without classes."""
     if not find_spec("onnxscript"):
@@ -218,6 +224,18 @@ def test_an_encoder_is_brought_in_indexed_and_searched(
     for name in ("index.html", "report.md"):
         assert "ranks fused" in (report / name).read_text()
     assert cbmir(*compare) == 2  # the report is there
+    assert cbmir(*compare, "--force", "--layers", "fc1") == 2
+    assert "did you mean 'fcl1'?" in " ".join(capsys.readouterr().err.split())
+    twin = tmp_path / "elsewhere" / "small.safetensors"
+    twin.parent.mkdir()
+    shutil.copy(small, twin)
+    opened = tmp_path / "opened"
+    monkeypatch.setenv("BROWSER", f"sh -c 'echo \"$0\" > {opened}' %s")
+    whole = ("--layers", "fcl1", "--force", "--report", report, "--open")
+    assert cbmir("evaluate", archive, "--model", small, "--model", twin, *whole) in {0, 3}
+    record = json.loads((report / "report.json").read_text())
+    assert [row["model"] for row in record["rows"]][:2] == [str(small), str(twin)]
+    assert opened.read_text().strip() == (report / "index.html").as_uri()
     assert cbmir("evaluate", archive, "--model", folder, "--report", tmp_path / "alone") in {0, 3}
 
     assert cbmir("model", "project", folder, archive, "--dimensions", 8, "--whole") == 3
