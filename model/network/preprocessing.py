@@ -51,8 +51,3 @@ def batches(images: NDArray[T]) -> Iterator[NDArray[T]]:
     """Cut an array along its first axis into parts of :data:`BATCH`, the last one shorter."""
     for start in range(0, len(images), BATCH):
         yield images[start : start + BATCH]
-
-
-def to_input(pixels: GreyImage) -> NetworkInput:
-    """Resize and crop one frame, ``(height, width)`` uint8 to ``(224, 224)`` uint8."""
-    return np.ascontiguousarray(centre_crop(resize(pixels)))

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from model.images.frames import Frame, Header
+from model.network.preparation import PAPER
 from tests.support import phantoms
 
 NARROW = 256
@@ -26,3 +31,8 @@ def make_model(
     weights = network.state_dict()
     save_checkpoint(path, weights, Metadata(classes, fingerprint(weights, classes), width=width))
     return path
+
+
+def prepared(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What of a grey picture enters the network of the paper."""
+    return PAPER(Frame(pixels, 1, 1, "", Header()))

@@ -19,11 +19,10 @@ from model.network.checkpoint import load_network, read_centroids, save_checkpoi
 from model.network.embedder import Embedder
 from model.network.heads import head_path
 from model.network.metadata import Calibration, read_metadata
-from model.network.preprocessing import to_input
 from model.training.repository import read_repository, split_repository
 from tests.index.conftest import describe
 from tests.support import phantoms
-from tests.support.models import NARROW, make_model
+from tests.support.models import NARROW, make_model, prepared
 
 Cbmir = Callable[..., int]
 
@@ -95,7 +94,7 @@ def test_a_model_made_small_is_used_like_any_other(cbmir: Cbmir, tmp_path: Path)
         name: tensor.shape for name, tensor in load_network(model_path)[0].state_dict().items()
     }
     trained_on = next(file.path for file in files if file.split == "train" and file.label == "eye")
-    image = to_input(next(read_frames(trained_on)).pixels)[None]
+    image = prepared(next(read_frames(trained_on)).pixels)[None]
     dense, small = (Embedder.load(path).embed(image, ("fcl1", "fcl3")) for path in (model_path, output))
     for layer, expected in dense.features.items():
         assert np.abs(small.features[layer] - expected).max() < 0.05 * expected.max(), layer

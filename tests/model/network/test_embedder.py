@@ -11,10 +11,9 @@ import pytest
 from model.errors import CheckpointError, SettingError
 from model.network.checkpoint import load_network, save_checkpoint
 from model.network.embedder import Embedder
-from model.network.preprocessing import to_input
 from model.network.ranges import activation_ranges
 from tests.support import phantoms
-from tests.support.models import NARROW
+from tests.support.models import NARROW, prepared
 
 
 def test_embeddings_have_the_documented_shapes(model_path: Path) -> None:
@@ -46,7 +45,7 @@ def test_unknown_layers_and_devices_are_refused(model_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    return np.stack([to_input((255 * phantoms.draw(organ, 1, 96)).astype(np.uint8)) for organ in phantoms.ORGANS])
+    return np.stack([prepared((255 * phantoms.draw(organ, 1, 96)).astype(np.uint8)) for organ in phantoms.ORGANS])
 
 
 def test_openvino_computes_what_torch_does(model_path: Path, images: np.ndarray) -> None:

@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from model.network.architecture import scale
-from model.network.preprocessing import centre_crop, resize, to_input
+from model.network.preprocessing import centre_crop, resize
+from tests.support.models import prepared
 
 
 @pytest.mark.parametrize("shape", [(256, 256), (1, 1), (64, 64), (3000, 2000), (7, 900)])
 def test_any_size_becomes_the_networks_input(shape: tuple[int, int]) -> None:
-    assert to_input(np.full(shape, 77, np.uint8)).shape == (224, 224)
-    assert (to_input(np.full(shape, 77, np.uint8)) == 77).all()
+    assert prepared(np.full(shape, 77, np.uint8)).shape == (224, 224)
+    assert (prepared(np.full(shape, 77, np.uint8)) == 77).all()
 
 
 def test_resizing_averages_what_it_shrinks() -> None:

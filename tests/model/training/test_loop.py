@@ -15,13 +15,12 @@ from model.network import calibration
 from model.network.checkpoint import CENTROIDS, fingerprint, save_checkpoint
 from model.network.embedder import Embedder
 from model.network.metadata import read_metadata
-from model.network.preprocessing import to_input
 from model.training import loop
 from model.training.loop import Epoch, Observer
 from model.training.recipes import RECIPES, recipe
 from model.training.repository import LabelledFile, read_repository, split_repository
 from tests.support import phantoms
-from tests.support.models import NARROW, make_model
+from tests.support.models import NARROW, make_model, prepared
 
 train = partial(loop.train, width=NARROW)
 FEW = replace(recipe("fast", epochs=2), batch_size=8, sizes=((0.0, 96), (0.5, 224)))
@@ -96,7 +95,7 @@ def test_a_few_updates_learn_something(tmp_path: Path) -> None:
     assert result.measures
     assert result.measures.accuracy > 0.9
     embedder = Embedder.load(tmp_path / "model")
-    images = [to_input(next(read_frames(folder / organ / "3")).pixels) for organ in ("chest", "knee")]
+    images = [prepared(next(read_frames(folder / organ / "3")).pixels) for organ in ("chest", "knee")]
     for number, image in enumerate(images):
         assert embedder.embed(image[None]).probabilities[0].argmax() == number
 
@@ -177,7 +176,7 @@ def test_the_validation_part_calibrates(
     stricter = replace(stored.calibration, threshold=1.0)
     assert fingerprint(weights, stored.classes, stricter) != stored.fingerprint
     held_out = [
-        to_input(next(read_frames(file.path)).pixels)
+        prepared(next(read_frames(file.path)).pixels)
         for file in repository
         if file.split == "validation" and "broken" not in file.path.name
     ]

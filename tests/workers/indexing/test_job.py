@@ -29,9 +29,9 @@ from index.schema import Location
 from model.errors import JobError, JobInterrupted, ModelMismatchError, VectorIndexError
 from model.images.reading import read_frames
 from model.network.embedder import Embedder
-from model.network.preprocessing import to_input
 from tests.support import phantoms
 from tests.support.jobs import small_job
+from tests.support.models import prepared
 from workers.indexing.job import index_archive
 from workers.indexing.preparing import plan_job
 from workers.indexing.report import JobReport
@@ -76,7 +76,7 @@ def test_the_whole_way_of_an_image(archive: Path, model_path: Path, tmp_path: Pa
             [(point, payload)] = [pair for pair in opened.scroll(where) if pair[1].frame == frame]
             assert payload.locations == (Location(0, name),)
             pixels = list(read_frames(archive / name))[frame - 1].pixels
-            expected = embedder.embed(to_input(pixels)[None])
+            expected = embedder.embed(prepared(pixels)[None])
             assert payload.organ == embedder.metadata.classes[int(expected.probabilities[0].argmax())]
             assert np.allclose(opened.vector(point, "fcl1"), expected.features["fcl1"][0], rtol=2e-3, atol=2e-3)
 

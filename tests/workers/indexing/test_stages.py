@@ -12,8 +12,7 @@ import pytest
 from model.errors import JobError
 from model.images.reading import read_frames
 from model.network.preparation import PAPER, Preparation
-from model.network.preprocessing import to_input
-from tests.support.models import NARROW
+from tests.support.models import NARROW, prepared
 from workers.indexing.rows import FEATURE, frame_row, frames_schema, left_out_row, to_array
 from workers.indexing.stages import BLOCK_BYTES, EmbeddingActor, rows_a_block
 
@@ -36,7 +35,7 @@ def test_the_actor_embeds_frames_and_passes_on_what_was_left_out(archive: Path, 
     fingerprint = read_metadata(model_path).fingerprint
     actor = EmbeddingActor(str(model_path), fingerprint, {}, ("fcl1", "fcl2"), runtime, "cpu", 2, NoCounters())
     frames = [next(read_frames(archive / organ / f"{organ}-001.dcm")) for organ in ("eye", "knee")]
-    inputs = [to_input(frame.pixels) for frame in frames]
+    inputs = [prepared(frame.pixels) for frame in frames]
     from model.errors import Reason
 
     rows = [
@@ -79,7 +78,7 @@ def test_features_that_are_not_finite_are_marked_at_their_own_row(
 
     actor._embedder.embed = broken  # type: ignore[method-assign,assignment] # a network that overflows
     frame = next(read_frames(archive / "eye" / "eye-001.dcm"))
-    rows = [frame_row(number, frame, to_input(frame.pixels)) for number in range(3)]
+    rows = [frame_row(number, frame, prepared(frame.pixels)) for number in range(3)]
     result = actor(pa.Table.from_pylist(rows, frames_schema(PAPER)))
     assert result["reason"].to_pylist() == [None, "features not finite", None]
 
