@@ -17,6 +17,7 @@ from model.errors import CheckpointError, ModelMismatchError, NotAnIndexError, N
 from model.network.bundled import bundled_with, find_model
 from model.network.heads import describe_heads, head_path
 from model.network.metadata import read_metadata
+from model.network.probe import describe_probe, probe_path
 
 
 def describe_index(address: Address, *, patient: bool = False) -> Description:
@@ -158,6 +159,12 @@ def check_same(address: Address, existing: Description, wanted: Description) -> 
             f"{address} was made with another head {changed!r} than the one beside {wanted.model_path}: put that one "
             "back, or make the index anew with 'cbmir index --reembed'"
         )
+    if existing.probe != wanted.probe:
+        raise ModelMismatchError(
+            f"{address} was made {_by_probe(existing.probe)}, and {wanted.model_path} would name organs "
+            f"{_by_probe(wanted.probe)}: put the probe back as it was, or make the index anew with "
+            "'cbmir index --reembed'"
+        )
     for setting in ("layers", "quantization", "path_privacy", "patient_groups"):
         there, asked = getattr(existing, setting), getattr(wanted, setting)
         if there != asked:
@@ -167,12 +174,16 @@ def check_same(address: Address, existing: Description, wanted: Description) -> 
             )
 
 
+def _by_probe(fingerprint: str) -> str:
+    return f"by the probe {fingerprint[:8]}" if fingerprint else "without a probe"
+
+
 def resolve_model(address: Address, description: Description, model: Path | None) -> Path:
     """The model to use with an index: the given one, or the one that made it, where that still lies.
 
     Raises:
         CheckpointError: the model that made the index is gone, or the file is no model.
-        ModelMismatchError: the given model did not make the index, or one of its heads is another now.
+        ModelMismatchError: the given model did not make the index, or one of its heads, or its probe, is another now.
     """
     if model:
         path = find_model(model)
@@ -198,6 +209,15 @@ def resolve_model(address: Address, description: Description, model: Path | None
             raise ModelMismatchError(
                 f"{head_path(path, name)} (fingerprint {heads[name].fingerprint[:8]}) did not make {address}, which "
                 f"needs {wanted[:8]}: put that one back, or make the index anew with 'cbmir index --reembed'"
+            )
+    if description.probe:
+        probe = describe_probe(path)
+        if probe is None:
+            raise CheckpointError(f"{address} needs the probe of {path}: put it back at {probe_path(path)}")
+        if probe.fingerprint != description.probe:
+            raise ModelMismatchError(
+                f"{probe_path(path)} (fingerprint {probe.fingerprint[:8]}) did not make {address}, which needs "
+                f"{description.probe[:8]}: put that one back, or make the index anew with 'cbmir index --reembed'"
             )
     return path
 

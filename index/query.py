@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -55,7 +56,12 @@ class Query:
 
 
 def query_from_image(
-    path: str | Path, embedder: Embedder, *, layer: str = "fcl1", frame: int = 1, patient_key: bytes | None = None
+    path: str | Path,
+    embedder: Embedder,
+    *,
+    layers: Sequence[str] = ("fcl1",),
+    frame: int = 1,
+    patient_key: bytes | None = None,
 ) -> Query:
     """Read and embed one frame of an image file; with the index's key it knows its patient group.
 
@@ -64,12 +70,13 @@ def query_from_image(
         SettingError: it has no such frame.
     """
     chosen = _frame(path, frame, ReadOptions(patient_key))
-    embeddings = embedder.embed(embedder.preparation(chosen)[np.newaxis], (layer,))
+    embeddings = embedder.embed(embedder.preparation(chosen)[np.newaxis], layers)
     features = {name: values[0] for name, values in embeddings.features.items()}
-    if not np.isfinite(features[layer]).all():
-        raise ImageError(path, Reason.NON_FINITE, f"the {layer} features hold NaN or infinity: check the model")
+    for layer in layers:
+        if not np.isfinite(features[layer]).all():
+            raise ImageError(path, Reason.NON_FINITE, f"the {layer} features hold NaN or infinity: check the model")
     guess = probability = None
-    if classes := embedder.metadata.classes:
+    if classes := embedder.classes:
         best = int(embeddings.probabilities[0].argmax())
         guess, probability = classes[best], float(embeddings.probabilities[0, best])
     return Query(
@@ -86,7 +93,7 @@ def query_from_image(
     )
 
 
-def query_from_stored(index: Index, uid: str, *, layer: str = "fcl1", frame: int | None = None) -> Query:
+def query_from_stored(index: Index, uid: str, *, layers: Sequence[str] = ("fcl1",), frame: int | None = None) -> Query:
     """Take a stored picture as the query: by point id, SOP Instance UID, or Series Instance UID (its middle picture).
 
     Of a point id the first digits will do.
@@ -105,7 +112,7 @@ def query_from_stored(index: Index, uid: str, *, layer: str = "fcl1", frame: int
         best_guess=payload.best_guess,
         organ_probability=payload.organ_probability,
         label=payload.label,
-        features={layer: index.vector(point, layer)},
+        features={layer: index.vector(point, layer) for layer in layers},
     )
 
 

@@ -139,6 +139,8 @@ class Description:
         patient_groups: whether a keyed hash of the Patient ID is stored.
         roots: folders that were indexed; payloads refer to them by number.
         heads: fingerprints of the heads among the layers, by name (:mod:`model.network.heads`).
+        dot_layers: layers whose vectors are compared by their dot products, and not by Euclidean distance.
+        probe: fingerprint of the probe that names the classes (:mod:`model.network.probe`); empty where the model does.
         schema_version: see :data:`SCHEMA_VERSION`.
     """
 
@@ -152,6 +154,8 @@ class Description:
     patient_groups: bool = False
     roots: tuple[str, ...] = ()
     heads: Mapping[str, str] = field(default_factory=dict)
+    dot_layers: tuple[str, ...] = ()
+    probe: str = ""
     schema_version: int = SCHEMA_VERSION
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
@@ -22,6 +22,9 @@ Same = Literal["self", "series", "study", "patient", "none"]
 GroupBy = Literal["none", "series", "study", "patient"]
 """Of each series, study or patient group only the nearest hit is kept."""
 
+Measure = Literal["distance", "dot product", "rank score"]
+"""What hits are ranked by: Euclidean distance, least first; a layer's dot product, or fused ranks, greatest first."""
+
 _FIRST_OVERFETCH = 4
 
 _GROUPS = {"series": "series_instance_uid", "study": "study_instance_uid", "patient": "patient_group"}
@@ -33,7 +36,7 @@ class Options:
 
     Attributes:
         top: number of hits wanted.
-        layer: whose features are compared.
+        layers: whose features are compared; of several the ranks are fused (:meth:`index.engines.engine.Index.fused`).
         organs: only hits of these predicted classes; ``None`` is the class predicted for the query ("with class
             prediction"), or the whole index where that is unknown; an empty tuple the whole index ("without").
         where: keyword field → values; all fields must agree.
@@ -43,7 +46,7 @@ class Options:
     """
 
     top: int = 10
-    layer: str = "fcl1"
+    layers: tuple[str, ...] = ("fcl1",)
     organs: tuple[str, ...] | None = None
     where: Mapping[str, Collection[str]] = field(default_factory=dict)
     exclude_same: Same = "self"
@@ -53,11 +56,29 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The hits for one query, nearest first, and the classes to which they were restricted (empty: none)."""
+    """What was found for one query.
+
+    Attributes:
+        query: the query.
+        organs: classes to which the hits were restricted; empty for the whole index.
+        layers: whose features were compared.
+        measure: what the hits' scores are.
+        hits: best first.
+    """
 
     query: Query
     organs: tuple[str, ...]
+    layers: tuple[str, ...]
+    measure: Measure
     hits: tuple[Hit, ...]
+
+
+def default_layers(description: Description) -> tuple[str, ...]:
+    """What a search compares where nothing is asked for: the first layer stored, of joined models that of each."""
+    firsts: dict[str, str] = {}
+    for layer in description.layers:
+        firsts.setdefault(layer.rpartition(".")[0], layer)
+    return tuple(firsts.values())
 
 
 def check_options(description: Description, options: Options) -> None:
@@ -67,13 +88,14 @@ def check_options(description: Description, options: Options) -> None:
         ModelMismatchError: the layer is not stored.
         SettingError: an organ or a field is unknown, or the number of hits is not positive.
     """
-    if options.layer not in description.layers:
-        stored = ", ".join(description.layers)
-        if options.layer not in LAYERS:
-            raise SettingError(f"--layer {options.layer}: {unknown_name('layer', options.layer, description.layers)}")
+    for layer in options.layers:
+        if layer in description.layers:
+            continue
+        if layer not in LAYERS:
+            raise SettingError(f"--layer {layer}: {unknown_name('layer', layer, description.layers)}")
         raise ModelMismatchError(
-            f"the index stores {stored}, not {options.layer}: make it anew with "
-            f"'cbmir index --reembed --layers {','.join((*description.layers, options.layer))}'"
+            f"the index stores {', '.join(description.layers)}, not {layer}: make it anew with "
+            f"'cbmir index --reembed --layers {','.join((*description.layers, layer))}'"
         )
     if options.organs and not description.classes:
         raise SettingError("--organ: the model of this index tells no classes apart: filter by --where label= instead")
@@ -105,11 +127,26 @@ def search(index: Index, query: Query, options: Options = Options()) -> Answer:
         must["organ"] = organs if asked is None else tuple(organ for organ in organs if organ in asked)
     must_not, excluded = _same(query, options.exclude_same)
     where = Where(must, must_not, excluded)
-    vector = query.features[options.layer]
     if options.group_by == "none":
-        hits = index.nearest(vector, options.layer, top=options.top, where=where, exact=options.exact)
-        return Answer(query, organs, tuple(hits))
-    return Answer(query, organs, tuple(_grouped(index, query, options, where)))
+        hits = _nearest(index, query, options, where, options.top)
+    else:
+        hits = _grouped(index, query, options, where)
+    return Answer(query, organs, options.layers, measure(index.description, options.layers), tuple(hits))
+
+
+def measure(description: Description, layers: Sequence[str]) -> Measure:
+    """What a search by these layers ranks by."""
+    if len(layers) > 1:
+        return "rank score"
+    return "dot product" if layers[0] in description.dot_layers else "distance"
+
+
+def _nearest(index: Index, query: Query, options: Options, where: Where, top: int) -> list[Hit]:
+    vectors = {layer: query.features[layer] for layer in options.layers}
+    if len(vectors) > 1:
+        return index.fused(vectors, top=top, where=where, exact=options.exact)
+    layer, vector = next(iter(vectors.items()))
+    return index.nearest(vector, layer, top=top, where=where, exact=options.exact)
 
 
 def _same(query: Query, same: Same) -> tuple[dict[str, list[str]], frozenset[UUID]]:
@@ -125,7 +162,7 @@ def _grouped(index: Index, query: Query, options: Options, where: Where) -> list
     """The nearest hit of each series or study: ask for ever more neighbours until enough groups are among them."""
     limit = options.top * _FIRST_OVERFETCH
     while True:
-        hits = index.nearest(query.features[options.layer], options.layer, top=limit, where=where, exact=options.exact)
+        hits = _nearest(index, query, options, where, limit)
         best: dict[str, Hit] = {}
         for hit in hits:
             # A picture without one is a group of its own.

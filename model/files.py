@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,30 @@ def written_whole(path: Path, *, private: bool = False) -> Iterator[Path]:
         _flush_names(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_made_whole(folder: Path) -> Iterator[Path]:
+    """Let a folder be filled beside its place, and put it there when it is whole; else nothing is left behind.
+
+    Args:
+        folder: to make; it does not exist yet.
+
+    Yields:
+        The folder to fill.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        partial.rename(folder)
+        _flush_names(folder.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

@@ -49,7 +49,7 @@ def assert_same_hits(index: Index, scans: Path, embedder: Embedder) -> None:
     answer = search(index, query, Options(top=5, organs=(), exact=True))
     [expected] = json.loads((MADE / "hits.json").read_text())
     assert [str(hit.id) for hit in answer.hits] == [hit["id"] for hit in expected["hits"]]
-    assert [hit.distance for hit in answer.hits] == pytest.approx([h["distance"] for h in expected["hits"]], abs=0.05)
+    assert [hit.score for hit in answer.hits] == pytest.approx([h["distance"] for h in expected["hits"]], abs=0.05)
     assert [hit.payload.label for hit in answer.hits] == [hit["label"] for hit in expected["hits"]]
 
 

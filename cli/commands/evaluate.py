@@ -50,7 +50,7 @@ def evaluate(
         str | None,
         option(
             "--layers",
-            help="Whose features to compare [fcl1,fcl2,fcl3; of several models all].",
+            help="Whose features to compare [its own, heads not; of several models all].",
             metavar="fcl1,projected",
             autocompletion=complete_layer,
             show_default=False,
@@ -82,6 +82,7 @@ def evaluate(
     from model.network.bundled import find_model
     from model.network.embedder import Embedder
     from model.network.metadata import read_metadata
+    from model.network.probe import describe_probe
     from model.training.repository import read_repository, split_test
 
     refuse_existing(report / "index.html", "--report", force=force)
@@ -89,7 +90,7 @@ def evaluate(
     metadata = read_metadata(paths[0])
     files = split_test(read_repository(repository), seed=metadata.seed if seed is None else seed)
     workers = os.cpu_count() or 1 if workers is None else workers
-    if len(paths) > 1 or not metadata.classes:
+    if len(paths) > 1 or not (metadata.classes or describe_probe(paths[0])):
         named = parse_layers(layers) if layers else ()
         alike = len({path.stem for path in paths}) < len(paths)
         loaded = [
@@ -97,7 +98,7 @@ def evaluate(
         ]
         _compare(loaded, files, report, named, repository=str(repository), workers=workers, open_=open_)
         return
-    path, names = paths[0], parse_layers(layers or "fcl1,fcl2,fcl3")
+    path, names = paths[0], parse_layers(layers) if layers else tuple(metadata.layers)
 
     from cli.rendering.columns import print_left_out
     from cli.rendering.environment import environment

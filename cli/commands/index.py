@@ -42,12 +42,12 @@ def index(
         ),
     ],
     index: IndexOption,
-    model: Annotated[
-        Path | None,
+    models: Annotated[
+        list[Path] | None,
         option(
             "--model",
             "-m",
-            help="Model file; by default the one that made the index, for a new one the bundled model.",
+            help="Model; by default the one that made the index, for a new one the bundled model.",
             show_default=False,
         ),
     ] = None,
@@ -220,6 +220,7 @@ def index(
 
     if report:
         _check_report(report, force=force)
+    model = _one_model(models or [])
     named_layers = parse_layers(layers) if layers is not None else None
     stored = _stored(index, anew=reembed, patient=not dry_run)
     if reembed and not (stored or model):
@@ -230,6 +231,7 @@ def index(
         model=path,
         index=index,
         layers=named_layers or (tuple(stored.layers) if stored else default_layers(path)),
+        probe=reembed or not stored or bool(stored.probe),
         quantization=quantization or (stored.quantization if stored else "turbo4"),
         labels=labels,
         limit=limit,
@@ -274,6 +276,21 @@ def index(
         print_next(settings)
     if result.anything_left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
+
+
+def _one_model(models: list[Path]) -> Path | None:
+    """An index is made by one model, which may join several.
+
+    Raises:
+        SettingError: several are named.
+    """
+    if len(models) > 1:
+        named = " ".join(map(str, models))
+        raise SettingError(
+            f"--model is given {len(models)} times: join them first, by 'cbmir model join {named} --name PAIR', and "
+            "index with that"
+        )
+    return models[0] if models else None
 
 
 def _check_report(path: Path, *, force: bool) -> None:

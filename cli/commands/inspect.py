@@ -65,7 +65,7 @@ def _predicted(file: str, frame: int, model: Path | None) -> str:
     from model.network.embedder import Embedder
 
     embedder = Embedder.load(find_model(model))
-    query = query_from_image(file, embedder, layer=next(iter(embedder.layers)), frame=frame)
+    query = query_from_image(file, embedder, layers=tuple(embedder.layers)[:1], frame=frame)
     return f"{organ_text(query)} ({probability_text(query)})" if query.organ else "nothing: the model has no classes"
 
 

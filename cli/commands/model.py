@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.console import EXIT_LEFT_OUT, output
+from cli.console import EXIT_LEFT_OUT, messages, output
 from cli.options import ForceOption, RuntimeOption, option, refuse_existing
 
 if TYPE_CHECKING:
@@ -56,12 +56,20 @@ def show(
     from model.network.bundled import bundled_models, find_model
     from model.network.heads import model_layers
     from model.network.metadata import read_metadata
+    from model.network.probe import describe_probe
 
     path = find_model(model)
     metadata = read_metadata(path)
     layers = ", ".join(f"{name} ({values:,} values)" for name, values in model_layers(path).items())
+    probe = describe_probe(path)
+    named = {"probe": f"{', '.join(probe.classes)} (by {probe.layer}, {probe.fingerprint[:8]})"} if probe else {}
     if metadata.encoder:
-        print_fields(output, {"model": str(path), **_encoder_facts(metadata.encoder), "layers": layers})
+        print_fields(output, {"model": str(path), **_encoder_facts(metadata.encoder), "layers": layers, **named})
+        return
+    if metadata.members:
+        joins = ", ".join(f"{name} ({one.fingerprint[:8]})" for name, one in metadata.members.items())
+        facts = {"model": str(path), "joins": joins, "fingerprint": metadata.fingerprint, "layers": layers}
+        print_fields(output, {**facts, "classes": ", ".join(metadata.classes), **named})
         return
     facts = {
         "model": str(path),
@@ -72,6 +80,7 @@ def show(
         "data": _pairs(metadata.data),
         "epoch": str(metadata.epoch),
         "layers": layers,
+        **named,
         "compressed": "no" if metadata.rank is None else f"8-bit weights, FCL1-3 of rank {metadata.rank}",
         "calibration": _pairs(asdict(metadata.calibration)) if metadata.calibration else "none, so nothing is unknown",
         "measures": _pairs(metadata.measures or {}) or "none",
@@ -194,6 +203,9 @@ def import_(
     cosine: Annotated[
         bool, option("--cosine", help="Divide features by their length: distances then rank as cosines do.")
     ] = False,
+    dot: Annotated[
+        bool, option("--dot", help="Compare features by their dot products, and not by Euclidean distance.")
+    ] = False,
     licence: Annotated[str, option("--licence", help="Under which it may be used; kept with it.")] = "",
 ) -> None:
     """Bring another network in as an encoder: a folder with its weights, and encoder.json that says how it is used.
@@ -206,6 +218,8 @@ def import_(
     from model.encoders.importing import Wishes, import_encoder
     from model.errors import SettingError
 
+    if cosine and dot:
+        raise SettingError("--cosine and --dot exclude each other: of vectors of length one both rank alike")
     folder = Path(name).absolute()
     if folder.exists():
         raise SettingError(f"{folder} is there already: choose another --name")
@@ -221,6 +235,7 @@ def import_(
         output=output_,
         pooling=pooling,
         normalised=cosine,
+        dot=dot,
         licence=licence,
     )
     with StageProgress() as progress:
@@ -260,7 +275,8 @@ def _encoder_facts(encoder: EncoderDescription) -> dict[str, str]:
         "scaled": f"mean {', '.join(map(str, how.mean))}, std {', '.join(map(str, how.std))}",
         "feature": f"{encoder.layer}, {encoder.values:,} values"
         + {"none": "", "mean": ", the mean over positions", "first": ", of the first position"}[encoder.pooling]
-        + (", of length one" if encoder.normalised else ""),
+        + (", of length one" if encoder.normalised else "")
+        + (", compared by dot products" if encoder.dot else ""),
         "licence": encoder.licence or "not stated",
         "fingerprint": encoder.fingerprint,
     }
@@ -310,6 +326,42 @@ def export(
     output.print(f"{target}: {target.stat().st_size / 1e6:.1f} MB", soft_wrap=True, markup=False)
 
 
+@model_app.command("join")
+def join(
+    models: Annotated[list[str], typer.Argument(help="Model files, encoders' folders, or names of bundled models.")],
+    name: Annotated[str, option("--name", help="Folder to make: the model, for --model.")],
+) -> None:
+    """Join models: their layers become named vectors of one index, and a search fuses the ranks in one of each.
+
+    They are copied into the folder with their heads and probes. Organs are named by the first of them that names any.
+    """
+    from cli.rendering.columns import print_fields
+    from model.errors import SettingError
+    from model.network.bundled import find_model
+    from model.network.heads import describe_heads, head_path, model_layers
+    from model.network.joined import join_models
+    from model.network.metadata import read_metadata
+    from model.network.probe import describe_probe, probe_path
+
+    paths = [find_model(model) for model in models]
+    if len(paths) < 2:
+        raise SettingError("one model joins with nothing: name two or more")
+    named = {path.stem if path.is_file() else path.absolute().name: path for path in paths}
+    if len(named) < len(paths):
+        raise SettingError("two of the models have one name, by which their layers would be called: rename one")
+    for path in paths:
+        if read_metadata(path).members:
+            raise SettingError(f"{path} joins models itself: name those that it joins")
+    beside = {}
+    for one, path in named.items():
+        heads = [head_path(path, head) for head in describe_heads(path)]
+        beside[one] = [*heads, *([probe_path(path)] if describe_probe(path) else [])]
+    folder = Path(name).absolute()
+    join_models(named, folder, beside)
+    layers = ", ".join(f"{layer} ({values:,} values)" for layer, values in model_layers(folder).items())
+    print_fields(output, {"model": str(folder), "fingerprint": read_metadata(folder).fingerprint, "layers": layers})
+
+
 @model_app.command("project")
 def project(
     model: Annotated[str, typer.Argument(help="Model file, or name of a bundled one.")],
@@ -344,7 +396,6 @@ def project(
     --layers', 'search --layer' and 'evaluate --layers', and the first one that a new index stores.
     """
     import os
-    import shutil
 
     from cli.rendering.columns import print_left_out
     from cli.rendering.progress import StageProgress
@@ -358,6 +409,7 @@ def project(
     from model.training.repository import read_repository, split_test
 
     path = find_model(model)
+    _refuse_joined(path)
     layers = tuple(read_metadata(path).layers)
     layer = layer or layers[0]
     if layer not in layers:
@@ -366,15 +418,13 @@ def project(
         raise SettingError(f"--name {name}: a head is called by small letters, digits, '-' and '_', and like no layer")
     if copy is None and path in bundled_models().values():
         raise SettingError(f"{path} belongs to the program: name a copy of it to put the head beside, by --output")
-    if copy and path.is_dir():
-        raise SettingError("--output: the heads of an encoder lie in its folder: copy that, and name the copy")
     target = head_path((copy or path).absolute(), name)
     refuse_existing(target, "--name", force=force)
-    if copy:
-        refuse_existing(copy, "--output", force=force)
-    embedder = Embedder.load(path, device=device, runtime=runtime)
+    embedder = Embedder.load(path, device=device, runtime=runtime, probe=False)
     seed = embedder.metadata.seed if seed is None else seed
     files = [file for file in split_test(read_repository(repository), seed=seed) if whole or file.split != "test"]
+    if copy:
+        _copy_model(path, copy, force=force)
     with StageProgress() as progress:
         head, left_out = fit_head(
             embedder,
@@ -386,8 +436,6 @@ def project(
             loaded=lambda done, total: progress.update("decoding", done, total),
             embedded=lambda done, total: progress.update("embedding", done, total),
         )
-    if copy:
-        shutil.copyfile(path, copy)
     stored = save_head(target, head)
     for error in left_out:
         print_left_out(error.path, f"{error.reason.value}: {error.detail}")
@@ -396,6 +444,120 @@ def project(
     output.print(f"{target}: {what}", soft_wrap=True, markup=False)
     if left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
+
+
+@model_app.command("probe")
+def probe(
+    model: Annotated[str, typer.Argument(help="Model file, encoder's folder, or name of a bundled model.")],
+    repository: Annotated[
+        Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
+    ],
+    layer: Annotated[
+        str | None,
+        option("--layer", help="Whose features it classifies [the model's head, or its first].", show_default=False),
+    ] = None,
+    copy: Annotated[
+        Path | None,
+        option(
+            "--output",
+            "-o",
+            help="Copy the model and its heads there, and put the probe beside the copy [beside the model].",
+            metavar="SAFETENSORS",
+            show_default=False,
+        ),
+    ] = None,
+    force: ForceOption = False,
+    seed: Annotated[int | None, option("--seed", help="Of the split, where the repository names none.")] = None,
+    runtime: RuntimeOption = "torch",
+    device: Annotated[str, option("--device", help="Torch device.")] = "cpu",
+    workers: Annotated[int | None, option("--workers", help="Processes that decode; by default one a core.")] = None,
+) -> None:
+    """Fit a probe: a calibrated classifier of your labels on a model's features, which also says what is unknown.
+
+    With it beside the model, new indexes store an organ with each picture, searches predict one for the query, and
+    'cbmir evaluate' measures it. It needs a hundred images for validation, or nothing is unknown to it.
+    """
+    import os
+
+    from cli.rendering.columns import print_left_out
+    from cli.rendering.progress import StageProgress
+    from cli.rendering.tables import measures_table
+    from model.errors import SettingError
+    from model.network.bundled import bundled_models, find_model
+    from model.network.embedder import Embedder
+    from model.network.heads import default_layers, model_layers
+    from model.network.probe import probe_path, save_probe
+    from model.suggestions import unknown_name
+    from model.training.probing import fit_probe
+    from model.training.repository import read_repository, split_repository
+
+    path = find_model(model)
+    _refuse_joined(path)
+    layers = tuple(model_layers(path))
+    layer = layer or default_layers(path)[0]
+    if layer not in layers:
+        raise SettingError(f"--layer {layer}: {unknown_name('layer', layer, layers)}")
+    if copy is None and path in bundled_models().values():
+        raise SettingError(f"{path} belongs to the program: name a copy of it to put the probe beside, by --output")
+    target = probe_path((copy or path).absolute())
+    refuse_existing(target, "--output" if copy else "MODEL", force=force)
+    embedder = Embedder.load(path, device=device, runtime=runtime, probe=False)
+    seed = embedder.metadata.seed if seed is None else seed
+    files = split_repository(read_repository(repository), seed=seed)
+    if copy:
+        _copy_model(path, copy, force=force)
+    with StageProgress() as progress:
+        fitted, measures, left_out = fit_probe(
+            embedder,
+            files,
+            layer=layer,
+            workers=os.cpu_count() or 1 if workers is None else workers,
+            loaded=lambda done, total: progress.update("decoding", done, total),
+            embedded=lambda done, total: progress.update("embedding", done, total),
+            fitting=lambda: progress.wait("the classifier is fitted"),
+        )
+    stored = save_probe(target, fitted)
+    for error in left_out:
+        print_left_out(error.path, f"{error.reason.value}: {error.detail}")
+    if measures:
+        output.show_table(measures_table(measures))
+        output.print(f"accuracy {measures.accuracy:.2%} on {stored.data['images']['test']:,} test images")
+        if stored.calibration:
+            output.print(f"of them {stored.data['test_known']:.2%} taken for one of its classes, the others unknown")
+    if not stored.calibration:
+        messages.print_prose("[yellow]note:[/] too few images for validation to calibrate it: nothing is unknown to it")
+    what = f"{len(stored.classes)} classes by {layer}, fingerprint {stored.fingerprint[:8]}"
+    output.print(f"{target}: {what}", soft_wrap=True, markup=False)
+    if left_out:
+        raise typer.Exit(EXIT_LEFT_OUT)
+
+
+def _refuse_joined(model: Path) -> None:
+    from model.errors import SettingError
+    from model.network.joined import members_of
+
+    if members := members_of(model):
+        raise SettingError(f"{model} joins models: fit it on one of them, as {next(iter(members.values()))}")
+
+
+def _copy_model(model: Path, copy: Path, *, force: bool) -> None:
+    """Copy a model file with its heads.
+
+    Raises:
+        SettingError: the model is a folder, or something is in the way.
+    """
+    import shutil
+
+    from model.errors import SettingError
+    from model.network.heads import describe_heads, head_path
+
+    if model.is_dir():
+        raise SettingError("--output: what adds to an encoder lies in its folder: copy that, and name the copy")
+    copies = {model: copy} | {head_path(model, name): head_path(copy, name) for name in describe_heads(model)}
+    for target in copies.values():
+        refuse_existing(target, "--output", force=force)
+    for source, target in copies.items():
+        shutil.copyfile(source, target)
 
 
 def _pairs(values: Any) -> str:

@@ -22,6 +22,7 @@ from cli.options import (
     complete_layer,
     complete_organ,
     option,
+    parse_layers,
     parse_where,
     refuse_existing,
 )
@@ -67,7 +68,7 @@ def search(
         str | None,
         option(
             "--layer",
-            help="Whose features to compare [the first stored].",
+            help="Whose features to compare; of several the ranks are fused [the first stored; of joined models each].",
             metavar="fcl1|fcl2|fcl3",
             autocompletion=complete_layer,
             show_default=False,
@@ -132,10 +133,10 @@ def search(
 
     with ExitStack() as stack:
         files = [_input_file(query, stack) for query in queries or ()]
-        load = partial(Embedder.load, device=device, runtime=runtime)
-        found, failed = _embed(files, index, description, model, options.layer, frame, load) if files else ([], 0)
+        load = partial(Embedder.load, device=device, runtime=runtime, probe=bool(description.probe))
+        found, failed = _embed(files, index, description, model, options.layers, frame, load) if files else ([], 0)
         with open_index(index, purpose="cbmir search", only_reads=True) as opened:
-            if opened.description.model_fingerprint != description.model_fingerprint:
+            if _makers(opened.description) != _makers(description):
                 raise ModelMismatchError(f"{index} was made anew by another model meanwhile: ask again")
             if label is not None:
                 check_label(opened, label)
@@ -164,11 +165,11 @@ def _options(
     group_by: GroupBy,
     exact: bool,
 ) -> Options:
-    from index.search import Options, check_options
+    from index.search import Options, check_options, default_layers
 
     options = Options(
         top=top,
-        layer=layer or description.layers[0],
+        layers=parse_layers(layer) if layer else default_layers(description),
         organs=() if no_class_prediction else tuple(organ) if organ else None,
         where=parse_where(where or []),
         exclude_same=exclude_same,
@@ -177,6 +178,11 @@ def _options(
     )
     check_options(description, options)
     return options
+
+
+def _makers(description: Description) -> tuple[object, ...]:
+    """What features and predictions come from."""
+    return description.model_fingerprint, description.heads, description.probe
 
 
 def check_sheet(sheet: Path, *, force: bool) -> None:
@@ -207,7 +213,7 @@ def _embed(
     index: Address,
     description: Description,
     model: Path | None,
-    layer: str,
+    layers: tuple[str, ...],
     frame: int | None,
     load: Callable[[Path], Embedder],
 ) -> tuple[list[tuple[Query, str]], int]:
@@ -221,7 +227,7 @@ def _embed(
     found: list[tuple[Query, str]] = []
     for name, file in files:
         try:
-            query = query_from_image(file, embedder, layer=layer, frame=frame or 1, patient_key=key)
+            query = query_from_image(file, embedder, layers=layers, frame=frame or 1, patient_key=key)
             found.append((replace(query, name=name), file))
         except QUERY_ERRORS as error:
             errors.show(str(error).replace(file, name))
@@ -248,7 +254,7 @@ def _answers(
     missing = 0
     for uid in like:
         try:
-            query = query_from_stored(index, uid, layer=options.layer, frame=frame)
+            query = query_from_stored(index, uid, layers=options.layers, frame=frame)
         except SettingError as error:
             errors.show(str(error))
             missing += 1

@@ -15,6 +15,7 @@ from index.search import Answer
 _HIT = (
     "rank",
     "distance",
+    "score",
     "organ",
     "best_guess",
     "organ_probability",
@@ -46,6 +47,7 @@ def answers_json(answers: Sequence[Answer], roots: tuple[str, ...]) -> str:
             "best_guess": answer.query.best_guess,
             "organ_probability": _rounded(answer.query.organ_probability),
             "label": answer.query.label,
+            "layers": list(answer.layers),
             "searched_organs": list(answer.organs),
             "hits": [_hit(answer, rank, hit, roots) for rank, hit in enumerate(answer.hits, 1)],
         }
@@ -77,7 +79,8 @@ def _hit(answer: Answer, rank: int, hit: Hit, roots: tuple[str, ...]) -> dict[st
     first, *copies = payload.locations
     return {
         "rank": rank,
-        "distance": round(hit.distance, 6),
+        "distance": round(hit.score, 6) if answer.measure == "distance" else None,
+        "score": None if answer.measure == "distance" else round(hit.score, 6),
         "organ": payload.organ,
         "best_guess": payload.best_guess,
         "organ_probability": payload.organ_probability,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from cli.rendering.tables import is_wrong, organ_text, probability_text, stored_address
+from cli.rendering.tables import is_wrong, organ_text, probability_text, score_text, stored_address
 from index.search import Answer
 from model.errors import ImageError
 from model.images.reading import read_frames
@@ -69,7 +69,7 @@ def answer_tiles(answer: Answer, roots: tuple[str, ...], query_file: str | None)
         tiles.append(
             Tile(
                 picture(stored_address(roots, hit.payload.locations[0]), hit.payload.frame),
-                (f"{rank}. {organ_text(hit.payload)}{label}", f"distance {hit.distance:.2f}"),
+                (f"{rank}. {organ_text(hit.payload)}{label}", f"{answer.measure} {score_text(answer, hit)}"),
                 "wrong" if wrong else "right",
             )
         )

@@ -55,6 +55,11 @@ def probability_text(of: Query | Payload) -> str:
     return "" if of.organ_probability is None else f"{of.organ_probability:.1%}"
 
 
+def score_text(answer: Answer, hit: Hit) -> str:
+    """A hit's distance or score; the sums of reciprocal ranks are small numbers."""
+    return f"{hit.score:.4f}" if answer.measure == "rank score" else f"{hit.score:.3f}"
+
+
 def print_answer(answer: Answer, roots: tuple[str, ...], console: Terminal) -> None:
     """One answer: its title, and a row a hit, wrong-class hits in red; the id is what ``--like`` takes."""
     console.print(answer_title(answer), soft_wrap=True)
@@ -63,14 +68,14 @@ def print_answer(answer: Answer, roots: tuple[str, ...], console: Terminal) -> N
     framed = any(hit.payload.frame > 1 for hit in hits)
     copied = any(len(hit.payload.locations) > 1 for hit in hits)
     classed = any(hit.payload.organ for hit in hits)
-    columns = [Column("rank", right=True), Column("distance", right=True)]
+    columns = [Column("rank", right=True), Column(answer.measure, right=True)]
     columns += [Column("organ"), Column("prob.", right=True)] * classed
     columns += [Column("modality"), *[Column("label")] * labelled, *[Column("frame", right=True)] * framed]
     columns += [*[Column("copies", right=True)] * copied, Column("id")]
     rows = []
     for rank, hit in enumerate(hits, 1):
         payload = hit.payload
-        cells = [str(rank), f"{hit.distance:.3f}"]
+        cells = [str(rank), score_text(answer, hit)]
         cells += [organ_text(payload), probability_text(payload)] * classed
         cells += [payload.header.modality or "–", *[payload.label or "–"] * labelled, *[str(payload.frame)] * framed]
         cells += [*[str(len(payload.locations) - 1)] * copied]
@@ -89,7 +94,9 @@ def answer_title(answer: Answer) -> str:
     predicted = f"predicted [bold]{escape(organ_text(query))}[/] ({probability_text(query)})"
     if query.organ is None:
         predicted = "no class predicted, as the model tells none apart"
-    return f"[bold]{escape(printable(query.name))}[/]{frame}\n{predicted}{escape(label)}; searched in {escape(where)}"
+    by = f", by the ranks in {' and '.join(answer.layers)}" if len(answer.layers) > 1 else ""
+    searched = f"{label}; searched in {where}{by}"
+    return f"[bold]{escape(printable(query.name))}[/]{frame}\n{predicted}{escape(searched)}"
 
 
 def measures_table(measures: ClassificationMeasures) -> Table:

@@ -31,7 +31,7 @@ def make_collection(client: QdrantClient, name: str, description: Description, l
     vectors = {
         layer: models.VectorParams(
             size=values,
-            distance=models.Distance.EUCLID,
+            distance=models.Distance.DOT if layer in description.dot_layers else models.Distance.EUCLID,
             datatype=models.Datatype.FLOAT16,
             memory=models.Memory.COLD,
             on_disk=True,  # the same in the words of servers before 1.19, here and below

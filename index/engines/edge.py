@@ -19,10 +19,12 @@ from index.engines.engine import (
     GRAPH_CANDIDATES,
     MISSING,
     OVERSAMPLING,
+    RANK_FUSION,
     Hit,
     Index,
     Statistics,
     Where,
+    fusion_depth,
     graph_is_complete,
 )
 from index.engines.read_only import PrivateCopy
@@ -85,22 +87,42 @@ class EdgeIndex(Index):
         self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
     ) -> list[Hit]:
         found = self._query(vector, layer, top, where, exact, with_payload=True)
-        return [Hit(point.id, float(point.score), Payload.from_dict(point.payload)) for point in found]
+        return list(map(_hit, found))
 
     def rank(
         self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
     ) -> list[UUID]:
         return [point.id for point in self._query(vector, layer, top, where, exact, with_payload=False)]
 
+    def fused(
+        self, vectors: Mapping[str, Vector], *, top: int, where: Where = EVERYTHING, exact: bool = False
+    ) -> list[Hit]:
+        depth = fusion_depth(top)
+        request = qdrant.QueryRequest(
+            limit=top,
+            query=qdrant.Fusion.Rrf(k=RANK_FUSION),
+            prefetches=[
+                qdrant.Prefetch(
+                    limit=depth,
+                    query=qdrant.Query.Nearest(vector.astype("float32", copy=False), using=layer),
+                    filter=_filter(where),
+                    params=_search_params(exact=exact),
+                )
+                for layer, vector in vectors.items()
+            ],
+            with_payload=True,
+        )
+        with _engine_errors(self._folder):
+            return list(map(_hit, self._shard.query(request)))
+
     def _query(
         self, vector: Vector, layer: str, top: int, where: Where, exact: bool, *, with_payload: bool
     ) -> list[qdrant.ScoredPoint]:
-        quantization = qdrant.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
         request = qdrant.QueryRequest(
             limit=top,
             query=qdrant.Query.Nearest(vector.astype("float32", copy=False), using=layer),
             filter=_filter(where),
-            params=qdrant.SearchParams(hnsw_ef=GRAPH_CANDIDATES, exact=exact, quantization=quantization),
+            params=_search_params(exact=exact),
             with_payload=with_payload,
         )
         with _engine_errors(self._folder):
@@ -219,7 +241,7 @@ def _config(description: Description) -> qdrant.EdgeConfig:
     vectors = {
         layer: qdrant.EdgeVectorParams(
             size=values,
-            distance=qdrant.Distance.Euclid,
+            distance=qdrant.Distance.Dot if layer in description.dot_layers else qdrant.Distance.Euclid,
             datatype=qdrant.VectorStorageDatatype.Float16,
             memory=qdrant.Memory.Cold,
         )
@@ -241,6 +263,15 @@ def _quantization(name: Quantization) -> Any:
             return qdrant.ScalarQuantizationConfig(type=qdrant.ScalarType.Int8, memory=qdrant.Memory.Pinned)
         case "none":
             return None
+
+
+def _search_params(*, exact: bool) -> qdrant.SearchParams:
+    quantization = qdrant.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
+    return qdrant.SearchParams(hnsw_ef=GRAPH_CANDIDATES, exact=exact, quantization=quantization)
+
+
+def _hit(point: qdrant.ScoredPoint) -> Hit:
+    return Hit(point.id, float(point.score), Payload.from_dict(point.payload))
 
 
 def _to_array(values: Sequence[float]) -> Vector:

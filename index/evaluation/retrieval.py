@@ -78,6 +78,7 @@ def evaluate_retrieval(
     protocol: Protocol,
     layers: tuple[str, ...],
     *,
+    dot_layers: tuple[str, ...] = (),
     searches: Sequence[bool] = (True, False),
     left_out: Sequence[Collection[int]] | None = None,
     seed: int = 0,
@@ -91,6 +92,7 @@ def evaluate_retrieval(
         classes: names of the class numbers.
         protocol: what the database is, told in the results.
         layers: whose features to compare.
+        dot_layers: those that are compared by their dot products.
         searches: whether to search exactly; both by default.
         left_out: for each query, positions among ``images`` that are not ranked and do not count as relevant.
         seed: of the resampling.
@@ -100,7 +102,7 @@ def evaluate_retrieval(
     if left_out:
         own = [int((images.labels[list(o)] == label).sum()) for o, label in zip(left_out, queries.labels, strict=True)]
         relevant = relevant - np.array(own)
-    with database(images, classes, layers) as index:
+    with database(images, classes, layers, dot_layers) as index:
         for exact in searches:
             for layer in layers:
                 for with_class_prediction in (False, True):

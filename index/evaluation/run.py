@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from index.evaluation.retrieval import Protocol, RetrievalResult, RetrievalSetting, evaluate_retrieval
 from model.errors import ImageError, RepositoryError
 from model.network.metadata import Metadata
+from model.network.preparation import PAPER
 from model.training.evaluation import classification_result, predict
 from model.training.loading import joined, load_repository
 from model.training.repository import LabelledFile, listing_hash
@@ -119,14 +120,15 @@ def evaluate_model(
             search among.
     """
     observer = observer or EvaluationObserver()
-    classes = embedder.metadata.classes
+    classes = embedder.classes
     if unknown := sorted({file.label for file in files} - set(classes)):
         raise RepositoryError(f"the model does not know the class {unknown[0]!r}: it knows {', '.join(classes)}")
     parts, left_out = load_repository(files, classes, workers=settings.workers, progress=observer.loaded)
     if not len(parts["test"]):
         raise RepositoryError("no image of the test part could be read: nothing can be evaluated")
-    images = joined([parts["train"], parts["validation"], parts["test"]])
-    everything = predict(embedder, images, settings.layers, lambda done: observer.embedded(done, len(images)))
+    images = joined([parts[split] for split in ("train", "validation", "test") if len(parts[split])])
+    inputs = images if embedder.preparation == PAPER else _prepared(embedder, files, settings, observer)
+    everything = predict(embedder, inputs, settings.layers, lambda done: observer.embedded(done, len(images)))
     training = len(images) - len(parts["test"])
     queries, database = everything[training:], everything[:training]
     groups = np.unique([files[number].group for number in images.files], return_inverse=True)[1]
@@ -143,6 +145,7 @@ def evaluate_model(
             classes,
             protocol,
             settings.layers,
+            dot_layers=embedder.metadata.dot_layers,
             searches=settings.searches,
             left_out=own,
             seed=settings.seed,
@@ -152,7 +155,7 @@ def evaluate_model(
         raise RepositoryError("there is no training image to search among: ask for the protocol leave-group-out")
     names = _names(files, images)
     return Evaluation(
-        metadata=embedder.metadata,
+        metadata=(metadata := _described(embedder)),
         queries=Gallery(parts["test"], names[training:]),
         predictions=queries,
         images=Gallery(images, names),
@@ -160,9 +163,29 @@ def evaluate_model(
         training=training,
         classification=classification_result(queries, classes, seed=settings.seed),
         retrieval=tuple(retrieval),
-        notes=tuple(_notes(embedder.metadata, files, database, queries, images, names, len(left_out))),
+        notes=tuple(_notes(metadata, files, database, queries, images, names, len(left_out))),
         left_out=tuple(left_out),
     )
+
+
+def _prepared(
+    embedder: Embedder, files: Sequence[LabelledFile], settings: EvaluationSettings, observer: EvaluationObserver
+) -> LabelledFrames:
+    """The same images as the network takes them, which are not those that people look at."""
+    parts, _ = load_repository(
+        files,
+        embedder.classes,
+        workers=settings.workers,
+        prepare=embedder.preparation,
+        progress=observer.loaded,
+    )
+    return joined([parts[split] for split in ("train", "validation", "test") if len(parts[split])])
+
+
+def _described(embedder: Embedder) -> Metadata:
+    """What the model says of itself; with a probe, the classes, calibration and data of that."""
+    described = replace(embedder.metadata, classes=embedder.classes, calibration=embedder.calibration)
+    return replace(described, data=embedder.probe.data) if embedder.probe else described
 
 
 def _group_members(groups: NDArray[np.int64], training: int) -> list[NDArray[np.int64]]:

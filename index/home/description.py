@@ -65,7 +65,8 @@ def description_from(values: Mapping[str, Any]) -> Description:
     Raises:
         KeyError, TypeError: a field is missing, of another kind, or unknown.
     """
-    lists = ("classes", "layers", "roots")
+    values = {"dot_layers": [], **values}
+    lists = ("classes", "layers", "roots", "dot_layers")
     for name in lists:
         if not (isinstance(values[name], list) and all(isinstance(one, str) for one in values[name])):
             raise TypeError(f"{name} is no list of names")

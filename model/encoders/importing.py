@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from model.encoders.loading import embed, load_forward, require
 from model.errors import CheckpointError, SettingError
-from model.files import let_others_read
+from model.files import folder_made_whole, let_others_read
 from model.network.encoder import EncoderDescription, Pooling, write_encoder
 from model.network.preparation import Channels, Interpolation, Preparation, ResizeRule, per_channel
 
@@ -44,6 +44,7 @@ class Wishes:
     output: str | None = None
     pooling: Pooling | None = None
     normalised: bool = False
+    dot: bool = False
     layer: str = "pooled"
     licence: str = ""
 
@@ -61,26 +62,18 @@ def import_encoder(source: str, folder: Path, wishes: Wishes, *, weights: Path |
         SettingError: something must be said of it, or what runs it is not installed.
         CheckpointError: it cannot be read, does not run, or its features have no length that an index takes.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir()
+        with folder_made_whole(folder) as partial:
+            encoder = _bring(source, partial, wishes, weights)
+            values = try_out(partial, encoder)
+            if not LEAST_VALUES <= values <= MOST_VALUES:
+                raise CheckpointError(
+                    f"{source} gives {values:,} values an image, an index takes {LEAST_VALUES} to {MOST_VALUES:,}"
+                )
+            described = replace(encoder, values=values, source=source, licence=wishes.licence, dot=wishes.dot)
+            return write_encoder(partial, described)
     except OSError as error:
-        raise CheckpointError(f"{folder} cannot be made: {error.strerror or error}") from error
-    try:
-        encoder = _bring(source, partial, wishes, weights)
-        values = try_out(partial, encoder)
-        if not LEAST_VALUES <= values <= MOST_VALUES:
-            raise CheckpointError(
-                f"{source} gives {values:,} values an image, an index takes {LEAST_VALUES} to {MOST_VALUES:,}"
-            )
-        encoder = write_encoder(partial, replace(encoder, values=values, source=source, licence=wishes.licence))
-        partial.rename(folder)
-    except OSError as error:
-        raise CheckpointError(f"{source} cannot be brought in: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return encoder
+        raise CheckpointError(f"{source} cannot be brought into {folder}: {error.strerror or error}") from error
 
 
 def try_out(folder: Path, encoder: EncoderDescription) -> int:

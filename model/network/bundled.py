@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from model.errors import CheckpointError
+from model.network.beside import is_beside_a_model
 from model.network.encoder import NAME as ENCODER
-from model.network.heads import SUFFIX
+from model.network.joined import NAME as JOINED
 from model.network.metadata import read_metadata
 
 FOLDER: Final = Path(__file__).parents[1] / "weights"
@@ -18,24 +19,25 @@ DEFAULT: Final = "organs24"
 
 def bundled_models() -> dict[str, Path]:
     """The models' files, by name."""
-    return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors")) if not path.name.endswith(SUFFIX)}
+    return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors")) if not is_beside_a_model(path)}
 
 
 def find_model(model: str | Path | None = None) -> Path:
-    """Where a model is: a path of a file or encoder, a bundled one's name, or "bundled" or nothing for the default.
+    """Where a model is: a path of a file or folder, a bundled one's name, or "bundled" or nothing for the default.
 
     Raises:
         CheckpointError: there is neither a file nor a bundled model of that name.
     """
-    if model is not None and (Path(model).is_file() or (Path(model) / ENCODER).is_file()):
-        return Path(model)
+    path = Path(model or "")
+    if model is not None and (path.is_file() or (path / ENCODER).is_file() or (path / JOINED).is_file()):
+        return path
     name = DEFAULT if model is None or str(model) == "bundled" else str(model)
     if found := bundled_models().get(name):
         return found
     known = ", ".join(bundled_models()) or "none"
     raise CheckpointError(
-        f"{name} does not exist: give a model written by 'cbmir train', a folder made by 'cbmir model import', or a "
-        f"bundled model ({known})"
+        f"{name} does not exist: give a model written by 'cbmir train', a folder made by 'cbmir model import' or "
+        f"'join', or a bundled model ({known})"
     )
 
 

@@ -42,7 +42,7 @@ def fingerprint(weights: Mapping[str, Tensor], classes: Sequence[str], calibrati
 def save_checkpoint(path: Path, weights: Mapping[str, Tensor], metadata: Metadata) -> None:
     """Write a checkpoint atomically: a reader sees the old file or the new one, never a part."""
     values = {"format": FORMAT, **asdict(metadata)}
-    del values["encoder"]  # which has no checkpoint
+    del values["encoder"], values["members"]  # which have no checkpoint
     save_tensors(path, weights, {KEY: json.dumps(values)})
 
 

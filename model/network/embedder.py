@@ -14,6 +14,7 @@ from model.network.calibration import LAYER, probabilities, similarity
 from model.network.checkpoint import read_centroids
 from model.network.heads import Head, describe_heads, load_head
 from model.network.metadata import Metadata, read_metadata
+from model.network.probe import describe_probe, load_probe
 from model.network.runtimes import require_runtime
 
 Run = Callable[[NDArray[np.uint8], Sequence[str]], tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]]
@@ -39,32 +40,54 @@ class Embedder:
     """A trained network, ready to embed.
 
     Attributes:
-        metadata: what the checkpoint says of itself; its ``classes`` name the columns of the probabilities.
+        metadata: what the checkpoint says of itself.
+        classes: they name the columns of the probabilities: those of the probe, if it has one, else the network's own.
+        probe: beside the model, that names the classes instead of the network's own output layer.
+        calibration: of the outputs; ``None`` if there is none, so that nothing is unknown.
         preparation: how frames become images for it.
         heads: of the model, by name.
         layers: how many values each layer gives, by name; heads among them.
     """
 
     def __init__(
-        self, run: Run, metadata: Metadata, centroids: NDArray[np.float16] | None = None, path: Path | None = None
+        self,
+        run: Run,
+        metadata: Metadata,
+        centroids: NDArray[np.float16] | None = None,
+        path: Path | None = None,
+        *,
+        probe: bool = True,
     ) -> None:
-        self._run, self._centroids, self._path = run, centroids, path
+        self._run, self._path = run, path
         self._loaded: dict[str, Head] = {}
         self.metadata, self.preparation = metadata, metadata.preparation
         self.heads = describe_heads(path) if path else {}
         self.layers = metadata.layers | {name: head.values for name, head in self.heads.items()}
+        self.probe = describe_probe(path) if path and probe else None
+        self._probe = load_probe(path) if path and self.probe else None
+        self.classes = self.probe.classes if self.probe else metadata.classes
+        self.calibration = self.probe.calibration if self.probe else metadata.calibration
+        self._centroids = self._probe.centroids if self._probe else centroids
+        self._compared = self.probe.layer if self.probe else LAYER
 
     @classmethod
     def load(
-        cls, path: str | Path, *, device: str = "cpu", runtime: str = "torch", threads: int | None = None
+        cls,
+        path: str | Path,
+        *,
+        device: str = "cpu",
+        runtime: str = "torch",
+        threads: int | None = None,
+        probe: bool = True,
     ) -> Embedder:
-        """Load a model: a checkpoint, or an encoder's folder.
+        """Load a model: a checkpoint, an encoder's folder, or a folder that joins several.
 
         Args:
             path: of the model.
             device: torch device; OpenVINO knows only ``cpu``.
             runtime: see :data:`model.network.runtimes.Runtime`.
             threads: of a processor; by default all of its cores.
+            probe: name classes by the probe beside the model, if there is one.
 
         Raises:
             CheckpointError: it is missing, damaged, or of another version.
@@ -72,10 +95,16 @@ class Embedder:
         """
         path = Path(path)
         metadata = read_metadata(path)
+        if metadata.members:
+            from model.network.joined_embedder import JoinedEmbedder
+
+            require_runtime(runtime, path, metadata)
+            return JoinedEmbedder(path, metadata, device=device, runtime=runtime, threads=threads, probe=probe)
         if metadata.encoder:
             from model.encoders.loading import load_encoder
 
-            return cls(load_encoder(path, metadata.encoder, device=device, threads=threads), metadata, path=path)
+            run = load_encoder(path, metadata.encoder, device=device, threads=threads)
+            return cls(run, metadata, path=path, probe=probe)
         require_runtime(runtime, path, metadata)
         centroids = read_centroids(path)
         if metadata.calibration and centroids is None:
@@ -83,12 +112,13 @@ class Embedder:
         if runtime == "torch":
             from model.network.torch_runtime import load_torch
 
-            return cls(*load_torch(path, device=device, threads=threads), centroids, path)
+            return cls(*load_torch(path, device=device, threads=threads), centroids, path, probe=probe)
         if device != "cpu":
             raise SettingError(f"--runtime {runtime} computes on processors only, not on {device}: use --runtime torch")
         from model.network.openvino_runtime import load_openvino
 
-        return cls(*load_openvino(path, integers=runtime == "openvino-int8", threads=threads), centroids, path)
+        integers = runtime == "openvino-int8"
+        return cls(*load_openvino(path, integers=integers, threads=threads), centroids, path, probe=probe)
 
     def embed(self, images: NDArray[np.uint8], layers: Sequence[str] = ("fcl1",)) -> Embeddings:
         """Embed ``(n, *shape)`` uint8 images, as :attr:`preparation` makes them.
@@ -101,19 +131,20 @@ class Embedder:
                 raise SettingError(f"there is no layer {layer!r}: choose among {', '.join(self.layers)}")
         if images.shape[1:] != self.preparation.shape:
             raise ValueError(f"the network takes images of shape {self.preparation.shape}, not {images.shape[1:]}")
-        heads = {layer: self._head(layer) for layer in layers if layer in self.heads}
-        needed = {*layers, *(head.description.layer for head in heads.values())} - heads.keys()
-        calibration, centroids = self.metadata.calibration, self._centroids
-        if calibration is None or centroids is None:
-            logits, features = self._run(images, tuple(needed))
-            known, temperature = np.ones(len(images), np.bool_), 1.0
-        else:
-            logits, features = self._run(images, tuple(needed | {LAYER}))
-            known = similarity(logits, features[LAYER], centroids) >= calibration.threshold
-            temperature = calibration.temperature
+        calibration, centroids = self.calibration, self._centroids
+        wanted = {*layers, *([self._compared] if self.probe or (calibration and centroids is not None) else [])}
+        heads = {layer: self._head(layer) for layer in wanted if layer in self.heads}
+        logits, features = self._run(
+            images, tuple({head.description.layer for head in heads.values()} | wanted - heads.keys())
+        )
         features |= {layer: head(features[head.description.layer]) for layer, head in heads.items()}
-        wanted = {layer: features[layer] for layer in layers}
-        return Embeddings(probabilities(logits, temperature), wanted, known)
+        if self._probe:
+            logits = self._probe(features[self._compared])
+        known, temperature = np.ones(len(images), np.bool_), 1.0
+        if calibration and centroids is not None:
+            known = similarity(logits, features[self._compared], centroids) >= calibration.threshold
+            temperature = calibration.temperature
+        return Embeddings(probabilities(logits, temperature), {layer: features[layer] for layer in layers}, known)
 
     def _head(self, name: str) -> Head:
         """A head of this model, loaded when it is first asked for."""

@@ -38,6 +38,7 @@ class EncoderDescription:
         output: of an ONNX file, by name.
         pooling: see :data:`Pooling`.
         normalised: whether a feature is divided by its length, so that Euclidean distances rank as cosines do.
+        dot: whether its features are compared by their dot products, and not by Euclidean distance.
         batch: images that an ONNX file takes at once, where it takes no other number.
         channels_last: whether an ONNX file takes ``(n, size, size, channels)``.
         source: where it came from.
@@ -54,6 +55,7 @@ class EncoderDescription:
     output: str = ""
     pooling: Pooling = "none"
     normalised: bool = False
+    dot: bool = False
     batch: int | None = None
     channels_last: bool = False
     source: str = ""
@@ -101,6 +103,8 @@ def write_encoder(folder: Path, encoder: EncoderDescription) -> EncoderDescripti
 def _fingerprint(folder: Path, encoder: EncoderDescription) -> str:
     """Source and licence change no feature, nor do the files that only describe the weights to people."""
     values: dict[str, Any] = asdict(replace(encoder, source="", licence="", fingerprint=""))
+    if not encoder.dot:
+        del values["dot"]  # of which fingerprints before it was thought of knew nothing
     digest = hashlib.sha256(json.dumps([FORMAT, values], sort_keys=True).encode())
     weights = folder / encoder.weights
     for path in sorted(weights.rglob("*")) if weights.is_dir() else [weights]:

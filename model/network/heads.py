@@ -1,36 +1,25 @@
 """Heads: linear maps behind a layer, fitted on labelled images, whose few values retrieve better than the layer's own.
 
-A head is one more layer. It lies beside its model in a file of its own, so that adding one changes no model, and no
-index that was made with it.
+A head is one more layer. It lies beside its model in a file of its own (:mod:`model.network.beside`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import safe_open
 
-from model.errors import CheckpointError
-from model.files import let_others_read, written_whole
+from model.network.beside import damaged, describe_beside, path_beside, refuse_another_model, save_beside
+from model.network.joined import by_member, members_of
 from model.network.metadata import read_metadata
 
-SUFFIX: Final = ".head.safetensors"
-"""A head called ``projected`` of ``mine.safetensors`` lies in ``mine.projected.head.safetensors``."""
-
 DEFAULT_NAME: Final = "projected"
-
-FORMAT: Final = 1
-
-_KEY: Final = "cbmir-head"
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
@@ -81,8 +70,8 @@ class Head:
 
 
 def head_path(model: Path, name: str) -> Path:
-    """Where a model's head of that name lies."""
-    return model / f"{name}{SUFFIX}" if model.is_dir() else model.with_name(f"{model.stem}.{name}{SUFFIX}")
+    """Where a model's head of that name lies, as ``mine.projected.head.safetensors`` beside ``mine.safetensors``."""
+    return path_beside(model, "head", name)
 
 
 def describe_heads(model: Path) -> dict[str, HeadDescription]:
@@ -91,18 +80,17 @@ def describe_heads(model: Path) -> dict[str, HeadDescription]:
     Raises:
         CheckpointError: one of them is damaged, or was fitted on another model, as after a new training in its place.
     """
-    folder, start = (model, "") if model.is_dir() else (model.parent, f"{model.stem}.")
-    paths = sorted(path for path in folder.glob(f"*{SUFFIX}") if path.name.startswith(start))
-    names = [(path.name.removeprefix(start).removesuffix(SUFFIX), path) for path in paths]
-    heads = {name: _describe(path) for name, path in names if NAME.fullmatch(name)}
+    if members := members_of(model):
+        parts = {name: describe_heads(path) for name, path in members.items()}
+        return {f"{name}.{head}": described for name, heads in parts.items() for head, described in heads.items()}
+    start, _, end = head_path(model, "*").name.rpartition("*")
+    found = (path.name for path in head_path(model, "*").parent.glob("*.safetensors"))
+    names = sorted(name[len(start) : -len(end)] for name in found if name.startswith(start) and name.endswith(end))
+    heads = {name: _describe(head_path(model, name)) for name in names if NAME.fullmatch(name)}
     if heads:
         fingerprint = read_metadata(model).fingerprint
         for name, head in heads.items():
-            if head.model != fingerprint:
-                raise CheckpointError(
-                    f"{head_path(model, name)} was fitted on another model (fingerprint {head.model[:8]}) than {model} "
-                    f"({fingerprint[:8]}): move it away, and fit it anew with 'cbmir model project'"
-                )
+            refuse_another_model(head_path(model, name), "head", head.model, model, fingerprint)
     return heads
 
 
@@ -116,7 +104,12 @@ def model_layers(model: Path) -> dict[str, int]:
 
 
 def default_layers(model: Path) -> tuple[str, ...]:
-    """What a new index stores where nothing is asked for: a head's values, if there is one, else the first layer's."""
+    """What a new index stores where nothing is asked for: a head's values, if there is one, else the first layer's.
+
+    Of a joined model those of each of its models.
+    """
+    if members := members_of(model):
+        return by_member({name: default_layers(path) for name, path in members.items()})
     return (next(iter((*describe_heads(model), *read_metadata(model).layers))),)
 
 
@@ -138,29 +131,13 @@ def save_head(path: Path, head: Head) -> HeadDescription:
     Raises:
         CheckpointError: the file cannot be written.
     """
-    values = asdict(head.description) | {"fingerprint": ""}
-    digest = hashlib.sha256(json.dumps([FORMAT, values], sort_keys=True).encode())
-    tensors = {"mean": np.ascontiguousarray(head.mean), "matrix": np.ascontiguousarray(head.matrix)}
-    for array in tensors.values():
-        digest.update(array.data)
-    values["fingerprint"] = digest.hexdigest()[:32]
-    try:
-        with written_whole(path) as partial:
-            save_file(tensors, partial, {_KEY: json.dumps({"format": FORMAT, **values})})
-            let_others_read(partial)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be written: {error}") from error
-    return HeadDescription(**values)
+    tensors = {"mean": head.mean, "matrix": head.matrix}
+    return replace(head.description, fingerprint=save_beside(path, "head", head.description, tensors))
 
 
 def _describe(path: Path) -> HeadDescription:
+    values = describe_beside(path, "head")
     try:
-        with safe_open(path, framework="numpy") as file:
-            values = json.loads((file.metadata() or {})[_KEY])
-        if values.pop("format") != FORMAT:
-            raise CheckpointError(f"{path} is a head of another version: fit it anew with 'cbmir model project'")
         return HeadDescription(**values)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist: make it with 'cbmir model project'") from error
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} is no head, or is damaged: fit it anew with 'cbmir model project'") from error
+    except TypeError as error:
+        raise damaged(path, "head") from error

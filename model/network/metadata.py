@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -12,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 
 from model.errors import CheckpointError
 from model.network.encoder import EncoderDescription, read_encoder
+from model.network.joined import by_member, members_of
 from model.network.layers import FEATURES, layer_widths
-from model.network.preparation import PAPER, Preparation
+from model.network.preparation import PAPER, AnyPreparation, JoinedPreparation, Preparation
 from model.network.preprocessing import PREPROCESSING
 
 FORMAT = 1
@@ -57,6 +59,7 @@ class Metadata:
         calibration: how the outputs become probabilities, and what is unknown; ``None`` if it was never calibrated.
         width: of FCL1-3, the length of every feature.
         encoder: what another program's network says of itself, where this is one; it has no classes.
+        members: of a joined model what each says of itself, by name; its classes are those of the first that has any.
     """
 
     classes: tuple[str, ...]
@@ -72,16 +75,34 @@ class Metadata:
     calibration: Calibration | None = None
     width: int = FEATURES
     encoder: EncoderDescription | None = None
+    members: Mapping[str, Metadata] = field(default_factory=dict)
 
     @property
     def layers(self) -> dict[str, int]:
         """How many values each layer gives, by name, its heads not among them."""
+        if self.members:
+            parts = self.members.items()
+            return {f"{name}.{layer}": values for name, one in parts for layer, values in one.layers.items()}
         return {self.encoder.layer: self.encoder.values} if self.encoder else layer_widths(self.width)
 
     @property
-    def preparation(self) -> Preparation:
+    def dot_layers(self) -> tuple[str, ...]:
+        """Layers whose features are compared by their dot products, and not by Euclidean distance."""
+        if self.members:
+            return by_member({name: one.dot_layers for name, one in self.members.items()})
+        return (self.encoder.layer,) if self.encoder and self.encoder.dot else ()
+
+    @property
+    def preparation(self) -> AnyPreparation:
         """How frames become the network's input."""
-        return self.encoder.preparation if self.encoder else PAPER
+        return JoinedPreparation(self.preparations) if self.members else self.preparations[0]
+
+    @property
+    def preparations(self) -> tuple[Preparation, ...]:
+        """Of each network, where several are joined, else of the one."""
+        if self.members:
+            return tuple(part for one in self.members.values() for part in one.preparations)
+        return (self.encoder.preparation if self.encoder else PAPER,)
 
 
 def read_metadata(path: str | Path) -> Metadata:
@@ -90,6 +111,8 @@ def read_metadata(path: str | Path) -> Metadata:
     Raises:
         CheckpointError: the file is missing, damaged, of another program or of another version.
     """
+    if members := members_of(Path(path)):
+        return _joined({name: read_metadata(member) for name, member in members.items()})
     if Path(path).is_dir():
         encoder = read_encoder(Path(path))
         return Metadata((), encoder.fingerprint, preprocessing=str(encoder.preparation), encoder=encoder)
@@ -110,6 +133,13 @@ def read_metadata(path: str | Path) -> Metadata:
     if metadata.preprocessing != PREPROCESSING:
         raise CheckpointError(f"{path} expects other preprocessing ({metadata.preprocessing}): train it anew")
     return metadata
+
+
+def _joined(members: Mapping[str, Metadata]) -> Metadata:
+    names = [(name, one.fingerprint) for name, one in members.items()]
+    fingerprint = hashlib.sha256(json.dumps([FORMAT, names]).encode()).hexdigest()[:32]
+    classes = next((one.classes for one in members.values() if one.classes), ())
+    return Metadata(classes, fingerprint, preprocessing="joined", members=members)
 
 
 def _from_json(values: Any, path: str | Path) -> Metadata:
@@ -137,7 +167,8 @@ def _from_json(values: Any, path: str | Path) -> Metadata:
     ):
         if not isinstance(values.get(name, kind()), kind):
             raise TypeError(f"{name} is none of a checkpoint")
-    if unknown := sorted(set(values) - {field.name for field in fields(Metadata)} | values.keys() & {"encoder"}):
+    known = {field.name for field in fields(Metadata)} - {"encoder", "members"}
+    if unknown := sorted(set(values) - known):
         raise TypeError(f"there is no field {unknown[0]!r}")
     calibration = values.pop("calibration", None)
     return Metadata(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -97,6 +97,39 @@ class Preparation:
         how = Resampling.BILINEAR if self.interpolation == "bilinear" else Resampling.BICUBIC
         return picture.resize((width, height), how, reducing_gap=3.0)
 
+
+@dataclass(frozen=True, slots=True)
+class JoinedPreparation:
+    """How frames are prepared for several networks at once: the bytes of each, one behind the other.
+
+    Attributes:
+        parts: of each network.
+    """
+
+    parts: tuple[Preparation, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of one prepared frame."""
+        return sum(part.bytes for part in self.parts)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one prepared frame: a row of bytes."""
+        return (self.bytes,)
+
+    def __call__(self, frame: Frame) -> NDArray[np.uint8]:
+        """Prepare a frame for all of them."""
+        return np.concatenate([part(frame).ravel() for part in self.parts])
+
+    def split(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """Prepared images ``(n, bytes)`` as each network takes them, ``(n, *shape)``."""
+        ends = np.cumsum([part.bytes for part in self.parts])
+        columns = np.split(images, ends[:-1], axis=1)
+        return [rows.reshape(len(rows), *part.shape) for rows, part in zip(columns, self.parts, strict=True)]
+
+
+AnyPreparation: TypeAlias = Preparation | JoinedPreparation
 
 PAPER: Final = Preparation()
 """Of the network of the paper (section 3.1.2): 256 × 256, of which the middle 224 × 224, in grey."""

@@ -27,6 +27,13 @@ def require_runtime(runtime: str, path: Path, metadata: Metadata) -> None:
     """
     if runtime not in get_args(Runtime):
         raise SettingError(f"there is no runtime {runtime!r}: choose one of {', '.join(get_args(Runtime))}")
+    checkpoints = {name: one for name, one in metadata.members.items() if not one.encoder}
+    if checkpoints:
+        for name, member in checkpoints.items():
+            require_runtime(runtime, path / f"{name}.safetensors", member)
+        return
+    if metadata.members and runtime != "torch":
+        raise SettingError(f"--runtime {runtime}: the models of {path} are run as what they are: leave it out")
     if metadata.encoder:
         if runtime != "torch":
             raise SettingError(

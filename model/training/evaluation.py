@@ -71,7 +71,7 @@ def predict(
     progress: Callable[[int], None] | None = None,
 ) -> Predictions:
     """Embed every frame, prepared for the model or resized for the paper's network; ``progress`` counts them."""
-    probabilities = np.empty((len(frames), len(embedder.metadata.classes)), np.float32)
+    probabilities = np.empty((len(frames), len(embedder.classes)), np.float32)
     features: dict[str, NDArray[np.float32]] = {}
     known = np.empty(len(frames), np.bool_)
     done = 0

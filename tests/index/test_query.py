@@ -18,7 +18,7 @@ from tests.support.models import NARROW
 
 def test_a_query_is_the_point_that_it_would_be_stored_as(archive: Path, model_path: Path) -> None:
     file = archive / "brain" / "brain-cine.dcm"
-    query = query_from_image(file, Embedder.load(model_path), layer="fcl2", frame=3)
+    query = query_from_image(file, Embedder.load(model_path), layers=("fcl2",), frame=3)
     assert query.id == frame_point_id(list(read_frames(file))[2])
     assert (query.frame, query.of) == (3, 4)
     assert query.features["fcl2"].shape == (NARROW,)

@@ -31,7 +31,7 @@ def test_without_class_prediction_the_whole_index_counts(index: Index, query: Qu
     answer = search(index, query, Options(top=60, organs=()))
     assert answer.organs == ()
     assert len(answer.hits) == 59
-    assert [hit.distance for hit in answer.hits] == sorted(hit.distance for hit in answer.hits)
+    assert [hit.score for hit in answer.hits] == sorted(hit.score for hit in answer.hits)
 
 
 def test_for_an_unknown_query_the_whole_index_counts(index: Index, query: Query) -> None:
@@ -77,7 +77,7 @@ def test_one_best_hit_a_series(index: Index, query: Query) -> None:
 
 def test_what_cannot_be_answered_is_refused(index: Index, query: Query) -> None:
     for options, error, message in (
-        (Options(layer="fcl2"), ModelMismatchError, "stores fcl1, not fcl2"),
+        (Options(layers=("fcl2",)), ModelMismatchError, "stores fcl1, not fcl2"),
         (Options(organs=("spleen",)), SettingError, "no organ 'spleen'"),
         (Options(where={"patient": ["x"]}), SettingError, "no field 'patient'"),
         (Options(top=0), SettingError, "asks for nothing"),
@@ -105,4 +105,4 @@ def test_stored_pictures_are_found_by_each_of_their_uids(index: Index) -> None:
 def test_a_query_without_a_series_excludes_only_itself(index: Index, query: Query) -> None:
     bare = replace(query, header=replace(query.header, series_instance_uid=None))
     assert len(search(index, bare, Options(top=60, organs=(), exclude_same="series")).hits) == 59
-    assert np.isfinite([hit.distance for hit in search(index, bare).hits]).all()
+    assert np.isfinite([hit.score for hit in search(index, bare).hits]).all()

@@ -206,8 +206,9 @@ class _Points(points_service.PointsServicer):
     def Query(self, request: Any, context: grpc.ServicerContext) -> QueryResponse:
         found = self._local.query_points(
             request.collection_name,
-            list(request.query.nearest.dense.data),
-            using=request.using,
+            GrpcToRest.convert_query(request.query),
+            prefetch=[GrpcToRest.convert_prefetch_query(prefetch) for prefetch in request.prefetch] or None,
+            using=request.using or None,
             limit=request.limit,
             query_filter=_filter(request, "filter"),
             with_payload=request.with_payload.enable,

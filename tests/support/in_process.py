@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -19,10 +18,10 @@ import pytest
 from workers.cluster import Resources, share_resources
 from workers.indexing.counters import Counters, StageCounts
 from workers.indexing.decoding import deadline, decode_file
-from workers.indexing.pipeline import Network, RepositorySource
+from workers.indexing.pipeline import RepositorySource
 from workers.indexing.rows import frames_schema, to_table
 from workers.indexing.settings import Machine
-from workers.indexing.stages import EmbeddingActor
+from workers.indexing.stages import EmbeddingActor, Network
 
 
 class InProcessSession:
@@ -47,7 +46,7 @@ def run_in_process(
     source: RepositorySource, network: Network, _resources: Resources, counters: Counters, *, debug: bool
 ) -> Iterator[pa.Table]:
     """Stands where :func:`workers.indexing.pipeline.run_pipeline` has Ray Data run the stages."""
-    embed = _actor(network.path, network.fingerprint, tuple(network.heads.items()), network.layers, network.runtime)
+    embed = _actor(network)
     for shard in source.shards:
         for number, address in shard.files:
             rows = decode_file(number, address, shard.file_seconds, shard.options, shard.prepare)
@@ -58,12 +57,17 @@ def run_in_process(
             counters.embedded(frames, 0.0)
 
 
-@lru_cache(maxsize=4)
-def _actor(
-    path: str, fingerprint: str, heads: tuple[tuple[str, str], ...], layers: tuple[str, ...], runtime: str
-) -> EmbeddingActor:
-    nobody: Any = SimpleNamespace(embedded=SimpleNamespace(remote=lambda _frames, _seconds: None))
-    return EmbeddingActor(path, fingerprint, dict(heads), layers, runtime, "cpu", 1, nobody)
+_ACTORS: dict[str, EmbeddingActor] = {}
+
+
+def _actor(network: Network) -> EmbeddingActor:
+    """The network, loaded once; the last four stay."""
+    if str(network) not in _ACTORS:
+        nobody: Any = SimpleNamespace(embedded=SimpleNamespace(remote=lambda _frames, _seconds: None))
+        _ACTORS[str(network)] = EmbeddingActor(network, "cpu", 1, nobody)
+        for oldest in list(_ACTORS)[:-4]:
+            del _ACTORS[oldest]
+    return _ACTORS[str(network)]
 
 
 @contextmanager

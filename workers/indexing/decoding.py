@@ -15,7 +15,7 @@ from model.errors import ImageError, Reason
 from model.images.frames import BrokenFrame
 from model.images.reading import READ_ALL, ReadOptions, broken_file, read_each_frame
 from model.images.sources import describe_error, file_system, is_local
-from model.network.preparation import PAPER, Preparation
+from model.network.preparation import PAPER, AnyPreparation
 from workers.indexing.rows import broken_row, frame_row, left_out_row
 
 MAX_FRAMES = 20_000
@@ -54,7 +54,7 @@ deadline = _Deadline()
 
 
 def decode_file(
-    number: int, address: str, seconds: float, options: ReadOptions = READ_ALL, prepare: Preparation = PAPER
+    number: int, address: str, seconds: float, options: ReadOptions = READ_ALL, prepare: AnyPreparation = PAPER
 ) -> Rows:
     """All rows of one file, one a frame, or the one row that says why it was left out.
 
@@ -113,7 +113,7 @@ class DecoderProcess:
         address: str,
         seconds: float,
         options: ReadOptions = READ_ALL,
-        prepare: Preparation = PAPER,
+        prepare: AnyPreparation = PAPER,
     ) -> Rows:
         """As :func:`decode_file`."""
         if self._process is None:

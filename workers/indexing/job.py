@@ -145,7 +145,7 @@ class _Job:
         from workers.cluster import set_ray_environment
 
         set_ray_environment()
-        from workers.indexing.pipeline import Network
+        from workers.indexing.stages import Network
         from workers.indexing.streaming import Stream
 
         described = self.index.description
@@ -155,6 +155,7 @@ class _Job:
             described.layers,
             self.settings.machine.runtime,
             described.heads,
+            described.probe,
             read_metadata(self.report.model).preparation,
         )
         self.stream = self._stack.enter_context(

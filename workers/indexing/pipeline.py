@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,11 +16,11 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from model.images.reading import ReadOptions
-from model.network.preparation import PAPER, Preparation
+from model.network.preparation import AnyPreparation
 from workers.cluster import Resources
 from workers.indexing.planning import PendingFile
 from workers.indexing.rows import frames_schema
-from workers.indexing.stages import EmbeddingActor, Shard, decode_shard
+from workers.indexing.stages import EmbeddingActor, Network, Shard, decode_shard
 
 SHARD_FILES = 256
 """Most files that one task decodes: 0.3 s of uncompressed 256 × 256 images, 13 MB of network input."""
@@ -37,18 +36,6 @@ EMBED_RETRIES = 3
 """Times that a batch is embedded again after its actor died; Ray Data's own default has no end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
-    """The model of a job, as the actors need it."""
-
-    path: str
-    fingerprint: str
-    layers: tuple[str, ...]
-    runtime: str = "torch"
-    heads: Mapping[str, str] = field(default_factory=dict)
-    prepare: Preparation = PAPER
-
-
 class RepositorySource(Datasource):
     """A window of files as a Ray Data source; each read task decodes one shard."""
 
@@ -60,7 +47,7 @@ class RepositorySource(Datasource):
         actors: int,
         file_seconds: float,
         options: ReadOptions,
-        prepare: Preparation,
+        prepare: AnyPreparation,
         counters: Any,
     ) -> None:
         super().__init__()
@@ -106,11 +93,7 @@ def build_dataset(source: RepositorySource, network: Network, resources: Resourc
         return frames.map_batches(
             EmbeddingActor,
             fn_constructor_args=(
-                network.path,
-                network.fingerprint,
-                network.heads,
-                network.layers,
-                network.runtime,
+                network,
                 resources.device,
                 resources.actor_threads,
                 counters,

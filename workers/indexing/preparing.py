@@ -21,6 +21,7 @@ from model.images.sources import is_local
 from model.network.bundled import find_model
 from model.network.heads import describe_heads, model_layers
 from model.network.metadata import Metadata, read_metadata
+from model.network.probe import describe_probe
 from model.network.runtimes import require_runtime
 from model.suggestions import unknown_name
 from workers.indexing.archives import resolve_archives
@@ -131,20 +132,23 @@ def wanted_description(settings: JobSettings, metadata: Metadata) -> Description
 
     Raises:
         SettingError: the model has no such layer.
-        CheckpointError: a head is damaged.
+        CheckpointError: a head, or the probe, is damaged.
     """
     assert settings.model is not None
     heads, values = describe_heads(settings.model), model_layers(settings.model)
+    probe = describe_probe(settings.model) if settings.probe else None
     for layer in settings.layers:
         if layer not in values:
             raise SettingError(f"--layers {','.join(settings.layers)}: {unknown_name('layer', layer, tuple(values))}")
     return Description(
         model_fingerprint=metadata.fingerprint,
         model_path=str(settings.model.absolute()),
-        classes=metadata.classes,
+        classes=probe.classes if probe else metadata.classes,
         layers=settings.layers,
         dimensions={layer: values[layer] for layer in settings.layers},
         heads={layer: heads[layer].fingerprint for layer in settings.layers if layer in heads},
+        dot_layers=tuple(layer for layer in settings.layers if layer in metadata.dot_layers),
+        probe=probe.fingerprint if probe else "",
         quantization=settings.quantization,
         path_privacy=settings.privacy.paths,
         patient_groups=settings.privacy.keep_patient_group,

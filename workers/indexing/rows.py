@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model.errors import Reason
 from model.images.frames import BrokenFrame, Frame, Header
-from model.network.preparation import Preparation
+from model.network.preparation import AnyPreparation
 
 _FILE = [
     ("file", pa.int64()),  # number of the file within its window
@@ -27,7 +27,7 @@ _FILE = [
 ]
 
 
-def frames_schema(prepare: Preparation) -> pa.Schema:
+def frames_schema(prepare: AnyPreparation) -> pa.Schema:
     """Decoded frames; ``pixels`` are uint8 of the preparation's shape."""
     return pa.schema([*_FILE, ("pixels", pa.binary(prepare.bytes))])
 

@@ -72,6 +72,7 @@ class JobSettings:
         index: where it is, or will be made.
         model: path; by default the model that made the index, for a new one the bundled model.
         layers: layers to store as named vectors.
+        probe: name organs by the probe beside the model, if there is one.
         quantization: of the copy that is searched first.
         labels: ``folder`` (the first folder below an archive names the true class), or a CSV or Parquet manifest with
             ``path`` and ``label``.
@@ -90,6 +91,7 @@ class JobSettings:
     index: Address
     model: Path | None = None
     layers: tuple[str, ...] = ("fcl1",)
+    probe: bool = True
     quantization: Quantization = "turbo4"
     labels: str | None = None
     limit: int | None = None

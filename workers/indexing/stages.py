@@ -6,9 +6,9 @@ import atexit
 import gc
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from model.errors import JobError, Reason
 from model.images.reading import READ_ALL, ReadOptions
-from model.network.preparation import PAPER, Preparation
+from model.network.preparation import PAPER, AnyPreparation
 from workers.indexing.decoding import DecoderProcess, deadline, decode_file
 from workers.indexing.rows import FEATURE, embedded_schema, frames_schema, to_array, to_binary, to_table
 
@@ -43,10 +43,10 @@ class Shard:
     files: tuple[tuple[int, str], ...]
     file_seconds: float
     options: ReadOptions = READ_ALL
-    prepare: Preparation = PAPER
+    prepare: AnyPreparation = PAPER
 
 
-def rows_a_block(prepare: Preparation) -> int:
+def rows_a_block(prepare: AnyPreparation) -> int:
     """Most rows in one block: frames of a large network take little more of Ray's object store than others."""
     return max(1, min(MOST_ROWS, BLOCK_BYTES // prepare.bytes))
 
@@ -111,36 +111,51 @@ def _freeze_imports() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The model of a job, as the actors need it.
+
+    Attributes:
+        path: of the model, readable on every node.
+        fingerprint: the one that the index expects.
+        layers: whose features to keep.
+        runtime: see :data:`model.network.runtimes.Runtime`.
+        heads: fingerprints of the heads among the layers, by name.
+        probe: fingerprint of the probe; empty where the model names the classes itself.
+        prepare: how frames become images for it.
+    """
+
+    path: str
+    fingerprint: str
+    layers: tuple[str, ...]
+    runtime: str = "torch"
+    heads: Mapping[str, str] = field(default_factory=dict)
+    probe: str = ""
+    prepare: AnyPreparation = PAPER
+
+
 class EmbeddingActor:
     """Holds the network on its device and embeds blocks of decoded frames.
 
     Args:
-        model: path of the checkpoint, readable on every node.
-        fingerprint: the one that the index expects; ``heads`` those of the heads among the layers.
-        layers: whose features to keep.
-        runtime: see :data:`model.network.runtimes.Runtime`; ``device`` of torch.
+        network: which one.
+        device: of torch.
         threads: on a CPU.
+        counters: handle of the job's :class:`workers.indexing.counters.Counters`.
     """
 
-    def __init__(
-        self,
-        model: str,
-        fingerprint: str,
-        heads: Mapping[str, str],
-        layers: Sequence[str],
-        runtime: str,
-        device: str,
-        threads: int,
-        counters: Any,
-    ) -> None:
+    def __init__(self, network: Network, device: str, threads: int, counters: Any) -> None:
         from model.network.embedder import Embedder
 
         _exit_at_once()
-        self._embedder = Embedder.load(model, device=device, runtime=runtime, threads=threads)
-        there = {name: head.fingerprint for name, head in self._embedder.heads.items() if name in heads}
-        if self._embedder.metadata.fingerprint != fingerprint or there != heads:
-            raise JobError(f"{model} was replaced while the job was starting: run the same command again")
-        self._layers, self._counters = tuple(layers), counters
+        self._embedder = embedder = Embedder.load(
+            network.path, device=device, runtime=network.runtime, threads=threads, probe=bool(network.probe)
+        )
+        heads = {name: head.fingerprint for name, head in embedder.heads.items() if name in network.heads}
+        probe = embedder.probe.fingerprint if embedder.probe else ""
+        if (embedder.metadata.fingerprint, heads, probe) != (network.fingerprint, network.heads, network.probe):
+            raise JobError(f"{network.path} was replaced while the job was starting: run the same command again")
+        self._layers, self._counters = network.layers, counters
 
     def __call__(self, frames: pa.Table) -> pa.Table:
         """Embed the frames of a block; pass on the rows of files and frames that were left out."""

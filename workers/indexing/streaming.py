@@ -17,11 +17,12 @@ from index.ledger import Ledger
 from model.errors import JobError, Reason
 from model.images.reading import ReadOptions
 from workers.indexing.counters import StageCounts
-from workers.indexing.pipeline import Network, RepositorySource, run_pipeline
+from workers.indexing.pipeline import RepositorySource, run_pipeline
 from workers.indexing.planning import PendingFile, windows
 from workers.indexing.session import Session
 from workers.indexing.settings import Machine
 from workers.indexing.sink import LeftOut, Sink, SinkCounts
+from workers.indexing.stages import Network
 
 PASSES = 2
 """Times that a window's files are sent through the pipeline; the second takes up what was lost with a worker."""

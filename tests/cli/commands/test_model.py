@@ -19,6 +19,7 @@ from model.network.checkpoint import load_network, read_centroids, save_checkpoi
 from model.network.embedder import Embedder
 from model.network.heads import head_path
 from model.network.metadata import Calibration, read_metadata
+from model.network.probe import probe_path
 from model.training.repository import read_repository, split_repository
 from tests.index.conftest import describe
 from tests.support import phantoms
@@ -144,6 +145,115 @@ def test_a_head_is_fitted_indexed_and_searched(
     head_path(model, "projected").unlink()
     assert cbmir(*ask) == 1
     assert "needs the head 'projected'" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_probe_brings_organs_to_a_model(
+    cbmir: Cbmir, archive: Path, model_path: Path, tmp_path: Path, without_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository, model, plain = tmp_path / "repository", tmp_path / "mine.safetensors", tmp_path / "plain"
+    for organ, label in (("eye", "ball"), ("knee", "joint")):
+        shutil.copytree(archive / organ, repository / label)
+    shutil.copy(model_path, model)
+    assert cbmir("index", archive / "eye", "--index", plain, "--model", model) == 0
+    fit = ("model", "probe", model, repository)
+    assert cbmir(*fit) == 3  # a file is broken
+    printed = capsys.readouterr()
+    assert "knee-broken.dcm" in printed.err
+    assert "too few images for validation" in " ".join(printed.err.split())
+    assert "2 classes by fcl1" in printed.out
+    assert cbmir(*fit) == 2  # nothing is replaced unasked
+    assert "is there already" in " ".join(capsys.readouterr().err.split())
+    assert cbmir("model", "show", model) == 0
+    assert "ball, joint (by fcl1" in " ".join(capsys.readouterr().out.split())
+
+    # An index that was made without it goes on without it.
+    assert cbmir("index", archive / "eye", "--index", plain) == 0
+    assert "4 unchanged" in capsys.readouterr().out
+    query = archive / "eye" / "eye-001.dcm"
+    assert cbmir("search", query, "--index", plain, "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["organ"] in read_metadata(model).classes
+
+    index = tmp_path / "index"
+    assert cbmir("index", archive / "eye", archive / "knee", "--index", index, "--model", model) == 3
+    capsys.readouterr()
+    ask = ("search", query, "--index", index, "--format", "json")
+    assert cbmir(*ask) == 0
+    [answer] = json.loads(capsys.readouterr().out)
+    assert (answer["organ"], answer["searched_organs"]) == ("ball", ["ball"])
+    assert {hit["organ"] for hit in answer["hits"]} == {"ball"}
+    assert cbmir(*ask, "--organ", "eye") == 2
+    report = tmp_path / "report"
+    whole = ("--search", "exact", "--layers", "fcl1")
+    assert cbmir("evaluate", repository, "--model", model, "--report", report, *whole) in {0, 3}
+    assert "joint" in (report / "index.html").read_text()
+
+    assert cbmir(*fit, "--force", "--layer", "fcl2") == 3
+    capsys.readouterr()
+    assert cbmir(*ask) == 1
+    assert "did not make" in " ".join(capsys.readouterr().err.split())
+    assert cbmir("index", archive / "knee", "--index", index) == 1
+    assert "did not make" in " ".join(capsys.readouterr().err.split())
+    probe_path(model).unlink()
+    assert cbmir(*ask) == 1
+    assert "needs the probe of" in " ".join(capsys.readouterr().err.split())
+    assert cbmir("index", archive / "eye", archive / "knee", "--index", index, "--reembed", "--model", model) == 3
+    assert json.loads((index / "index.json").read_text())["classes"] == list(read_metadata(model).classes)
+    capsys.readouterr()
+    for arguments, said in (
+        (("bundled", archive), "belongs to the program: name a copy of it"),
+        ((model_path, archive, "--layer", "fc1"), "did you mean 'fcl1'?"),
+    ):
+        assert cbmir("model", "probe", *arguments) == 2, arguments
+        assert said in " ".join(capsys.readouterr().err.split()), arguments
+
+
+def test_two_models_share_an_index(
+    cbmir: Cbmir,
+    archive: Path,
+    model_path: Path,
+    other_model_path: Path,
+    tmp_path: Path,
+    without_ray: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pair, index, query = tmp_path / "pair", tmp_path / "index", archive / "eye" / "eye-001.dcm"
+    both = ("index", archive / "eye", "--index", index, "--model", model_path, "--model", other_model_path)
+    assert cbmir(*both) == 2
+    assert "join them first, by 'cbmir model join" in " ".join(capsys.readouterr().err.split())
+    assert cbmir("model", "join", model_path, "--name", pair) == 2
+    assert cbmir("model", "join", model_path, model_path, "--name", pair) == 2
+    assert "have one name" in " ".join(capsys.readouterr().err.split())
+    assert cbmir("model", "join", model_path, other_model_path, "--name", pair) == 0
+    assert "untrained.fcl1 (256 values)" in " ".join(capsys.readouterr().out.split())
+    assert cbmir("model", "show", pair) == 0
+    assert "joins" in capsys.readouterr().out
+    for command in (("project", pair, archive), ("probe", pair, archive), ("join", pair, model_path, "--name", "x")):
+        assert cbmir("model", *command) == 2, command
+        assert "joins models" in " ".join(capsys.readouterr().err.split()), command
+
+    assert cbmir("index", archive / "eye", archive / "knee", "--index", index, "--model", pair) == 3
+    assert json.loads((index / "index.json").read_text())["layers"] == ["untrained.fcl1", "other.fcl1"]
+    capsys.readouterr()
+    ask = ("search", query, "--index", index, "--no-class-prediction", "--exclude-same", "none")
+    assert cbmir(*ask) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "by the ranks in untrained.fcl1 and other.fcl1" in shown
+    assert "rank score" in shown
+    assert cbmir(*ask, "--format", "json") == 0
+    [fused] = json.loads(capsys.readouterr().out)
+    assert fused["layers"] == ["untrained.fcl1", "other.fcl1"]
+    best = fused["hits"][0]
+    assert (best["path"], best["distance"]) == (str(query), None)
+    assert best["score"] == pytest.approx(2 / 60, rel=0.02)
+    assert cbmir(*ask, "--layer", "other.fcl1", "--format", "json", "--group-by", "series") == 0
+    [one] = json.loads(capsys.readouterr().out)
+    assert (one["layers"], one["hits"][0]["score"]) == (["other.fcl1"], None)
+    assert one["hits"][0]["distance"] == pytest.approx(0, abs=0.05)
+    assert cbmir("search", "--like", one["hits"][1]["id"], "--index", index, "--sheet", tmp_path / "sheet.png") == 0
+    assert cbmir("copy", index, tmp_path / "copy") == 0
+    assert cbmir("evaluate", archive, "--model", pair, "--report", tmp_path / "report", "--search", "exact") in {0, 3}
+    capsys.readouterr()
+    assert cbmir("status", "--index", tmp_path / "copy") == 0
 
 
 def test_what_cannot_be_a_head_is_one_sentence(

@@ -13,7 +13,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from index.engines.engine import Index, Where
+from index.engines.engine import RANK_FUSION, Index, Where
 from index.schema import Location, Quantization
 from model.errors import ModelMismatchError, NonFiniteFeaturesError, VectorIndexError
 from tests.index.conftest import ORGANS, Engine, describe, make_points
@@ -45,7 +45,39 @@ def test_neighbours_are_those_of_numpy(index: Index) -> None:
     for exact in (True, False):
         hits = index.nearest(query, "fcl1", top=10, exact=exact)
         assert [hit.id for hit in hits] == [points[n].id for n in np.argsort(distances)[:10]]
-        assert np.allclose([hit.distance for hit in hits], np.sort(distances)[:10], rtol=1e-3)
+        assert np.allclose([hit.score for hit in hits], np.sort(distances)[:10], rtol=1e-3)
+
+
+def test_ranks_of_several_layers_are_fused(engine: Engine) -> None:
+    layers = ("fcl1", "fcl2")
+    points = make_points(60, layers=layers)
+    with engine.create(describe(layers=layers)) as index:
+        index.upsert(points)
+        where = Where(must={"organ": ["brain", "knee"]}, exclude_ids=[points[0].id])
+        vectors = {layer: index.vector(points[0].id, layer) for layer in layers}
+        among = {point.id for point in points if point.payload.organ != "chest"} - {points[0].id}
+        ranks = [index.rank(vectors[layer], layer, top=60, where=where, exact=True) for layer in layers]
+        scores = {one: sum(1 / (RANK_FUSION + rank.index(one)) for rank in ranks) for one in among}
+        for exact in (True, False):
+            hits = index.fused(vectors, top=60, where=where, exact=exact)
+            assert {hit.id for hit in hits} == among
+            assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+            for hit in hits:
+                assert hit.score == pytest.approx(scores[hit.id], rel=0.02)  # ranks count from 0 or from 1
+        assert [hit.id for hit in index.fused(vectors, top=3, where=where)] == [hit.id for hit in hits[:3]]
+
+
+def test_a_layer_may_be_compared_by_dot_products(engine: Engine) -> None:
+    points = make_points(60)
+    matrix = np.stack([point.vectors["fcl1"] for point in points]).astype(np.float32)
+    with engine.create(describe(dot_layers=("fcl1",))) as index:
+        index.upsert(points)
+        hits = index.nearest(matrix[3], "fcl1", top=5)
+        products = matrix @ matrix[3]
+        assert [hit.id for hit in hits] == [points[n].id for n in np.argsort(-products)[:5]]
+        assert np.allclose([hit.score for hit in hits], np.sort(products)[::-1][:5], rtol=1e-2)
+    with engine.open() as again:
+        assert again.description.dot_layers == ("fcl1",)
 
 
 def test_filters(index: Index) -> None:

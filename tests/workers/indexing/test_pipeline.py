@@ -13,8 +13,9 @@ from model.network.preparation import PAPER
 from tests.support import phantoms
 from workers.cluster import Resources, share_resources
 from workers.indexing.counters import Counters
-from workers.indexing.pipeline import SHARD_FILES, Network, RepositorySource, build_dataset, run_pipeline
+from workers.indexing.pipeline import SHARD_FILES, RepositorySource, build_dataset, run_pipeline
 from workers.indexing.planning import PendingFile
+from workers.indexing.stages import Network
 
 RESOURCES = share_resources(2, 0, actors=None, actor_gpus=None, batch_size=8)
 

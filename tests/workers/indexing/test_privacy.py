@@ -105,7 +105,7 @@ def test_the_same_patient_can_be_left_out(archive: Path, tmp_path: Path, model_p
         names = {}
         choices: tuple[Same, ...] = ("self", "patient")
         for same in choices:
-            answer = search(index, query, Options(10, "fcl1", (), exclude_same=same))
+            answer = search(index, query, Options(10, ("fcl1",), (), exclude_same=same))
             names[same] = {hit.payload.locations[0].path[-5] for hit in answer.hits}
     assert names == {"self": {"2", "3", "4"}, "patient": {"3", "4"}}
 

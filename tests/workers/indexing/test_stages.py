@@ -14,7 +14,7 @@ from model.images.reading import read_frames
 from model.network.preparation import PAPER, Preparation
 from tests.support.models import NARROW, prepared
 from workers.indexing.rows import FEATURE, frame_row, frames_schema, left_out_row, to_array
-from workers.indexing.stages import BLOCK_BYTES, EmbeddingActor, rows_a_block
+from workers.indexing.stages import BLOCK_BYTES, EmbeddingActor, Network, rows_a_block
 
 
 class NoCounters:
@@ -33,7 +33,7 @@ def test_the_actor_embeds_frames_and_passes_on_what_was_left_out(archive: Path, 
     from model.network.metadata import read_metadata
 
     fingerprint = read_metadata(model_path).fingerprint
-    actor = EmbeddingActor(str(model_path), fingerprint, {}, ("fcl1", "fcl2"), runtime, "cpu", 2, NoCounters())
+    actor = EmbeddingActor(Network(str(model_path), fingerprint, ("fcl1", "fcl2"), runtime), "cpu", 2, NoCounters())
     frames = [next(read_frames(archive / organ / f"{organ}-001.dcm")) for organ in ("eye", "knee")]
     inputs = [prepared(frame.pixels) for frame in frames]
     from model.errors import Reason
@@ -66,9 +66,8 @@ def test_features_that_are_not_finite_are_marked_at_their_own_row(
 ) -> None:
     from model.network.metadata import read_metadata
 
-    actor = EmbeddingActor(
-        str(model_path), read_metadata(model_path).fingerprint, {}, ("fcl1",), "torch", "cpu", 2, NoCounters()
-    )
+    network = Network(str(model_path), read_metadata(model_path).fingerprint, ("fcl1",))
+    actor = EmbeddingActor(network, "cpu", 2, NoCounters())
     embed = actor._embedder.embed
 
     def broken(images: Any, layers: Any) -> Any:
@@ -85,16 +84,16 @@ def test_features_that_are_not_finite_are_marked_at_their_own_row(
 
 def test_a_replaced_model_is_refused(model_path: Path) -> None:
     with pytest.raises(JobError, match="was replaced"):
-        EmbeddingActor(str(model_path), "0" * 32, {}, ("fcl1",), "torch", "cpu", 1, NoCounters())
+        EmbeddingActor(Network(str(model_path), "0" * 32, ("fcl1",)), "cpu", 1, NoCounters())
 
 
 def test_a_process_that_is_no_worker_of_ray_keeps_its_exit_code(model_path: Path) -> None:
     script = (
         "import sys\nfrom model.network.metadata import read_metadata\n"
-        "from workers.indexing.stages import EmbeddingActor\n"
+        "from workers.indexing.stages import EmbeddingActor, Network\n"
         f"model = {str(model_path)!r}\n"
         "fingerprint = read_metadata(model).fingerprint\n"
-        "EmbeddingActor(model, fingerprint, {}, ('fcl1',), 'openvino', 'cpu', 1, None)\nsys.exit(7)"
+        "EmbeddingActor(Network(model, fingerprint, ('fcl1',), 'openvino'), 'cpu', 1, None)\nsys.exit(7)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 7
 
