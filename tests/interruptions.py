@@ -41,7 +41,7 @@ PROCESSES = {"driver": 5, "disk": 5}
 
 BATCH = 4
 
-MACHINE = Machine(actors=(2, 2), batch_size=BATCH)
+MACHINE = Machine(actors=(2, 2), batch_size=BATCH, runtime="openvino")
 
 Contents = dict[str, tuple[Payload, Vector]]
 

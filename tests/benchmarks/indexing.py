@@ -1,18 +1,26 @@
-"""Indexing: images a second over a bare loop of the network, first file to complete index, and peak memory."""
+"""Indexing: images a second over a bare loop of the network, first file to complete index, and peak memory.
+
+``python -m tests.benchmarks.indexing MODEL [MODEL ...] [--images 4800]`` measures several models, as encoders, one
+after another, in their steady state only.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.figures import Figure
+from model.network.bundled import find_model
+from tests.benchmarks.archive import write_archive
+from tests.benchmarks.figures import Figure, print_figures, print_machine
 from tests.benchmarks.interleaving import BareLoop, Turns
 from tests.benchmarks.memory import Sample, Sampler
 
@@ -95,3 +103,33 @@ def run(model: Path, archive: Path, small: Path, images: int, work: Path) -> lis
         figures.append(Figure("peak while building the graph", text, "grows with the index"))
     time.sleep(1)
     return figures
+
+
+def steady(model: Path, archive: Path, work: Path) -> Figure:
+    """Images a second of a job, by turns with a bare loop of the network."""
+    loop = BareLoop(model, os.cpu_count() or 1)
+    job = index(archive, work / "index", model, loop)
+    assert job.turns is not None
+    rate, bare = job.turns.rates(job.values["embedded"])
+    loop.close()
+    goal = ">= 0.85"
+    return Figure(
+        f"indexing, steady, {model.stem}", f"{rate:.1f} images/s", f"bare loop {bare:.1f}/s", rate / bare, goal
+    )
+
+
+def main() -> None:
+    """Measure the models that the command line names."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--images", type=int, default=4_800)
+    arguments = parser.parse_args()
+    print_machine()
+    with tempfile.TemporaryDirectory(prefix="cbmir-bench-") as work:
+        archive = write_archive(Path(work, "archive"), arguments.images)
+        for model in arguments.models:
+            print_figures([steady(find_model(model), archive, Path(work))])
+
+
+if __name__ == "__main__":
+    main()

@@ -29,17 +29,19 @@ AFTERWARDS_SECONDS = 20.0
 
 _SCRIPT = """
 import sys, time, numpy as np, torch
+from pathlib import Path
 from model.network.embedder import Embedder
+from model.network.heads import default_layers
 torch.set_num_threads({threads})
-embedder = Embedder.load({model!r})
-images = np.random.default_rng(0).integers(0, 256, ({batch}, 224, 224), dtype=np.uint8)
+embedder, layers = Embedder.load({model!r}), default_layers(Path({model!r}))
+images = np.random.default_rng(0).integers(0, 256, ({batch}, *embedder.preparation.shape), dtype=np.uint8)
 for _ in range(5):
-    embedder.embed(images)
+    embedder.embed(images, layers)
 print("ready", flush=True)
 for line in sys.stdin:
     started, count = time.perf_counter(), 0
     while time.perf_counter() - started < float(line):
-        embedder.embed(images)
+        embedder.embed(images, layers)
         count += len(images)
     print(count / (time.perf_counter() - started), flush=True)
 """

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from index.address import parse_address
+from model.network.heads import default_layers
 from workers.indexing.job import index_archive
 from workers.indexing.settings import JobObserver, JobSettings, Progress
 
@@ -30,7 +31,8 @@ class Timeline(JobObserver):
 def main(archive: str, index: str, model: str, output: str) -> None:
     """Index, and write the timeline and the report."""
     started, timeline = time.time(), Timeline()
-    report = index_archive(JobSettings((Path(archive),), parse_address(Path(index)), Path(model)), timeline)
+    layers = default_layers(Path(model))
+    report = index_archive(JobSettings((Path(archive),), parse_address(Path(index)), Path(model), layers), timeline)
     values = {
         "started": started,
         "embedded": timeline.embedded,

@@ -1,8 +1,8 @@
 """A million synthetic features in the embedded index: loading, the graph, memory, time and recall of a search.
 
 ``python -m tests.benchmarks.million [--features INDEX] [--points 1000000] [--work FOLDER]``. Each synthetic feature
-lies between two real ones of the same organ, with noise, so that their shape (sparse, in clusters) is that
-of INDEX; without it phantom clusters of the tests are taken.
+lies between two real ones of the same organ, with noise, so that their shape (sparse, in clusters) is that of INDEX, of
+its first layer; without it phantom clusters of the tests are taken. Features of length one, as those of heads, stay so.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -34,7 +35,7 @@ NOISE = 0.25
 
 
 def real_features(folder: Path | None) -> dict[str, NDArray[np.float32]]:
-    """By organ, ``(n, 4096)``."""
+    """By organ, ``(n, values)``."""
     by_organ: dict[str, list[NDArray[np.float32]]] = {}
     if folder is None:
         points: Iterator[Point] = iter(make_points(600))
@@ -42,7 +43,8 @@ def real_features(folder: Path | None) -> dict[str, NDArray[np.float32]]:
         index = open_index(parse_address(folder), purpose="benchmark")
         points = index.points()
     for point in points:
-        by_organ.setdefault(str(point.payload.organ), []).append(np.asarray(point.vectors["fcl1"], np.float32))
+        feature = next(iter(point.vectors.values()))
+        by_organ.setdefault(str(point.payload.organ), []).append(np.asarray(feature, np.float32))
     if folder is not None:
         index.close()
     return {organ: np.stack(features) for organ, features in by_organ.items()}
@@ -52,12 +54,16 @@ def synthetic(real: dict[str, NDArray[np.float32]], number: int) -> list[Point]:
     """Batch ``number``: the same one in every run."""
     rng = np.random.default_rng(number)
     organs = list(real)
+    length_one = bool(np.allclose(np.linalg.norm(real[organs[0]][:8], axis=1), 1, atol=1e-2))
     points = []
     for n in range(number * BATCH, (number + 1) * BATCH):
         organ = organs[n % len(organs)]
         one, other = real[organ][rng.integers(len(real[organ]), size=2)]
         share = rng.random(dtype=np.float32)
-        vector = (share * one + (1 - share) * other) * (1 + NOISE * rng.standard_normal(4096, np.float32)).clip(0)
+        noise = (1 + NOISE * rng.standard_normal(len(one), np.float32)).clip(0)
+        vector = (share * one + (1 - share) * other) * noise
+        if length_one:
+            vector /= np.linalg.norm(vector)
         payload = Payload(organ, organ, 0.99, None, Header(None, None, None, None, None), 1, (Location(0, str(n)),))
         points.append(Point(point_id(f"synthetic/{n}"), payload, {"fcl1": vector.astype(np.float16)}))
     return points
@@ -66,7 +72,8 @@ def synthetic(real: dict[str, NDArray[np.float32]], number: int) -> list[Point]:
 def build(pipe: Connection, folder: Path, features: Path | None, count: int) -> None:
     """Load and build, in a process of its own so that its memory can be told; send the seconds of both."""
     real = real_features(features)
-    description = describe(classes=tuple(real), quantization="turbo4")
+    values = next(iter(real.values())).shape[1]
+    description = replace(describe(classes=tuple(real), quantization="turbo4"), dimensions={"fcl1": values})
     loading = 0.0
     with create_index(parse_address(folder), description, purpose="benchmark") as index:
         for number in range(-(-count // BATCH)):

@@ -110,7 +110,7 @@ def test_a_dataset_is_fetched(program: Path, tmp_path: Path) -> None:
 
 def test_the_demo(tmp_path: Path) -> None:
     root = FOLDER.parents[2]
-    environment = {"PYTHONPATH": str(root)}
+    environment = {"PYTHONPATH": str(root), "CBMIR_RUNTIME": "torch"}  # as whoever tries it
     code, terminal = run(
         [sys.executable, "-m", "tests.demo", "demo"], environment=environment, folder=tmp_path, columns=100
     )

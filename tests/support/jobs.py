@@ -10,5 +10,9 @@ from workers.indexing.settings import JobSettings, Machine
 
 
 def small_job(archives: tuple[Path, ...], model: Path, index: str | Path, **more: Any) -> JobSettings:
-    """Settings of a job over a few files: its time is that of starting its actors, so that one is enough."""
-    return JobSettings(archives, parse_address(index), model, **{"machine": Machine(actors=(1, 1)), **more})
+    """Settings of a job over a few files.
+
+    Its time is that of starting its actors: one is enough, and OpenVINO starts in a third of torch's time.
+    """
+    machine = Machine(actors=(1, 1), runtime="openvino")
+    return JobSettings(archives, parse_address(index), model, **{"machine": machine, **more})

@@ -41,7 +41,7 @@ class Killer(JobObserver):
             lost.append(progress.stages.embedded_frames)
             cluster.remove_node(doomed, allow_graceful=False)
 
-machine = Machine(ray_address=cluster.address, actors=(3, 3), batch_size=8)
+machine = Machine(ray_address=cluster.address, actors=(3, 3), batch_size=8, runtime="openvino")
 settings = JobSettings((archive,), index, model, machine=machine)
 report = index_archive(settings, Killer())
 print(json.dumps({"lost after": lost, "indexed": report.files_indexed, "points": report.points,
