@@ -288,6 +288,20 @@ def test_an_encoder_is_brought_in_indexed_and_searched(
     assert cbmir(*come) == 2
     assert "give --mean and --std" in " ".join(capsys.readouterr().err.split())
     scaled = ("--mean", 0.5, "--std", 0.25, "--resize", 256)
+    assert cbmir(*come, *scaled, "--cosine", "--dot") == 2
+    assert "exclude each other" in " ".join(capsys.readouterr().err.split())
+    dotted = (*come[:-3], tmp_path / "dotted", *scaled, "--dot")
+    assert cbmir(*dotted) == 0
+    assert "compared by dot products" in capsys.readouterr().out
+    assert cbmir("index", archive / "eye", "--index", tmp_path / "dots", "--model", tmp_path / "dotted") == 0
+    capsys.readouterr()
+    ask = ("search", archive / "eye" / "eye-001.dcm", "--index", tmp_path / "dots", "--exclude-same", "none")
+    assert cbmir(*ask) == 0
+    assert "dot product" in capsys.readouterr().out
+    assert cbmir(*ask, "--format", "json") == 0
+    scores = [hit["score"] for hit in json.loads(capsys.readouterr().out)[0]["hits"]]
+    assert len(scores) == 4
+    assert scores == sorted(scores, reverse=True)
     assert cbmir(*come, *scaled, "--mean", "half") == 2
     assert "give numbers with commas" in " ".join(capsys.readouterr().err.split())
     assert cbmir(*come, *scaled) == 0

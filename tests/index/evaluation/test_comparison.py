@@ -8,6 +8,7 @@ import pytest
 from index.evaluation.comparison import compare_models, over_groups
 from model.errors import RepositoryError
 from model.network.embedder import Embedder
+from model.network.joined import join_models
 from model.training.repository import LabelledFile, Split
 from tests.support import phantoms
 from tests.support.models import make_model
@@ -44,6 +45,20 @@ def test_models_are_compared_by_what_their_layers_retrieve(tmp_path: Path) -> No
         assert 0.9 < row.mean_average_precision <= 1.0
         assert row.interval
         assert (row.interval.low, row.interval.high) == (1.0, 1.0)
+
+
+def test_of_a_joined_model_the_ranks_are_fused(tmp_path: Path) -> None:
+    files = [
+        write(tmp_path, organ, number, f"{organ}{number}", "test" if number < 2 else "train")
+        for organ in ("brain", "knee")
+        for number in range(4)
+    ]
+    one, two = (make_model(tmp_path / f"{name}.safetensors", seed=seed) for seed, name in enumerate(("one", "two")))
+    join_models({"one": one, "two": two}, tmp_path / "pair", {"one": [], "two": []})
+    found = compare_models([("pair", Embedder.load(tmp_path / "pair"))], files, layers=("one.fcl1", "two.fcl2"))
+    shown = [(row.model, row.layer) for row in found.rows]
+    assert shown == [("pair", "one.fcl1"), ("pair", "two.fcl2"), ("pair one.fcl1 + pair two.fcl2", "ranks fused")]
+    assert found.rows[2].precision[1] == 1.0
 
 
 def test_where_nothing_can_be_found_it_is_said(tmp_path: Path) -> None:

@@ -39,6 +39,16 @@ def by_numpy(
     return rankings
 
 
+def test_a_layer_of_dot_products_is_ranked_by_them() -> None:
+    images, queries = make(120, 0), make(6, 1)
+    with database(images, CLASSES, ("fcl1",), dot_layers=("fcl1",)) as index:
+        found = rank_database(index, queries, "fcl1", size=120, with_class_prediction=False, exact=True)
+    stored = images.features["fcl1"].astype(np.float16).astype(np.float64)
+    for row, query in zip(found, queries.features["fcl1"], strict=True):
+        products = stored @ query
+        assert products[row] == pytest.approx(np.sort(products)[::-1], rel=1e-3)
+
+
 def average_precision(ranking: list[int], images: Predictions, label: int, left_out: set[int]) -> float:
     """Average precision by its definition."""
     relevant = [n for n in range(len(images.labels)) if images.labels[n] == label and n not in left_out]
