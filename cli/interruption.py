@@ -19,7 +19,7 @@ _received = _Received()
 
 
 def exit_code() -> int:
-    """Of a program that was interrupted: 143 by SIGTERM, else 130."""
+    """The exit code of an interrupted program: 143 after SIGTERM, else 130."""
     return EXIT_TERMINATED if _received.terminated else EXIT_INTERRUPTED
 
 

@@ -15,7 +15,7 @@ RuntimeName = Literal["torch", "openvino", "openvino-int8"]
 PrecisionName = Literal["float32", "bfloat16"]
 QuantizationName = Literal["turbo4", "int8", "none"]
 PathPrivacyName = Literal["plain", "hash"]
-"""Choices stand here again, where nothing heavy need be imported for the help; a test holds them to those that act."""
+"""These repeat the choices of other packages, so that the help imports nothing heavy; a test keeps them equal."""
 
 LAYERS = ("fcl1", "fcl2", "fcl3")
 
@@ -105,7 +105,7 @@ WidthOption = Annotated[
     int | None,
     option(
         "--width",
-        help="Of FCL1-3, the length of a feature: less makes model and index smaller and quicker [4096, the paper's].",
+        help="Width of FCL1-3 and of features: less makes model and index smaller and quicker [4096, the paper's].",
         min=32,
         max=8192,
         show_default=False,

@@ -21,7 +21,8 @@ class ServerAddress:
 
     Attributes:
         host: name or IP address.
-        port: of REST; ``grpc_port`` of gRPC, over which everything goes that holds vectors.
+        port: port of the REST interface.
+        grpc_port: port of the gRPC interface, over which all vectors go.
         tls: whether both are encrypted.
         collection: its name.
         api_key: never shown.

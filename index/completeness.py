@@ -15,8 +15,8 @@ def unfinished_archives(ledger: Ledger, roots: Collection[str], *, held: bool) -
 
     Args:
         ledger: of the index.
-        roots: of the index now; an archive that none of them has to do with was forgotten, or has moved.
-        held: whether a job may be running: one that nobody runs was killed.
+        roots: the index's roots now; an archive that overlaps none of them was forgotten or moved, and is not named.
+        held: whether another process may be running a job; if not, a job recorded as running was killed.
     """
     seen: set[str] = set()
     unfinished = {}

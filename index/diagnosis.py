@@ -38,10 +38,9 @@ def check_disk(folder: Path) -> Iterator[Check]:
 
 
 def check_server(address: ServerAddress, api_key: str | None) -> Iterator[Check]:
-    """A Qdrant server over gRPC, its key, and its version against the client's: they may be one minor version apart.
+    """Check over gRPC that a Qdrant server answers, accepts the API key, and has a version that suits the client's.
 
-    Raises:
-        SettingError: the address is none.
+    The two may be one minor version apart.
     """
     from index.engines.connection import connect, server_errors
 

@@ -109,10 +109,10 @@ def _prepare_folder(address: Address, description: Description) -> None:
 
 
 def check_creatable(address: Address, description: Description, *, patient: bool = False) -> Description | None:
-    """What :func:`create_index` would refuse, without writing anything; return what the index there says of itself.
+    """Refuse what :func:`create_index` would refuse, without writing anything.
 
     Returns:
-        ``None`` if there is nothing, so that an index would be made.
+        The description of the index that is there; ``None`` if there is none, so that one would be made.
 
     Raises:
         ModelMismatchError, NotAnIndexError, VectorIndexError: as :func:`create_index`.

@@ -121,9 +121,13 @@ def _outermost(
 
 
 def parts_of(roots: Sequence[str], named: str) -> list[Root]:
-    """What of an index's roots is a named folder, file or address, or lies below it, whether or not it is there now.
+    """Find the parts of an index's roots that lie at, or below, a named folder, file or address.
 
-    An archive file's members lie below the archive file.
+    They need not exist any more. The members of a zip or tar file lie below that file.
+
+    Args:
+        roots: addresses of the index's roots, in the order of their numbers.
+        named: local path or fsspec address, as a user types it.
     """
     address = absolute(named) if is_local(named) else named.rstrip("/")
     parts = []
@@ -178,7 +182,13 @@ def _below_folder(path: str, folder: str) -> str | None:
 
 
 def refuse_no_text(address: str) -> None:
-    """An archive's address is kept in the index; files below it may have any name, and are left out by it."""
+    """Refuse an archive whose address is not UTF-8, as the index must store it.
+
+    Files below an archive may have such names: each of them is left out and named in the report.
+
+    Raises:
+        JobError: the address is not UTF-8.
+    """
     try:
         address.encode()
     except UnicodeEncodeError as error:

@@ -85,8 +85,9 @@ def check_options(description: Description, options: Options) -> None:
     """Refuse options that this index cannot answer.
 
     Raises:
-        ModelMismatchError: the layer is not stored.
-        SettingError: an organ or a field is unknown, or the number of hits is not positive.
+        ModelMismatchError: the index does not store one of the paper's layers that is asked for.
+        SettingError: a layer, an organ or a field is unknown, the index stores no patient groups, or the number of hits
+            is not positive.
     """
     for layer in options.layers:
         if layer in description.layers:

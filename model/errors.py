@@ -124,7 +124,10 @@ class Interrupted(CbmirError):
 
 
 def was_interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: coming while a library makes a class, it is a RuntimeError's cause (3.11)."""
+    """Whether Ctrl-C caused an error.
+
+    Python 3.11 makes one that comes while a class is created the cause of a RuntimeError.
+    """
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True

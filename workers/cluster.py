@@ -76,10 +76,10 @@ def share_resources(
     leave none to decode, and the job would hang.
 
     Args:
-        cpus: of all nodes together.
-        gpus: as well.
-        node_cpus: of the largest node, in which each actor must find room; by default all are of one.
-        actors: least and most, instead of what would be taken.
+        cpus: CPUs of all nodes together.
+        gpus: GPUs of all nodes together.
+        node_cpus: CPUs of the largest node, on which each actor must find room; by default ``cpus``, as of one node.
+        actors: least and most embedding actors; by default as many as the CPUs or GPUs allow.
         actor_gpus: share of a GPU, or whole number of them, of each actor.
         batch_size: frames that an actor embeds at once.
 

@@ -25,9 +25,9 @@ _TOKEN: Final = "RAY_AUTH_TOKEN"  # noqa: S105 (the name of a variable)
 
 
 def temporary_folder() -> Path:
-    """The folder for temporary files, or a short one where its path is none for sockets.
+    """The folder for Ray's sockets: that for temporary files, or one with a short path where that is unsuitable.
 
-    Ray keeps its sockets there. Their paths are short, in ASCII, and not relative, as its processes work elsewhere.
+    A socket's path must be short, in ASCII, and absolute, as Ray's processes have another working directory.
 
     Raises:
         JobError: there is none.
@@ -53,9 +53,10 @@ def _can_write(folder: Path) -> bool:
 
 @contextmanager
 def token() -> Iterator[None]:
-    """Have a Ray that is started here find a token: in the home as ever or, where nothing can be written, kept nowhere.
+    """Let a Ray that is started here find its authentication token.
 
-    It is that of this Ray alone, and its processes inherit it.
+    Ray keeps one in the user's home. Where nothing can be written there, one is set in this process's environment until
+    the context ends, and Ray's processes inherit it.
     """
     if os.environ.get(_TOKEN) or os.environ.get("RAY_AUTH_TOKEN_PATH") or _home_keeps_tokens():
         yield

@@ -28,13 +28,13 @@ def cross_validate(
     repository: Annotated[
         Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
     ],
-    folds: Annotated[int, option("--folds", help="How many.", min=2)] = 10,
+    folds: Annotated[int, option("--folds", help="Number of folds.", min=2)] = 10,
     report: ReportFolderOption = Path("cross-validation"),
     force: ForceOption = False,
     open_: OpenOption = False,
-    recipe: Annotated[Literal["fast", "thorough", "paper"], option("--recipe", help="As of 'cbmir train'.")] = "fast",
-    epochs: Annotated[int | None, option("--epochs", help="Instead of the recipe's own number.", min=1)] = None,
-    seed: Annotated[int, option("--seed", help="Of the folds and the trainings.")] = 0,
+    recipe: Annotated[Literal["fast", "thorough", "paper"], option("--recipe", help="See 'cbmir train'.")] = "fast",
+    epochs: Annotated[int | None, option("--epochs", help="Number of epochs, instead of the recipe's.", min=1)] = None,
+    seed: Annotated[int, option("--seed", help="Seed of the folds and the trainings.")] = 0,
     width: WidthOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,

@@ -50,7 +50,7 @@ def plan(
     plan_file: Annotated[Path, option("--output", "-o", help="Plan to write.", metavar="CSV")] = Path("plan.csv"),
     force: ForceOption = False,
     per_class: Annotated[int, option("--per-class", help="Slices of each class.", min=1)] = 300,
-    seed: Annotated[int, option("--seed", help="Of the choice.", min=0, max=2**32 - 1)] = 0,
+    seed: Annotated[int, option("--seed", help="Seed of the random choice.", min=0, max=2**32 - 1)] = 0,
     allow_nc: Annotated[
         bool, option("--allow-nc", help="Also licences that forbid commercial use, or are none of Creative Commons.")
     ] = False,
@@ -79,7 +79,7 @@ def fetch(
     endpoint: Annotated[
         str | None, option("--endpoint", help="S3 server that has the archive's buckets [Amazon's].", metavar="URL")
     ] = None,
-    connections: Annotated[int, option("--connections", help="At once.", min=1, max=128)] = 16,
+    connections: Annotated[int, option("--connections", help="Number of parallel downloads.", min=1, max=128)] = 16,
 ) -> None:
     """Fetch the images of a plan, without an account; what is there already is not fetched again.
 
@@ -145,7 +145,7 @@ def add(
 def split(
     folder: Annotated[Path, typer.Argument(help="Dataset.")],
     test: Annotated[float, option("--test", help="Share of the images to hold out.")] = 0.3,
-    seed: Annotated[int, option("--seed", help="Of the choice.", min=0, max=2**32 - 1)] = 0,
+    seed: Annotated[int, option("--seed", help="Seed of the random choice.", min=0, max=2**32 - 1)] = 0,
     no_duplicates: Annotated[bool, option("--no-duplicates", help="Do not look for near-duplicates.")] = False,
     workers: Annotated[
         int | None, option("--workers", help="Processes that read; by default one a core.", min=1)

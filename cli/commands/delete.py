@@ -19,7 +19,7 @@ def delete(
         list[str] | None,
         option(
             "--where",
-            help="As modality=CT or series_instance_uid=1.2.3; repeatable, all must agree.",
+            help="Such as modality=CT; repeatable: either value of one field, and all of several fields.",
             metavar="FIELD=VALUE",
         ),
     ] = None,
@@ -27,7 +27,7 @@ def delete(
         list[str] | None,
         option(
             "--archive",
-            help="An indexed folder or file, or a part of a folder, there or not; repeatable.",
+            help="An indexed folder or file, or a part of one; it need not exist any more; repeatable.",
             metavar="PATH",
         ),
     ] = None,
@@ -35,7 +35,7 @@ def delete(
 ) -> None:
     """Delete points from the index, by --where or by --archive; the files in the archive stay.
 
-    By --where a file without any point left counts as left out: 'cbmir index' does not take it up again unless it
+    With --where, a file that has no point left counts as left out: 'cbmir index' does not take it up again unless it
     changes, or with --retry-left-out. By --archive the index forgets the files: it is for an archive that has gone or
     moved, and 'cbmir index' takes up what it finds there again. Forget the old place before the new one is indexed,
     else the pictures that lie in both are done again.

@@ -50,18 +50,18 @@ def evaluate(
         str | None,
         option(
             "--layers",
-            help="Whose features to compare [its own, heads not; of several models all].",
+            help="Layers to compare [the model's own without heads; of several models all].",
             metavar="fcl1,projected",
             autocompletion=complete_layer,
             show_default=False,
         ),
     ] = None,
     protocol: Annotated[
-        Protocol, option("--protocol", help="Search among the training images; or among all but the query's group.")
+        Protocol, option("--protocol", help="What to search: the training images, or all but the query's group.")
     ] = "both",
-    search: Annotated[Search, option("--search", help="With every vector compared, or through the graph.")] = "both",
+    search: Annotated[Search, option("--search", help="Compare with every vector, or walk the graph.")] = "both",
     seed: Annotated[
-        int | None, option("--seed", help="Of the split, where the repository names none [the model's].")
+        int | None, option("--seed", help="Seed of the split, where the repository has none [the model's].")
     ] = None,
     runtime: RuntimeOption = "torch",
     device: Annotated[str, option("--device", help="Torch device.")] = "cpu",

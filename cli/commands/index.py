@@ -38,7 +38,7 @@ def index(
         list[str],
         typer.Argument(
             metavar="ARCHIVE",
-            help="Folders, files, zip or tar files, DICOMDIRs, globs, fsspec addresses; - is a list of paths.",
+            help="Folders, files, zip or tar files, DICOMDIRs, globs, fsspec addresses; - reads paths from stdin.",
         ),
     ],
     index: IndexOption,
@@ -62,7 +62,7 @@ def index(
         ),
     ] = None,
     limit: Annotated[
-        int | None, option("--limit", help="Index only the first N new files.", min=1, rich_help_panel=_WHICH)
+        int | None, option("--limit", help="Index only N new or changed files.", min=1, rich_help_panel=_WHICH)
     ] = None,
     retry_left_out: Annotated[
         bool, option("--retry-left-out", help="Try again what was left out before.", rich_help_panel=_WHICH)
@@ -82,7 +82,7 @@ def index(
         str | None,
         option(
             "--layers",
-            help="Layers to store, as fcl1,projected [the model's head, or fcl1].",
+            help="Layers to store, as fcl1,projected [the model's head, or its first layer].",
             metavar="fcl1,fcl2,fcl3",
             autocompletion=complete_layer,
             rich_help_panel=_STORED,
@@ -90,7 +90,7 @@ def index(
     ] = None,
     quantization: Annotated[
         QuantizationName | None,
-        option("--quantization", help="Of the copy searched first [turbo4].", rich_help_panel=_STORED),
+        option("--quantization", help="How the copy searched first is compressed [turbo4].", rich_help_panel=_STORED),
     ] = None,
     path_privacy: Annotated[
         PathPrivacyName | None,
@@ -112,7 +112,7 @@ def index(
         str | None,
         option(
             "--moved-from",
-            help="ARCHIVE is this indexed one, which was moved or mounted elsewhere: no picture is read again.",
+            help="Old address of ARCHIVE, which was moved or mounted elsewhere: no picture is embedded again.",
             metavar="OLD ARCHIVE",
             rich_help_panel=_REMOVAL,
         ),
@@ -121,7 +121,7 @@ def index(
         bool,
         option(
             "--reembed",
-            help="Make the index anew, as with another model; it is replaced when that is whole.",
+            help="Make the index anew, as with another model; the old one is replaced when the new one is whole.",
             rich_help_panel=_REMOVAL,
         ),
     ] = False,
@@ -136,7 +136,7 @@ def index(
         int | None,
         option(
             "--metrics-port",
-            help="Answer Prometheus here while the job runs.",
+            help="Port at which Prometheus may ask while the job runs.",
             min=1,
             max=65535,
             rich_help_panel=_REPORTS,
@@ -144,7 +144,7 @@ def index(
     ] = None,
     metrics_host: Annotated[
         str,
-        option("--metrics-host", help="Address to answer it at; 0.0.0.0 is every one.", rich_help_panel=_REPORTS),
+        option("--metrics-host", help="Address to listen at for it; 0.0.0.0 is every one.", rich_help_panel=_REPORTS),
     ] = "127.0.0.1",
     log_json: Annotated[
         bool, option("--log-json", help="Log as JSON lines on standard error.", rich_help_panel=_REPORTS)
@@ -186,7 +186,7 @@ def index(
         ),
     ] = None,
     file_seconds: Annotated[
-        float, option("--file-seconds", help="Give up a decoder after so long.", min=1, rich_help_panel=_MACHINE)
+        float, option("--file-seconds", help="Seconds to wait for a decoder.", min=1, rich_help_panel=_MACHINE)
     ] = 120,
     shards: Annotated[
         int | None, option("--shards", help="Shards of the collection.", min=1, rich_help_panel=_SERVER)

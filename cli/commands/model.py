@@ -109,7 +109,7 @@ def compress(
     ] = None,
     force: ForceOption = False,
     rank: Annotated[
-        int | None, option("--rank", help="Of the factors of FCL1-3 [512, or their width].", min=1, show_default=False)
+        int | None, option("--rank", help="Rank of FCL1-3's factors [512, or their width].", min=1, show_default=False)
     ] = None,
     calibration: Annotated[
         Path | None,
@@ -178,7 +178,7 @@ def import_(
     name: Annotated[str, option("--name", help="Folder to make: the model, for --model.")],
     weights: Annotated[
         Path | None,
-        option("--weights", help="Of an architecture of timm: safetensors, or a PyTorch file.", show_default=False),
+        option("--weights", help="Weights of timm:ARCHITECTURE: safetensors, or a PyTorch file.", show_default=False),
     ] = None,
     size: Annotated[
         int | None, option("--size", help="Side of the images that enter it [what it says].", min=16, max=1024)
@@ -192,20 +192,20 @@ def import_(
         option("--square", help="How an image becomes a square [what it says, or stretch].", show_default=False),
     ] = None,
     mean: Annotated[
-        str | None, option("--mean", help="By channel, of values from 0 to 1.", metavar="M,M,M", show_default=False)
+        str | None, option("--mean", help="Mean by channel, of values 0 to 1.", metavar="M,M,M", show_default=False)
     ] = None,
     std: Annotated[
-        str | None, option("--std", help="By channel, of the same.", metavar="S,S,S", show_default=False)
+        str | None, option("--std", help="Standard deviation by channel.", metavar="S,S,S", show_default=False)
     ] = None,
     channels: Annotated[
         int | None, option("--channels", help="1 for grey images, 3 for colour [what it says].", min=1, max=3)
     ] = None,
     output_: Annotated[
-        str | None, option("--output", help="Of an ONNX file with several.", metavar="NAME", show_default=False)
+        str | None, option("--output", help="Which output of an ONNX file to use.", metavar="NAME", show_default=False)
     ] = None,
     pooling: Annotated[
         Literal["none", "mean", "first"] | None,
-        option("--pooling", help="Of a vector for each position: their mean, or the first.", show_default=False),
+        option("--pooling", help="How vectors by position become one: their mean, or the first.", show_default=False),
     ] = None,
     cosine: Annotated[
         bool, option("--cosine", help="Divide features by their length: distances then rank as cosines do.")
@@ -213,7 +213,7 @@ def import_(
     dot: Annotated[
         bool, option("--dot", help="Compare features by their dot products, and not by Euclidean distance.")
     ] = False,
-    licence: Annotated[str, option("--licence", help="Under which it may be used; kept with it.")] = "",
+    licence: Annotated[str, option("--licence", help="Licence of the weights, kept with the encoder.")] = "",
 ) -> None:
     """Bring another network in as an encoder: a folder with its weights, and encoder.json that says how it is used.
 
@@ -307,7 +307,7 @@ def export(
 ) -> None:
     """Write the network of a model for other programs, or copy a bundled model to a place of your own.
 
-    The ONNX file takes grey images (n, 1, 224, 224), from 0 to 1, with mean 0.5 and standard deviation 0.25.
+    The ONNX file takes float32 images (n, 1, 224, 224): grey values from 0 to 1, minus 0.5, divided by 0.25.
     """
     import shutil
 
@@ -338,7 +338,7 @@ def join(
     models: Annotated[list[str], typer.Argument(help="Model files, encoders' folders, or names of bundled models.")],
     name: Annotated[str, option("--name", help="Folder to make: the model, for --model.")],
 ) -> None:
-    """Join models: their layers become named vectors of one index, and a search fuses the ranks in one of each.
+    """Join models: an index stores their layers as named vectors, and a search fuses the ranks by one layer of each.
 
     They are copied into the folder with their heads and probes. Organs are named by the first of them that names any.
     """
@@ -379,7 +379,7 @@ def project(
     layer: Annotated[
         str | None, option("--layer", help="Whose features it maps [the model's first].", show_default=False)
     ] = None,
-    name: Annotated[str, option("--name", help="Of the head: the layer to store and to search.")] = "projected",
+    name: Annotated[str, option("--name", help="Name of the head, as a layer of the model.")] = "projected",
     whole: Annotated[bool, option("--whole", help="Fit on the test part, too: nothing is left to measure it.")] = False,
     copy: Annotated[
         Path | None,
@@ -400,7 +400,7 @@ def project(
     """Fit a head: a linear map to few values, under which images of one label lie together.
 
     The repository's labels need not be the model's classes. A head is one more layer of the model, for 'cbmir index
-    --layers', 'search --layer' and 'evaluate --layers', and the first one that a new index stores.
+    --layers', 'search --layer' and 'evaluate --layers'. By default a new index stores it alone.
     """
     import os
 

@@ -68,7 +68,7 @@ def search(
         str | None,
         option(
             "--layer",
-            help="Whose features to compare; of several the ranks are fused [the first stored; of joined models each].",
+            help="Layers to compare; the ranks of several are fused [the first stored; of joined models one of each].",
             metavar="fcl1|fcl2|fcl3",
             autocompletion=complete_layer,
             show_default=False,
@@ -83,13 +83,13 @@ def search(
         list[str] | None,
         option(
             "--where",
-            help="As modality=CT, by modality, body_part_examined, organ, best_guess, label, patient_group or a UID; "
-            "unknown is what lacks it; repeatable.",
+            help="Only points with this value, or unknown: with none; repeatable: either value of one field, and all "
+            "of several. Fields: modality, body_part_examined, organ, best_guess, label, patient_group and the UIDs.",
             metavar="FIELD=VALUE",
         ),
     ] = None,
-    exclude_same: Annotated[Same, option("--exclude-same", help="Leave out what is of the query's own.")] = "self",
-    group_by: Annotated[GroupBy, option("--group-by", help="Only the best hit of each.")] = "none",
+    exclude_same: Annotated[Same, option("--exclude-same", help="Leave out the query, or all of its group.")] = "self",
+    group_by: Annotated[GroupBy, option("--group-by", help="Keep only the best hit of each group.")] = "none",
     exact: Annotated[bool, option("--exact", help="Compare with every vector.")] = False,
     frame: Annotated[
         int | None, option("--frame", help="Frame of the query [1; the middle one of --like].", min=1)

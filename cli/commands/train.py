@@ -40,7 +40,7 @@ def train(
         Literal["fast", "thorough", "paper", "fine-tune"] | None,
         option(
             "--recipe",
-            help="thorough takes longer, paper is to its letter, fine-tune goes with --from [fast, or fine-tune].",
+            help="thorough takes longer, paper is as published, fine-tune is for --from [fast; fine-tune for --from].",
             show_default=False,
         ),
     ] = None,
@@ -48,7 +48,7 @@ def train(
     validation: Annotated[
         float, option("--validation", help="Share of the training part by which the best epoch is chosen; 0: the last.")
     ] = 0.1,
-    seed: Annotated[int, option("--seed", help="Of the split and of the training.")] = 0,
+    seed: Annotated[int, option("--seed", help="Seed of the split and of the training.")] = 0,
     resume: Annotated[bool, option("--resume", help="Go on where an interrupted training stopped.")] = False,
     width: WidthOption = None,
     device: DeviceOption = None,
@@ -113,7 +113,7 @@ def train(
 
 
 def default_name(repository: Path, recipe: str) -> str:
-    """What a model is called that got no name: after its images, its recipe and the day."""
+    """The name of a model file if the user gives none: its images, its recipe and the day."""
     source = repository.absolute()
     images = source.name if source.is_dir() else source.parent.name
     return f"{images}-{recipe}-{date.today():%Y%m%d}.safetensors"  # noqa: DTZ011 (the day where the person is)

@@ -23,7 +23,7 @@ Job = Callable[[JobSettings, JobObserver], JobReport]
 def run_job(
     job: Job, settings: JobSettings, *, yes: bool, log_json: bool, metrics: tuple[str, int] | None
 ) -> JobReport:
-    """Run a job under the eyes of whoever is there.
+    """Run a job, show its progress, serve its metrics, and stop it at Ctrl-C or SIGTERM.
 
     Args:
         job: :func:`workers.indexing.job.index_archive` or :func:`workers.indexing.reembedding.reembed`.
@@ -31,6 +31,10 @@ def run_job(
         yes: prune without asking.
         log_json: log events as JSON instead of drawing progress.
         metrics: host and port at which Prometheus may ask.
+
+    Raises:
+        SettingError: pruning would have to be confirmed without a terminal, or the port cannot be used.
+        CbmirError: as the job.
     """
     if settings.prune and not yes and not sys.stdin.isatty():
         raise SettingError("--prune removes points, and nobody can be asked here: add --yes")

@@ -48,7 +48,7 @@ def print_plan(plan: Plan, settings: JobSettings) -> None:
 
 
 def print_report(report: JobReport, settings: JobSettings) -> None:
-    """What is worth knowing of a job beside its counts."""
+    """Print what is worth knowing of a job beside its counts."""
     if report.files_moved:
         what = f"{report.files_moved:,} files have moved here from {report.moved_from}: none of them is embedded again"
         messages.print(what, soft_wrap=True, markup=False)

@@ -32,7 +32,13 @@ _FRAMES: dict[State, tuple[tuple[int, int, int], int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One picture of a sheet, with two lines of caption; "right" is also a hit of which nobody knows whether it is."""
+    """One picture of a sheet, with its caption.
+
+    Attributes:
+        picture: the picture; ``None`` if the file is gone or cannot be read.
+        caption: two lines of text.
+        state: the query, or a right or wrong hit; a hit whose true class is not known counts as right.
+    """
 
     picture: Image.Image | None
     caption: tuple[str, str]
@@ -40,12 +46,12 @@ class Tile:
 
     @property
     def colour(self) -> tuple[int, int, int]:
-        """Of its frame."""
+        """RGB colour of the tile's border."""
         return _FRAMES[self.state][0]
 
     @property
     def width(self) -> int:
-        """Of its frame, in pixels."""
+        """Width of the tile's border, in pixels."""
         return _FRAMES[self.state][1]
 
 

@@ -32,7 +32,7 @@ def stored_address(roots: tuple[str, ...], location: Location) -> str:
 
 
 def shown_address(address: str) -> str:
-    """An address as a person can type it here: below the working directory without the way to it."""
+    """An address as a person can type it here: relative to the working directory if it lies below that."""
     try:
         here = os.getcwd()  # noqa: PTH109 (of an address as text)
     except FileNotFoundError:

@@ -20,7 +20,7 @@ CELLS = 22
 
 
 def terminal_picture(picture: PIL.Image.Image, width: int) -> RenderableType:
-    """One picture, so many columns wide."""
+    """One picture, ``width`` terminal columns wide."""
     drawn: RenderableType = _image()(picture.convert("RGB"), width=width, height="auto")
     return drawn
 

@@ -67,7 +67,7 @@ def connect(address: ServerAddress, timeout: int = TIMEOUT_SECONDS) -> QdrantCli
 
 
 def patiently(call: Callable[[], Result], *, address: str, seconds: float) -> Result:
-    """Call until it succeeds, as long as its failures are passing ones, for so many seconds.
+    """Call until it succeeds, again after each transient failure, for at most so many seconds.
 
     Waits grow from half a second to 30, with jitter; a server that says how long to wait is waited for as long.
 

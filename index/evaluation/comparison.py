@@ -84,7 +84,7 @@ def compare_models(
     Args:
         models: with their names.
         files: with their splits.
-        layers: only these, of a model that has none of them its first; by default all.
+        layers: names of the layers to compare, by default all; a model that has none of them is compared by its first.
         workers: processes that decode.
         loaded: told how many of how many files are decoded, anew for each model.
         embedded: told how many of how many frames are embedded.

@@ -93,7 +93,7 @@ def evaluate_retrieval(
         protocol: what the database is, told in the results.
         layers: whose features to compare.
         dot_layers: those that are compared by their dot products.
-        searches: whether to search exactly; both by default.
+        searches: ``True`` for an exact search, ``False`` for one through the graph; by default both are made.
         left_out: for each query, positions among ``images`` that are not ranked and do not count as relevant.
         seed: of the resampling.
         progress: told how many queries of a setting are done.
@@ -136,7 +136,16 @@ def measure(
     seconds: float,
     seed: int,
 ) -> RetrievalResult:
-    """All measures of answers of which ``relevant`` (``(queries,)``) counts the relevant images of the database."""
+    """Compute all measures of one way to search.
+
+    Args:
+        setting: the way to search.
+        rankings: ``(queries, n)``: see :data:`index.evaluation.ranking.Rankings`.
+        answers: for each query, which of its hits are relevant.
+        relevant: ``(queries,)``, numbers of relevant images in the database.
+        seconds: time that all rankings took.
+        seed: of the resampling.
+    """
     counted = np.flatnonzero(relevant)
     chosen, counts = [answers[n] for n in counted.tolist()], relevant[counted].tolist()
     average_precisions = np.array([average_precision(a, int(n)) for a, n in zip(answers, relevant, strict=True)])

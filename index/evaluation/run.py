@@ -35,7 +35,7 @@ class EvaluationSettings:
     Attributes:
         layers: whose features are compared.
         protocols: see :data:`index.evaluation.retrieval.Protocol`.
-        searches: whether to search exactly; both by default.
+        searches: ``True`` for an exact search, ``False`` for one through the graph; by default both are made.
         seed: of the resampling.
         workers: processes that decode; 0 decodes here.
     """

@@ -11,7 +11,7 @@ BUILDING, REPLACED = ".reembedding", ".replaced"
 """Suffixes of the folders beside an index in which a new one is built, and from which the old one is removed."""
 
 MARKER = "copy.json"
-"""In the folder of a copy until it is complete: of what it is one, and how far it is."""
+"""File in the folder of a copy until it is complete: it names the copied index and the last point that was stored."""
 
 
 def refuse_unfinished_copy(folder: Path) -> None:
@@ -27,7 +27,7 @@ def refuse_unfinished_copy(folder: Path) -> None:
 
 
 def source_of(marker: Path) -> str:
-    """Of what the copy is one.
+    """The address of the source index of an unfinished copy.
 
     Raises:
         VectorIndexError: the marker is damaged.

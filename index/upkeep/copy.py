@@ -56,8 +56,8 @@ def copy_index(
     An interrupted copy is continued by the same call. Nothing is taken from the source.
 
     Args:
-        source: of an index.
-        target: of a new index; nothing may be there, or an unfinished copy of the same source.
+        source: address of the index to copy.
+        target: address of the new index; nothing may be there, or an unfinished copy of the same source.
         layout: of a new collection of a server.
         progress: told the stage, how many points are done, and of how many.
 

@@ -31,7 +31,8 @@ def forget_files(index: Index, ledger: Ledger, gone: Collection[FileKey]) -> set
     If it is cut off, a file that is there again by the next job is done again.
 
     Returns:
-        Files that speak for a point from now on, and must be read again for it: see :mod:`index.upkeep.dropping`.
+        Files that are now the first location of a shared point: they must be read again, see
+        :mod:`index.upkeep.dropping`.
     """
     ledger.reopen(gone)
     files = list(gone)
@@ -107,8 +108,8 @@ def forget_archives(
 
     Args:
         address: of the index.
-        archives: folders and files as they were indexed, or below what was; of a zip or tar file only the whole. Roots
-            that lie below one of them are meant as well.
+        archives: addresses of indexed folders and files, or of parts of them; a zip or tar file only as a whole. Roots
+            of the index that lie below one of them are forgotten, too.
         may: asked with the number of files by root, or by part of it, before any is deleted.
 
     Returns:

@@ -19,7 +19,8 @@ def drop_points(index: Index, ledger: Ledger, points: Mapping[FileKey, Collectio
     """Take files' points out of the index; those that other files share stay, without these files' locations.
 
     Returns:
-        Files for which such a point speaks from now on, and whose header it lacks: the ledger has them done again.
+        Files that are now the first location of a shared point, which still has another file's header: the ledger marks
+        them to be indexed again.
     """
     every_heir: set[FileKey] = set()
     doomed: defaultdict[UUID, set[Location]] = defaultdict(set)

@@ -43,11 +43,11 @@ class BrokenObjectError(Exception):
 
 
 class Buckets:
-    """What lies behind addresses ``s3://bucket/key``.
+    """Reads public S3 buckets by addresses ``s3://bucket/key``.
 
     Args:
-        endpoint: of another server with the same buckets; by default Amazon's.
-        wait: between attempts.
+        endpoint: URL of another S3 server with the same buckets; by default Amazon's.
+        wait: time between attempts, as tenacity takes it.
     """
 
     def __init__(self, endpoint: str | None = None, wait: WaitBaseT = WAIT) -> None:

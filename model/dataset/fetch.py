@@ -28,10 +28,10 @@ SPARE_BYTES: Final = 2**29
 """Space that must be left on the disk."""
 
 HOPELESS: Final = 16
-"""Failures before anything came after which no more is tried."""
+"""Number of failures, before anything was fetched, at which the download is given up."""
 
 PROBE_SECONDS: Final = 3.0
-"""For so long is fetched before it is said how long the rest will take."""
+"""Seconds of fetching after which the remaining time is estimated."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

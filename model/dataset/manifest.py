@@ -50,7 +50,7 @@ def row_of(one: LockedInstance) -> Row:
 
 
 def read_rows(folder: Path) -> pd.DataFrame:
-    """The manifest, without its splits' meaning: every value as text, absent ones empty.
+    """Read the manifest as a table; every value is text, and absent ones are empty.
 
     Raises:
         DatasetError: there is none, or it cannot be read.

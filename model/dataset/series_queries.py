@@ -16,7 +16,7 @@ FOLDER: Final = Path(__file__).parent / "classes"
 
 @dataclass(frozen=True, slots=True)
 class SeriesQuery:
-    """Which series belong to a class; an empty line asks for nothing.
+    """Which series belong to a class; an empty field sets no condition.
 
     Attributes:
         collections: of the archive; at least one.

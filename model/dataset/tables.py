@@ -13,12 +13,12 @@ from model.files import written_whole
 
 
 def read_table(path: Path, columns: Sequence[str], *, absent: str, origin: str) -> pd.DataFrame:
-    """Every value as text, absent ones empty.
+    """Read a CSV file as a table; every value is text, and absent ones are empty.
 
     Args:
         path: of the file.
-        columns: that it must have.
-        absent: what to say where there is no file.
+        columns: names of the columns that it must have.
+        absent: message of the error if there is no file.
         origin: the command that writes such a file.
 
     Raises:

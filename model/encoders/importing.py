@@ -1,4 +1,4 @@
-"""Bringing an encoder in: what can be found out of it is, the rest is asked for, and a test picture goes through it."""
+"""Importing an encoder: its settings are found in its files or given by the user, and it is tried on test pictures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,22 @@ _TIMM = "timm:"
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What whoever brings an encoder in says of it; ``None`` is found out, or asked for."""
+    """What a user says of an encoder to be imported; ``None`` is read from its files, or must be given.
+
+    Attributes:
+        size: side of the network's input, in pixels.
+        mean, std: by channel, for values from 0 to 1; a single value holds for every channel.
+        channels: 1 for grey images, 3 for colour.
+        rule: see :data:`model.network.preparation.ResizeRule`.
+        resized: side in pixels before ``size`` is cut from the centre.
+        interpolation: of the resizing.
+        output: name of an ONNX file's output.
+        pooling: see :data:`model.network.encoder.Pooling`.
+        normalised: whether each feature is divided by its length.
+        dot: whether features are compared by dot products, and not by Euclidean distance.
+        layer: name of the layer, in indexes and searches.
+        licence: licence of the weights.
+    """
 
     size: int | None = None
     mean: tuple[float, ...] | None = None

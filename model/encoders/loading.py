@@ -91,5 +91,5 @@ def pool(raw: Array, encoder: EncoderDescription) -> Array:
 
 
 def require(package: str, extra: str) -> SettingError:
-    """What to say where the package that runs an encoder is not installed."""
+    """The error that names a package that is not installed, and the extra that brings it."""
     return SettingError(f"{package} is not installed, which runs this encoder: pip install 'cbmir[{extra}]'")

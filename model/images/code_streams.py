@@ -62,7 +62,7 @@ def needs_imagecodecs(stream: bytes) -> bool:
 
 
 def decode(stream: bytes) -> NDArray[Any]:
-    """The samples of such a picture, ``(rows, columns)`` or with colours behind.
+    """Decode a picture that needs imagecodecs: ``(rows, columns)`` or ``(rows, columns, channels)``.
 
     Raises:
         ValueError: it has several pictures, or no frame header.

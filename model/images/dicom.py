@@ -68,7 +68,7 @@ def read_dicom(
         source: the file.
         only: 1-based number of the one frame to decode and yield; nothing is yielded if the file has no such frame.
         patient_key: see :class:`model.images.reading.ReadOptions`.
-        skip_burned_in: as well.
+        skip_burned_in: refuse a file whose header says that an annotation is burned into its pixels.
 
     Raises:
         ImageError: the file has no pixel data, is no picture of a patient, is too large, its header is damaged, or it

@@ -79,7 +79,7 @@ def scale_to_range(values: Values, valid: NDArray[np.bool_] | None = None) -> ND
 
 
 def show_picture(values: Values, *, white_is_zero: bool = False) -> Shown:
-    """Samples of a picture that carries no window, ``(rows, columns)`` or with colours behind, as displayed.
+    """Display samples of a picture that carries no window, ``(rows, columns)`` or ``(rows, columns, channels)``.
 
     8-bit ones are taken as they are, and in grey as their luma; deeper ones are scaled from their least to their
     greatest value.

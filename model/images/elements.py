@@ -52,7 +52,7 @@ def numbers(ds: Dataset, keyword: str) -> list[float]:
 
 
 def number(ds: Dataset, keyword: str) -> float | None:
-    """The first of them."""
+    """The first finite number among an element's values; ``None`` if there is none."""
     return next(iter(numbers(ds, keyword)), None)
 
 

@@ -75,8 +75,9 @@ def offset_table(file: IO[bytes], place: int = 0) -> list[int]:
 def frames_of(fragments: Sequence[Fragment], count: int, offsets: Sequence[int] = ()) -> Sequence[Sequence[Fragment]]:
     """The fragments of each of ``count`` frames; fewer frames if there are fewer, and none of what lies behind them.
 
-    A frame begins where a code stream of the first one's kind begins. Where as many frames cannot be found so, as one
-    is damaged at its beginning, ``offsets`` tell, if they agree with the fragments; else frames are of equal numbers.
+    A frame begins where a code stream of the first one's kind begins. Where that does not give ``count``
+    frames, as when one is damaged at its beginning, ``offsets`` decide, if they agree with the fragments; otherwise
+    each frame gets the same number of fragments.
     """
     if len(fragments) == count:
         return [[one] for one in fragments]

@@ -17,12 +17,12 @@ from pydicom.dataset import Dataset
 from model.images.elements import words
 
 LEAST_BITS = 8
-"""Tables whose entries need fewer bits than this, or than they say, still range over so many."""
+"""Fewest bits that a table's entries are taken to have, whatever its descriptor says."""
 
 
 @dataclass(frozen=True, slots=True)
 class LookupTable:
-    """Entries by value; below the first value its entry holds, behind the last one that.
+    """A lookup table; a value below the first gets the first entry, a value beyond the last gets the last entry.
 
     Attributes:
         entries: ``(n,)`` uint16.

@@ -76,7 +76,7 @@ def read_each_frame(
     Args:
         address: a local path, or what :mod:`model.images.sources` understands.
         only: 1-based number of the one frame to decode and yield; nothing is yielded if the file has no such frame.
-        options: see there.
+        options: see :class:`ReadOptions`.
 
     Raises:
         ImageError: the file cannot be read, or is no image.

@@ -205,7 +205,7 @@ class Member:
 
 
 DAMAGED: Final = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError)
-"""What the libraries raise of archive files that are damaged, and will be at another time."""
+"""What the libraries raise for archive files that are damaged for good, so that trying again is useless."""
 
 
 def is_archive(address: str) -> bool:

@@ -30,7 +30,7 @@ _COMMANDS: Final[Mapping[Kind, str]] = {"head": "cbmir model project", "probe": 
 
 
 def path_beside(model: Path, kind: Kind, name: str = "") -> Path:
-    """Where it lies: in an encoder's folder, or beside a model file under its name."""
+    """The path of a model's head or probe: in an encoder's folder, or beside a model file and named after it."""
     names = [*([] if model.is_dir() else [model.stem]), *([name] if name else []), kind, "safetensors"]
     return (model if model.is_dir() else model.parent) / ".".join(names)
 
@@ -41,10 +41,10 @@ def is_beside_a_model(path: Path) -> bool:
 
 
 def describe_beside(path: Path, kind: Kind) -> dict[str, Any]:
-    """What it says of itself, read without its weights.
+    """Read the description of a head or probe, without its weights.
 
     Raises:
-        CheckpointError: it is absent, damaged, or of another version.
+        CheckpointError: the file is absent, damaged, or of another version.
     """
     command = f"'{_COMMANDS[kind]}'"
     try:

@@ -18,7 +18,8 @@ from model.network.probe import describe_probe, load_probe
 from model.network.runtimes import require_runtime
 
 Run = Callable[[NDArray[np.uint8], Sequence[str]], tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]]
-"""Outputs before the softmax ``(n, classes)`` and the features of the named layers of ``(n, 224, 224)`` images."""
+"""Takes prepared images ``(n, *shape)`` and layer names; returns outputs before the softmax ``(n, classes)``, and the
+features ``(n, values)`` by layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ class Embedder:
 
     Attributes:
         metadata: what the checkpoint says of itself.
-        classes: they name the columns of the probabilities: those of the probe, if it has one, else the network's own.
-        probe: beside the model, that names the classes instead of the network's own output layer.
+        classes: they name the columns of the probabilities: the probe's, if there is one, else the network's own.
+        probe: description of the probe beside the model, which replaces the network's output layer, or ``None``.
         calibration: of the outputs; ``None`` if there is none, so that nothing is unknown.
         preparation: how frames become images for it.
         heads: of the model, by name.
@@ -125,6 +126,7 @@ class Embedder:
 
         Raises:
             SettingError: there is no such layer.
+            ValueError: the images have another shape.
         """
         for layer in layers:
             if layer not in self.layers:

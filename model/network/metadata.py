@@ -99,7 +99,7 @@ class Metadata:
 
     @property
     def preparations(self) -> tuple[Preparation, ...]:
-        """Of each network, where several are joined, else of the one."""
+        """How frames become the input of each network: of every joined model in order, or of the only one."""
         if self.members:
             return tuple(part for one in self.members.values() for part in one.preparations)
         return (self.encoder.preparation if self.encoder else PAPER,)

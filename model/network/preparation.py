@@ -34,8 +34,8 @@ class Preparation:
         rule: how it becomes a square.
         interpolation: of the resizing, antialiased in either case.
         channels: 1 for grey, 3 for colour, where a grey frame stands three times.
-        mean: by channel, of values from 0 to 1; taken off.
-        std: by channel; what is left is divided by it.
+        mean: by channel, subtracted from values scaled to 0…1.
+        std: by channel, by which the differences are divided.
     """
 
     size: int = INPUT
@@ -53,7 +53,7 @@ class Preparation:
 
     @property
     def bytes(self) -> int:
-        """Of one prepared frame."""
+        """Size of one prepared frame, in bytes."""
         return self.size * self.size * self.channels
 
     def __call__(self, frame: Frame) -> NDArray[np.uint8]:
@@ -110,7 +110,7 @@ class JoinedPreparation:
 
     @property
     def bytes(self) -> int:
-        """Of one prepared frame."""
+        """Size of one prepared frame, in bytes."""
         return sum(part.bytes for part in self.parts)
 
     @property

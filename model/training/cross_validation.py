@@ -101,7 +101,7 @@ def summary(folds: Sequence[Fold]) -> dict[str, tuple[float, float]]:
 
 
 def pooled_confusion(folds: Sequence[Fold]) -> tuple[tuple[int, ...], ...]:
-    """Every image of the training part, as the training without it took it: true class by row."""
+    """Sum of the folds' confusion matrices, ``(classes, classes)`` counts, true class by row."""
     return tuple(map(tuple, np.sum([fold.measures.confusion for fold in folds], axis=0).tolist()))
 
 

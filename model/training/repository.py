@@ -92,7 +92,9 @@ def split_repository(
 
 
 def split_test(files: Sequence[LabelledFile], *, seed: int, share: float = TEST_SHARE) -> list[LabelledFile]:
-    """As :func:`split_repository`, without a validation part of its own and whatever classes the parts have.
+    """Give every file its split as :func:`split_repository` does, but set no validation part aside.
+
+    A part may lack a class.
 
     Raises:
         RepositoryError: some files have a split and others none, a file or a group stands on both sides, or a class

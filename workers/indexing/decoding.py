@@ -60,7 +60,14 @@ def decode_file(
 
     A frame that is broken is left out by its own row; a file of which all are is left out as a whole.
 
-    The caller cancels the deadline, ``seconds`` from now, after which this process is ended.
+    This process is ended after ``seconds``, unless the caller cancels the deadline before.
+
+    Args:
+        number: of the file within its window.
+        address: of the file; see :mod:`model.images.sources`.
+        seconds: time that reading the file may take.
+        options: how the file is read.
+        prepare: makes the network's input of a frame.
     """
     rows: Rows = []
     first, whole = None, False

@@ -63,8 +63,10 @@ class FoundDirectory:
 def discover(root: Root) -> Iterator[FoundDirectory]:
     """Walk a root depth first and in order of names.
 
-    Memory is bounded by one directory, or by the table of contents of one archive file. A file stands for itself; as a
-    root it has no name. Links to files are followed; links to directories are not, as they may lead in circles. Hidden
+    Memory is bounded by one directory, or by the table of contents of one archive file. A root that is
+    a single file is found as one file with an empty name.
+
+    Links to files are followed; links to directories are not, as they may lead in circles. Hidden
     files are files like any other. A directory that cannot be read has itself, the empty name, among its
     ``unreadable``.
     """

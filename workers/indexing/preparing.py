@@ -227,7 +227,9 @@ def _require_key(folder: Path) -> None:
 
 
 def refuse_lost_index(address: Address, *, there: bool) -> None:
-    """A ledger that knows indexed files would keep them from being indexed into a new shard or collection.
+    """Refuse an index that has lost its points while its ledger still lists indexed files.
+
+    A job would take these files for indexed, and leave them out of the new shard or collection.
 
     Args:
         address: of the index.

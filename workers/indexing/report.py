@@ -23,7 +23,7 @@ class FileLeftOut:
     """A file that is not in the index, or some frames of one that is.
 
     Attributes:
-        path: absolute.
+        path: address of the file; its names are hashed where the index hides paths.
         reason: one of :class:`model.errors.Reason`.
         detail: what exactly was wrong.
         frames: numbers of the frames, such as ``3, 7-9 of 75``; ``None`` if the whole file was left out.
@@ -49,15 +49,22 @@ class JobReport:
 
     Attributes:
         outcome: ``complete`` also if files were left out.
-        archives: what was indexed; ``index`` where to; ``model`` with which, computed by ``runtime``.
-        files_found: files under the archives: new, changed and unchanged ones.
-        files_indexed, points: stored by this job; ``copies`` of the points were other files' pictures, too.
+        archives: addresses of the archives.
+        index: address of the index.
+        model, model_fingerprint: path and fingerprint of the model.
+        runtime: what computed the network.
+        started, ended: times in ISO 8601, UTC.
+        error: message of the error that ended the job, ``None`` if none did.
+        files_found: files under the archives: new, changed and unchanged ones, and those that could not be looked at.
+        files_indexed, points: files and points that this job stored.
+        copies: points of them whose picture another file holds, too.
         files_left_out: by this job; ``left_out_before`` by earlier ones, unchanged since.
         files_in_part: indexed by this job without some of their frames; ``in_part_before`` by earlier ones.
         files_missing: still to do, of those that were found; none after a complete job.
         walk_finished: whether every file of the archives was looked at; not so with ``--limit``, or when interrupted.
         files_labelled: of those found, for which a label was given.
-        moved_from: where the archive lay before, if this job was told so; ``files_moved`` are known from there.
+        moved_from: old address of the archive, if ``--moved-from`` named one.
+        files_moved: known files that were found at its new address.
         files_gone: known from earlier jobs and no longer there; ``files_pruned`` of them removed from the index.
         repeated_uids: SOP Instance UIDs that the archive gives to different pictures, each of which is a point.
         stage_seconds: time in which a stage's workers worked, summed over them; of "discover" only the time in which
@@ -114,10 +121,10 @@ class JobReport:
         self.left_out_by_reason = dict(Counter(file.reason for file in self.left_out).most_common())
 
     def find_bottleneck(self, workers: Mapping[str, int]) -> None:
-        """Say which part of the time each stage's workers were busy, and which stage's were busiest.
+        """Set :attr:`stage_busy` and :attr:`bottleneck` from :attr:`stage_seconds`.
 
         Args:
-            workers: of each stage at once, at most; of those not named, one.
+            workers: most workers of each stage at the same time; a stage that is not named has one.
         """
         self.stage_busy = {
             stage: round(seconds / (workers.get(stage, 1) * self.seconds_indexing), 3)

@@ -30,8 +30,10 @@ class Machine:
     """What computes, here or in a cluster; ``None`` lets the machine decide.
 
     Attributes:
-        runtime: of the network.
-        actors: least and most embedding actors; ``gpus`` of each; ``batch_size`` frames at once.
+        runtime: what computes the network.
+        actors: least and most embedding actors.
+        gpus: GPUs of each actor, which may be a fraction.
+        batch_size: frames that an actor embeds at once.
         ray_address: cluster to join.
         cpus: processors of a Ray started here.
         file_seconds: time after which a file's decoder counts as hanging.
@@ -82,7 +84,7 @@ class JobSettings:
         nested: walk zip and tar files among the files as folders, one level deep.
         retry_left_out: try again what an earlier job left out.
         prune: remove the points of files that are gone.
-        moved_from: an indexed archive that lies under the one archive of this job now.
+        moved_from: old address of an indexed archive that was moved to the address of this job's one archive.
         report: where to write the JSON report, beside the copy in the index folder.
         layout: of a new collection of a server.
     """

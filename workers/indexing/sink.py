@@ -44,7 +44,8 @@ class SinkCounts:
         points: points sent, ``copies`` of them already there from another file.
         seconds: time spent.
         repeated_uids: SOP Instance UIDs that the archive gives to different pictures.
-        heirs: files that speak for a point now, as another file has changed; they must be read again.
+        heirs: files that became the first location of a shared point, as another file has changed; they must be read
+            again, as the point still has the other file's header.
     """
 
     files: int = 0

@@ -138,9 +138,9 @@ class EmbeddingActor:
     """Holds the network on its device and embeds blocks of decoded frames.
 
     Args:
-        network: which one.
-        device: of torch.
-        threads: on a CPU.
+        network: the model of the job.
+        device: torch device.
+        threads: torch threads, for a CPU.
         counters: handle of the job's :class:`workers.indexing.counters.Counters`.
     """
 

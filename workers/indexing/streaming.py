@@ -36,13 +36,16 @@ class Stream:
     Args:
         machine: what the job may use.
         network: the model, as the actors need it.
+        index: where points are stored.
+        ledger: which files are done.
         options: how files are read.
         left_out: told of every file that is left out.
         loading: called when Ray is there, and its workers load the network.
         moved: called once a second at most, while :attr:`stages` and :attr:`stored` grow.
 
     Attributes:
-        stages: counts of decoding and embedding; ``stored`` of the sink.
+        stages: counts of decoding and embedding.
+        stored: counts of the sink.
         workers: workers of each stage at once, at most.
         seconds_waiting: time in which the next window was waited for.
     """
