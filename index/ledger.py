@@ -169,7 +169,7 @@ class Ledger:
         with self._errors(), self._connection:
             self._connection.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
 
-    def reopen(self, keys: Iterable[FileKey]) -> None:
+    def mark_writing(self, keys: Iterable[FileKey]) -> None:
         """Call files half done, whose points are about to go or to change: a job that finds them does them again."""
         query = "UPDATE files SET state = 'writing' WHERE root = ? AND directory = ? AND name = ?"
         with self._errors(), self._connection:

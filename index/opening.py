@@ -7,7 +7,7 @@ from pathlib import Path
 
 from index.address import Address, ServerAddress
 from index.engines.engine import Index
-from index.engines.layout import ANYHOW, Layout
+from index.engines.layout import DEFAULT_LAYOUT, Layout
 from index.engines.read_only import PrivateCopy, is_read_only
 from index.home.description import read_description, write_description
 from index.home.lock import IndexLock
@@ -62,7 +62,7 @@ def create_index(
     *,
     purpose: str,
     wait: float = 0.0,
-    layout: Layout = ANYHOW,
+    layout: Layout = DEFAULT_LAYOUT,
     patient: bool = True,
 ) -> Index:
     """Make an index, or open the one that is there if it was made by the same model with the same settings.

@@ -85,7 +85,8 @@ def number_roots(known: Sequence[str], archives: Sequence[Archive]) -> tuple[tup
 
     def add_whole(address: str, root: str) -> None:
         number, path = place(address, root)
-        inner = {name: holder(name) for name in names if name != names[number] and below(holder(name), address)}
+        others = ((name, archive_file_of(name)) for name in names if name != names[number])
+        inner = {name: holder for name, holder in others if below(holder, address)}
         whole[number, path] = Root(number, names[number], path, None, frozenset(inner.values()))
         for name in inner:
             add_whole(name, name)
@@ -132,21 +133,21 @@ def parts_of(roots: Sequence[str], named: str) -> list[Root]:
     address = absolute(named) if is_local(named) else named.rstrip("/")
     parts = []
     for number, root in enumerate(roots):
-        if any(below(one, address) is not None for one in (root, holder(root))):
+        if any(below(one, address) is not None for one in (root, archive_file_of(root))):
             parts.append(Root(number, root))
         elif path := below(address, root):
             parts.append(Root(number, root, path))
     return parts
 
 
-def holder(root: str) -> str:
+def archive_file_of(root: str) -> str:
     """The archive file of which a root is the inside; any other root itself."""
     return root.rpartition("::")[2] if is_archive_member(root) else root
 
 
 def _inside(address: str, names: Sequence[str]) -> str | None:
     """The root that is the inside of an archive file, if there is one."""
-    return next((name for name in names if name != address and holder(name) == address), None)
+    return next((name for name in names if name != address and archive_file_of(name) == address), None)
 
 
 def _above(path: str) -> Iterator[str]:
@@ -167,9 +168,9 @@ def below(address: str, root: str) -> str | None:
         protocol, _, member = address.rpartition("::")[0].partition("://")
         if is_archive_member(root):
             kind, _, folder = root.rpartition("::")[0].partition("://")
-            same = (kind, holder(root)) == (protocol, holder(address))
+            same = (kind, archive_file_of(root)) == (protocol, archive_file_of(address))
             return _below_folder(member, folder) if same else None
-        path = below(holder(address), root)
+        path = below(archive_file_of(address), root)
         if not path or archive_protocol(path) != protocol:
             return None
         return f"{path}{INSIDE}{member}" if member else path
@@ -181,7 +182,7 @@ def _below_folder(path: str, folder: str) -> str | None:
     return path.removeprefix(prefix) if path.startswith(prefix) else None
 
 
-def refuse_no_text(address: str) -> None:
+def require_utf8_address(address: str) -> None:
     """Refuse an archive whose address is not UTF-8, as the index must store it.
 
     Files below an archive may have such names: each of them is left out and named in the report.

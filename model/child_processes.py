@@ -15,7 +15,10 @@ _INTERRUPTIONS = {signal.SIGINT, signal.SIGTERM}
 
 @contextmanager
 def starting_children() -> Iterator[None]:
-    """While children are started here, an interruption waits; they call :func:`be_a_child` first of all."""
+    """While children are started here, an interruption waits.
+
+    They call :func:`leave_interruptions_to_parent` first of all.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTIONS)
     try:
         yield
@@ -23,7 +26,7 @@ def starting_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def be_a_child(_number: int = 0) -> None:
+def leave_interruptions_to_parent(_number: int = 0) -> None:
     """Leave Ctrl-C to the parent, and end at once when the parent says so."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -222,7 +222,7 @@ def import_(
     """
     from cli.rendering.columns import print_fields
     from cli.rendering.progress import StageProgress
-    from model.encoders.importing import Wishes, import_encoder
+    from model.encoders.importing import ImportOptions, import_encoder
     from model.errors import SettingError
 
     if cosine and dot:
@@ -232,7 +232,7 @@ def import_(
         raise SettingError(f"{folder} is there already: choose another --name")
     if channels == 2:
         raise SettingError("--channels 2: a network takes grey images (1) or colour (3)")
-    wishes = Wishes(
+    options = ImportOptions(
         size=size,
         resized=resized,
         rule=rule,
@@ -247,7 +247,7 @@ def import_(
     )
     with StageProgress() as progress:
         progress.wait("a test picture goes through it")
-        encoder = import_encoder(source, folder, wishes, weights=weights)
+        encoder = import_encoder(source, folder, options, weights=weights)
     print_fields(output, {"model": str(folder), **_encoder_facts(encoder)})
 
 

@@ -29,7 +29,7 @@ LONGEST_WAIT_SECONDS = 30.0
 _TOO_LARGE = "larger than max"
 """What gRPC says of a message over its limit, under the same code as an overloaded server."""
 
-_PASSING = {
+_TRANSIENT = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -75,7 +75,7 @@ def patiently(call: Callable[[], Result], *, address: str, seconds: float) -> Re
         VectorIndexError: it failed for good, or for too long.
     """
     retrying = Retrying(
-        retry=retry_if_exception(is_passing),
+        retry=retry_if_exception(is_transient),
         wait=_wait,
         stop=stop_after_delay(seconds),
         before_sleep=lambda state: _say(state, address),
@@ -85,11 +85,11 @@ def patiently(call: Callable[[], Result], *, address: str, seconds: float) -> Re
         return retrying(call)
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same call may succeed later: the server is overloaded, restarting, or was cut off."""
     if isinstance(error, grpc.RpcError):
         details = _details(error).lower()
-        return _code(error) in _PASSING and not any(said in details for said in (_TOO_LARGE, *_FULL))
+        return _code(error) in _TRANSIENT and not any(said in details for said in (_TOO_LARGE, *_FULL))
     if isinstance(error, UnexpectedResponse):
         return error.status_code in _PASSING_HTTP
     return isinstance(error, ResourceExhaustedResponse | ResponseHandlingException | httpx.TransportError)

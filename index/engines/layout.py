@@ -20,5 +20,5 @@ class Layout:
     write_consistency: int | None = None
 
 
-ANYHOW = Layout()
+DEFAULT_LAYOUT = Layout()
 """As the server likes."""

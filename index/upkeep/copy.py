@@ -13,7 +13,7 @@ import numpy as np
 
 from index.address import Address
 from index.engines.engine import Index
-from index.engines.layout import ANYHOW, Layout
+from index.engines.layout import DEFAULT_LAYOUT, Layout
 from index.home.key import KEY_NAME
 from index.home.unfinished import MARKER, source_of
 from index.ledger import NAME as LEDGER
@@ -48,7 +48,7 @@ def copy_index(
     source: Address,
     target: Address,
     *,
-    layout: Layout = ANYHOW,
+    layout: Layout = DEFAULT_LAYOUT,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> CopyResult:
     """Copy every point of ``source`` into ``target``, a new index, then its ledger and privacy key; verify it.

@@ -16,7 +16,7 @@ from index.home.key import path_hider, require_privacy_key
 from index.home.unfinished import BUILDING
 from index.ledger import NAME, FileKey, Ledger
 from index.opening import open_index
-from index.roots import Root, parts_of, refuse_no_text
+from index.roots import Root, parts_of, require_utf8_address
 from index.schema import Description, Location
 from index.upkeep.dropping import drop_points
 from model.errors import Reason, SettingError
@@ -34,14 +34,14 @@ def forget_files(index: Index, ledger: Ledger, gone: Collection[FileKey]) -> set
         Files that are now the first location of a shared point: they must be read again, see
         :mod:`index.upkeep.dropping`.
     """
-    ledger.reopen(gone)
+    ledger.mark_writing(gone)
     files = list(gone)
-    heirs: set[FileKey] = set()
+    files_to_reindex: set[FileKey] = set()
     for start in range(0, len(files), _FORGET_FILES):
-        heirs |= drop_points(index, ledger, ledger.points(files[start : start + _FORGET_FILES]))
+        files_to_reindex |= drop_points(index, ledger, ledger.points(files[start : start + _FORGET_FILES]))
     index.flush()
     ledger.forget(gone)
-    return heirs - set(gone)
+    return files_to_reindex - set(gone)
 
 
 def delete_points(
@@ -127,7 +127,7 @@ def forget_archives(
             raise SettingError(f"the ledger of {address} is not on this machine: delete by --where")
         found: dict[str, list[FileKey]] = {}
         for archive in archives:
-            refuse_no_text(archive)
+            require_utf8_address(archive)
             files = _files_of(archive, index.description, folder, ledger)
             if not files:
                 roots = ", ".join(index.description.roots) or "none"

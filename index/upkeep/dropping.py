@@ -29,7 +29,7 @@ def drop_points(index: Index, ledger: Ledger, points: Mapping[FileKey, Collectio
             doomed[point].add(Location(key.root, key.path))
     every = list(doomed)
     for start in range(0, len(every), DROP_POINTS):
-        orphans, heirs, changed = [], [], {}
+        orphans, files_to_reindex, changed = [], [], {}
         for point, payload in index.retrieve(every[start : start + DROP_POINTS]).items():
             remaining = tuple(location for location in payload.locations if location not in doomed[point])
             if not remaining:
@@ -38,10 +38,10 @@ def drop_points(index: Index, ledger: Ledger, points: Mapping[FileKey, Collectio
             changed[point] = replace(payload, locations=remaining)
             if remaining[0] != payload.locations[0]:  # now it speaks for the next file, whose header the next job reads
                 directory, _, name = remaining[0].path.rpartition("/")
-                heirs.append(heir := FileKey(remaining[0].root, directory, name))
+                files_to_reindex.append(heir := FileKey(remaining[0].root, directory, name))
                 changed[point] = replace(changed[point], label=ledger.label(heir))
-        ledger.reopen(heirs)
-        every_heir.update(heirs)
+        ledger.mark_writing(files_to_reindex)
+        every_heir.update(files_to_reindex)
         for point, payload in changed.items():
             index.set_payload(point, payload)
         if orphans:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.child_processes import be_a_child, starting_children
+from model.child_processes import leave_interruptions_to_parent, starting_children
 from model.errors import ImageError
 from model.images.reading import read_frames
 
@@ -56,7 +56,7 @@ def find_pairs(
         progress: told of files done and of their number.
     """
     hashes: list[NDArray[np.uint8] | None] = []
-    with ProcessPoolExecutor(workers, initializer=be_a_child) as pool:
+    with ProcessPoolExecutor(workers, initializer=leave_interruptions_to_parent) as pool:
         with starting_children():
             found = pool.map(perceptual_hash, paths, chunksize=_CHUNK)
         try:

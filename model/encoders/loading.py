@@ -90,6 +90,6 @@ def pool(raw: Array, encoder: EncoderDescription) -> Array:
     return raw
 
 
-def require(package: str, extra: str) -> SettingError:
+def not_installed(package: str, extra: str) -> SettingError:
     """The error that names a package that is not installed, and the extra that brings it."""
     return SettingError(f"{package} is not installed, which runs this encoder: pip install 'cbmir[{extra}]'")

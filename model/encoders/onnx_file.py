@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.encoders.loading import Array, Forward, require
+from model.encoders.loading import Array, Forward, not_installed
 from model.errors import CheckpointError, SettingError
 from model.network.encoder import EncoderDescription
 
@@ -93,7 +93,7 @@ def _session(path: Path, device: str, threads: int | None) -> Any:
 
 def _read(path: Path) -> openvino.Model:
     if not find_spec("openvino"):
-        raise require("ONNX Runtime", "onnx")
+        raise not_installed("ONNX Runtime", "onnx")
     import openvino
 
     try:

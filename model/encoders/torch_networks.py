@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from model.encoders.loading import Array, Forward, require
+from model.encoders.loading import Array, Forward, not_installed
 from model.encoders.torchvision_operators import declare_torchvision_operators
 from model.errors import CheckpointError
 from model.network.devices import to_device
@@ -81,7 +81,7 @@ def import_timm() -> Any:
         SettingError: it is not installed.
     """
     if not find_spec("timm"):
-        raise require("timm", "timm")
+        raise not_installed("timm", "timm")
     declare_torchvision_operators()
     return import_module("timm")
 
@@ -96,7 +96,7 @@ def transformers_network(folder: Path) -> tuple[Any, Callable[[Tensor], Tensor]]
         CheckpointError: the folder holds no model that it loads, only pickle, or not all of its weights.
     """
     if not find_spec("transformers"):
-        raise require("transformers", "transformers")
+        raise not_installed("transformers", "transformers")
     declare_torchvision_operators()
     from transformers import AutoModel
     from transformers.utils.logging import disable_progress_bar
@@ -140,7 +140,7 @@ def efficientnet_lite() -> Any:
         SettingError: its package is not installed.
     """
     if not find_spec("efficientnet_lite_pytorch"):
-        raise require("efficientnet-lite-pytorch", "imagenet")
+        raise not_installed("efficientnet-lite-pytorch", "imagenet")
     return import_module("efficientnet_lite_pytorch").EfficientNet.from_name(EFFICIENTNET_LITE)
 
 

@@ -9,6 +9,11 @@ TEMPERATURE = 0.1
 """In units of the batch's mean squared distance."""
 
 
+LEAST_UNIT = 1e-6
+"""Mean squared distance below which it is the unit itself: features of any network that learns are far beyond it, and in
+units of those that have died away the gradient would be infinite."""
+
+
 def supervised_contrastive(features: Tensor, labels: Tensor) -> Tensor:
     """The loss of Khosla et al. (2020, eq. 2), with squared Euclidean distances in place of cosines.
 
@@ -27,7 +32,7 @@ def supervised_contrastive(features: Tensor, labels: Tensor) -> Tensor:
     alike = labels.unsqueeze(0).eq(labels.unsqueeze(1)) & others
     squares = features.square().sum(1)
     distances = (squares.unsqueeze(0) + squares.unsqueeze(1) - 2 * features @ features.T).clamp_min(0)
-    unit = distances[others].mean().detach().clamp_min(torch.finfo(features.dtype).tiny)
+    unit = distances[others].mean().detach().clamp_min(LEAST_UNIT)
     closeness = (-distances / (unit * TEMPERATURE)).masked_fill(~others, -torch.inf)
     log_share = (closeness - closeness.logsumexp(1, keepdim=True)).masked_fill(~alike, 0)
     counts = alike.sum(1)

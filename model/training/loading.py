@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from model.child_processes import be_a_child, starting_children
+from model.child_processes import leave_interruptions_to_parent, starting_children
 from model.errors import ImageError, RepositoryError
 from model.images.frames import Frame
 from model.images.reading import read_frames
@@ -100,7 +100,7 @@ def load_repository(
         batch_size=None,
         num_workers=workers,
         collate_fn=_as_it_is,
-        worker_init_fn=be_a_child,
+        worker_init_fn=leave_interruptions_to_parent,
     )
     with ExitStack() as stack:
         stores = {split: stack.enter_context(tempfile.TemporaryFile(prefix="cbmir-frames-")) for split in origins}

@@ -70,6 +70,6 @@ def test_a_deletion_is_noted_before_and_after(tmp_path: Path) -> None:
     assert ledger.points(doomed) == {whole: (one,), part: (one, two)}
     ledger.drop_points(doomed)
     assert ledger.points(doomed) == {whole: (), part: (two,)}
-    ledger.reopen([part])
+    ledger.mark_writing([part])
     assert ledger.counts() == {"writing": 1, "left out": 1}
     ledger.close()

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from index.roots import Archive, refuse_no_text
+from index.roots import Archive, require_utf8_address
 from model.errors import JobError
 from model.files import absolute
 from model.images.dicomdir import dicomdir_members, is_dicomdir
@@ -48,7 +48,7 @@ def resolve_archive(named: str | Path) -> Archive:
         JobError: it does not exist, or cannot be reached.
     """
     text = str(named)
-    refuse_no_text(text)
+    require_utf8_address(text)
     if not is_local(text):
         return _reachable(text)
     path = Path(absolute(text))
@@ -99,5 +99,5 @@ def _listed(paths: Iterable[str], name: str) -> Archive:
     if not files:
         raise JobError(f"{name} names no file: give at least one")
     parent = os.path.commonpath([os.path.dirname(path) for path in files])  # noqa: PTH120
-    refuse_no_text(parent)
+    require_utf8_address(parent)
     return Archive(parent, tuple(sorted(os.path.relpath(path, parent) for path in files)))

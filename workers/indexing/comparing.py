@@ -18,7 +18,8 @@ from model.errors import Reason
 from model.images.sources import join
 
 INDEXED_STATES: Final[tuple[State, ...]] = ("indexed", "writing")
-"""States of files that an index has, the second to be done again: half written, or heirs of a copy's points."""
+"""States of files that an index has, the second to be done again: half written, or left the points
+of a copy."""
 
 
 class Records:

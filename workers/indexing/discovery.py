@@ -50,14 +50,14 @@ class FoundFile(NamedTuple):
 class FoundDirectory:
     """One directory's files, in order of their names, and what could not be looked at (name → why).
 
-    ``path`` is relative to the root, with ``/`` between its parts and empty for the root itself. Of a ``blind`` one the
-    walk cannot say that something is gone from it, or from what lies below it.
+    ``path`` is relative to the root, with ``/`` between its parts and empty for the root itself. Of an
+    ``incomplete`` one the walk cannot say that something is gone from it, or from what lies below it.
     """
 
     path: str
     files: list[FoundFile]
     unreadable: dict[str, str]
-    blind: bool = False
+    incomplete: bool = False
 
 
 def discover(root: Root) -> Iterator[FoundDirectory]:
@@ -90,7 +90,7 @@ def discover(root: Root) -> Iterator[FoundDirectory]:
             taken = {prefix + file.name for file in files}
             for path in nested:
                 if path in taken:  # no archive file now: a picture, or one that is still being written
-                    yield FoundDirectory(path, [], {}, blind=True)
+                    yield FoundDirectory(path, [], {}, incomplete=True)
                 else:
                     yield from _walk_nested(root, path)
 
@@ -178,12 +178,12 @@ def _walk_nested(root: Root, path: str) -> Iterator[FoundDirectory]:
         inside = f"{path}{INSIDE}" + (f"{directory.path}/" if directory.path else "")
         for file in directory.files:
             below, _, name = f"{inside}{file.name}".rpartition("/")
-            found.setdefault(below, FoundDirectory(below, [], {}, directory.blind)).files.append(
+            found.setdefault(below, FoundDirectory(below, [], {}, directory.incomplete)).files.append(
                 file._replace(name=name)
             )
         for name, why in directory.unreadable.items():
             below, _, last = f"{inside}{name}".rpartition("/")
-            found.setdefault(below, FoundDirectory(below, [], {}, directory.blind)).unreadable[last] = why
+            found.setdefault(below, FoundDirectory(below, [], {}, directory.incomplete)).unreadable[last] = why
         yield from found.values()
     if empty:
         yield FoundDirectory(path, [], {"": EMPTY_ARCHIVE})
@@ -212,7 +212,7 @@ def _walk_archive(address: str, below: str) -> Iterator[FoundDirectory]:
     if not directories and problem is None:
         yield FoundDirectory(below, [], {})
     for directory in directories.values():  # in the archive file's order: going back in a compressed one is slow
-        yield replace(directory, blind=problem is not None)
+        yield replace(directory, incomplete=problem is not None)
     if problem is not None:
         yield FoundDirectory(below, [], {"": problem})
 

@@ -101,8 +101,8 @@ class _Job:
         try:
             with self._stack:  # Ray, which is started by the first file that must be read
                 self._embed(pending_files(self.settings, self.roots, self.ledger, self.plan))
-                heirs = self._prune() | (self.stream.stored.heirs if self.stream else set())
-                self._read_again(heirs)
+                files_to_reindex = self._prune() | (self.stream.stored.files_to_reindex if self.stream else set())
+                self._read_again(files_to_reindex)
             self._optimize()
             self.report.outcome = "complete"
         except (KeyboardInterrupt, RuntimeError) as error:
@@ -172,20 +172,20 @@ class _Job:
         )
         return self.stream
 
-    def _read_again(self, heirs: set[FileKey]) -> None:
+    def _read_again(self, files_to_reindex: set[FileKey]) -> None:
         """Index anew the files that speak for a point from now on: its header is still that of the file before them.
 
         They may lie in any root; one that is gone, too, is left to a job over its archive.
         """
-        if not heirs:
+        if not files_to_reindex:
             return
         from workers.indexing.sink import SinkCounts
 
         roots = self.index.description.roots
-        concerned = [Archive(roots[number]) for number in sorted({key.root for key in heirs})]
+        concerned = [Archive(roots[number]) for number in sorted({key.root for key in files_to_reindex})]
         settings = replace(self.settings, labels=None, limit=None)
         files = pending_files(settings, number_roots(roots, concerned)[1], self.ledger, Plan())
-        self._embed((file for file in files if file.key in heirs), SinkCounts())
+        self._embed((file for file in files if file.key in files_to_reindex), SinkCounts())
 
     @property
     def _changed(self) -> bool:
@@ -224,9 +224,9 @@ class _Job:
             return set()
         from index.upkeep.delete import forget_files
 
-        heirs = forget_files(self.index, self.ledger, gone.files)
+        files_to_reindex = forget_files(self.index, self.ledger, gone.files)
         self.report.files_pruned = len(gone.files)
-        return heirs
+        return files_to_reindex
 
     def _optimize(self) -> None:
         if not self._changed and self._complete_before:

@@ -120,7 +120,7 @@ def plan_files(
         number, start, whole_directories = part.number, part.start, part.is_whole
         found, gone_before = 0, len(gone)
         seen: set[str] = set()
-        blind: list[Root] = []
+        incomplete: list[Root] = []
         for directory in discover(part):
             stored = hide(directory.path)
             known = ledger.directory(number, stored) if ledger else {}
@@ -152,12 +152,12 @@ def plan_files(
                 key = FileKey(number, stored, hide(file.name))
                 shown = join(part.address, key.path)
                 yield PendingFile(key, join(part.address, relative), shown, file.size, file.mtime_ns, label)
-            if "" in directory.unreadable or directory.blind:
-                blind.append(replace(part, below=stored))
+            if "" in directory.unreadable or directory.incomplete:
+                incomplete.append(replace(part, below=stored))
             elif whole_directories and part.covers(directory.path):
                 gone.extend(FileKey(number, stored, name) for name in known)
         if ledger and whole_directories:
-            gone.extend(_vanished(replace(part, below=hide(part.below)), ledger, seen, blind))
+            gone.extend(_vanished(replace(part, below=hide(part.below)), ledger, seen, incomplete))
             if not found and len(gone) > gone_before:
                 empty[start] = join(part.address, hide(part.below))
         files[start] = found
@@ -170,13 +170,13 @@ def _without_any(empty: Mapping[str, str], files: Mapping[str, int]) -> list[str
     return [shown for start, shown in empty.items() if all(below(one, start) is None for one in full)]
 
 
-def _vanished(part: Root, ledger: Ledger, seen: set[str], blind: Sequence[Root]) -> Iterator[FileKey]:
+def _vanished(part: Root, ledger: Ledger, seen: set[str], incomplete: Sequence[Root]) -> Iterator[FileKey]:
     """Known files of directories to which the walk did not come, though nothing hid them from it."""
     for directory in ledger.directories(part.number) - seen:
         if not part.nested and INSIDE in f"{directory}/":
             continue  # in an archive file that was left alone
         # What lies behind a directory that cannot be read now may still be there.
-        if part.covers(directory) and not any(one.covers(directory) for one in blind):
+        if part.covers(directory) and not any(one.covers(directory) for one in incomplete):
             yield from (FileKey(part.number, directory, name) for name in ledger.directory(part.number, directory))
 
 

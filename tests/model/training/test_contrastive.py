@@ -43,6 +43,18 @@ def test_following_it_draws_a_class_together() -> None:
     assert distances[alike].max() < distances[~alike].min()
 
 
+def test_features_that_have_died_away_do_not_spoil_the_weights() -> None:
+    """In units of nearly nothing gradients are nearly infinite; one that is makes every weight NaN, for good."""
+    torch.manual_seed(0)
+    for size in (1e-6, 1e-18, 1e-22, 1e-30, 0.0):
+        features = (size * torch.rand(8, 4)).requires_grad_()
+        loss = supervised_contrastive(features, torch.arange(8) % 4)
+        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        assert torch.isfinite(loss)
+        assert features.grad is not None
+        assert features.grad.abs().max() < 1e5, size
+
+
 def test_without_pairs_or_distances_it_is_zero_or_finite() -> None:
     assert float(supervised_contrastive(torch.rand(3, 4), torch.tensor([0, 1, 2]))) == 0
     same = torch.ones(4, 4, requires_grad=True)

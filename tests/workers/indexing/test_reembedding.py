@@ -114,7 +114,7 @@ def test_every_file_of_the_old_index_is_looked_for(
     for number in range(6):
         shutil.copy(archive / "knee" / f"knee-00{number % 4}.dcm", grown / f"{number}.dcm")
     with closing(Ledger(index)) as ledger:
-        ledger.reopen([FileKey(1, "", "chest-000.dcm")])  # as one that a copy has left its pictures to
+        ledger.mark_writing([FileKey(1, "", "chest-000.dcm")])  # as one that a copy has left its pictures to
     fewer = small_job((grown,), other_model_path, index)  # more files, but none of the chest
     with pytest.raises(JobError, match="lacks 4 of the old one: is every archive named and mounted"):
         reembed(fewer)
