@@ -1,28 +1,44 @@
 # The program with everything that a Ray node needs. It runs as an ordinary user.
 #
-#   docker build --tag cbmir .                                                  # CPU
-#   docker build --tag cbmir:gpu --build-arg TORCH_INDEX=https://pypi.org/simple .
+#   docker build --tag cbmir .                                    # for processors: PyTorch's CPU wheels, and OpenVINO
+#   docker build --tag cbmir:gpu --build-arg TORCH=gpu .          # PyTorch with CUDA, some 6 GB
 
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.11-slim-bookworm AS dependencies
 
+ARG TORCH=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 WORKDIR /build
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt ./
+
+# What the program needs, without the program: a change of its code leaves this layer as it is. PyPI's own wheel of
+# PyTorch brings CUDA along, gigabytes that an image for processors is not to have unnoticed.
+RUN python -m venv /opt/cbmir \
+    && python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+extras = project['optional-dependencies']; \
+print(*project['dependencies'], *extras['cluster'], *extras['openvino'], *extras['s3'], sep='\n')" > requirements.txt \
+    && if [ "$TORCH" = cpu ]; then set -- --extra-index-url "$TORCH_INDEX"; else set --; fi \
+    && /opt/cbmir/bin/pip install --no-cache-dir --constraint constraints.txt --requirement requirements.txt "$@" \
+    && if [ "$TORCH" = cpu ]; then /opt/cbmir/bin/python -c "import torch; assert not torch.version.cuda, \
+'PyTorch came with CUDA: is TORCH_INDEX reachable?'"; fi
+
+FROM dependencies AS program
+
+COPY README.md LICENSE ./
 COPY cli cli
 COPY workers workers
 COPY index index
 COPY model model
-
-RUN python -m venv /opt/cbmir \
-    && /opt/cbmir/bin/pip install --no-cache-dir --constraint constraints.txt --extra-index-url "$TORCH_INDEX" '.[cluster]'
+RUN /opt/cbmir/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.11-slim-bookworm
 
 RUN useradd --uid 10001 --create-home cbmir \
     && install --directory --owner cbmir --group cbmir /state /models
 
-COPY --from=build /opt/cbmir /opt/cbmir
+COPY --from=dependencies /opt/cbmir /opt/cbmir
+COPY --from=program /wheels /wheels
+RUN /opt/cbmir/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
 
 ENV PATH=/opt/cbmir/bin:$PATH \
     CBMIR_STATE=/state \

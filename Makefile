@@ -51,7 +51,7 @@ bench-large: install
 
 constraints: install
 	$(BIN)/pip freeze --exclude-editable > frozen.txt
-	$(BIN)/pip install --quiet --dry-run --report cluster.json '.[cluster]'
+	$(BIN)/pip install --quiet --dry-run --report cluster.json '.[azure,cluster,gcs]'
 	{ head -1 constraints.txt; \
 	  { cat frozen.txt; $(BIN)/python -c "$$NAMES" < cluster.json; } | sed 's/+cpu//' | sort --ignore-case; } > constraints.new
 	rm frozen.txt cluster.json

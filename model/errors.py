@@ -43,6 +43,7 @@ class Reason(StrEnum):
 
     EMPTY_FILE = "empty file"
     UNREADABLE = "unreadable file"
+    UNREACHABLE = "not reachable"
     NOT_AN_IMAGE = "not an image"
     NO_PIXEL_DATA = "no pixel data"
     BURNED_IN = "burned-in annotation"

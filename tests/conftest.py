@@ -35,7 +35,10 @@ SLOW = (
     ),
     *("workers/test_cluster", "workers/test_diagnosis", "workers/test_ray_folders", "workers/test_simulated_cluster"),
     *(f"workers/indexing/test_{name}" for name in ("interruptions", "job", "metrics", "moving", "pipeline")),
-    *(f"workers/indexing/test_{name}" for name in ("preparing", "privacy", "reembedding", "stages", "walks_cut_short")),
+    *(
+        f"workers/indexing/test_{name}"
+        for name in ("object_storage", "preparing", "privacy", "reembedding", "stages", "walks_cut_short")
+    ),
 )
 """Where tests start Ray or processes, train, rank whole indexes, or wait for servers that are away.
 

@@ -158,7 +158,8 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
                     1 if address else START_ATTEMPTS,
                     address=address or "local",
                     runtime_env={"working_dir": empty} | ({"py_modules": _own_packages()} if address else {}),
-                    logging_level=logging.INFO if debug else logging.ERROR,
+                    # Ray calls it an error that its dashboard, which nobody has asked for, has not come up.
+                    logging_level=logging.INFO if debug else logging.CRITICAL,
                     log_to_driver=debug,
                     **local,
                 )

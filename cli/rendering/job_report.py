@@ -71,6 +71,8 @@ def print_report(report: JobReport, settings: JobSettings) -> None:
     by_chance = sum(report.left_out_by_reason.get(reason.value, 0) for reason in (Reason.UNREADABLE, Reason.CRASHED))
     if by_chance:
         messages.print(f"{by_chance:,} of the files left out may be readable at another time: --retry-left-out tries")
+    if away := report.left_out_by_reason.get(Reason.UNREACHABLE.value, 0):
+        messages.print(f"{away:,} files could not be reached: the same command tries them again")
     if report.bottleneck:
         busy = f"busy {report.stage_busy[report.bottleneck]:.0%} of the time"
         messages.print(f"slowest stage: {report.bottleneck}, {busy}", soft_wrap=True)

@@ -104,10 +104,17 @@ def open_source(address: str | Path, wanted: Callable[[bytes], bool]) -> Iterato
         except ImageError:
             raise
         except Exception as error:  # file systems of fsspec raise what their client libraries raise
-            raise ImageError(address, Reason.UNREADABLE, describe_error(error, address)) from error
+            raise ImageError(address, _reason(error, address), describe_error(error, address)) from error
         if not source.start:
             raise ImageError(address, Reason.EMPTY_FILE, "the file has no content")
         yield source
+
+
+def _reason(error: Exception, address: str) -> Reason:
+    """Whether a file is not readable, or its storage did not give it now: it refused, was too slow, or was cut off."""
+    storage = address.rpartition("::")[2]
+    gone = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError | KeyError)
+    return Reason.UNREADABLE if is_local(storage) or gone else Reason.UNREACHABLE
 
 
 def _local(address: str) -> Source:
@@ -261,7 +268,25 @@ def file_system(address: str) -> tuple[Any, str]:
     if separator:
         protocol, _, path = inner.partition("://")
         return _archive(protocol, outer, _version(outer)), path.strip("/")
-    return tuple(fsspec.core.url_to_fs(address))
+    try:
+        return tuple(fsspec.core.url_to_fs(address))
+    except ImportError as error:
+        raise ImportError(_what_to_install(address, error)) from error
+
+
+_EXTRAS = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("az", "abfs", "abfss", "adl"), "azure"),
+}
+"""This program's extra that reads a kind of address."""
+
+
+def _what_to_install(address: str, error: ImportError) -> str:
+    protocol = address.partition("://")[0]
+    if extra := _EXTRAS.get(protocol):
+        return f"what reads {protocol}:// is not installed: pip install 'cbmir[{extra}]'"
+    return str(error)
 
 
 @lru_cache(maxsize=4)

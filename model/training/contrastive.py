@@ -10,7 +10,7 @@ TEMPERATURE = 0.1
 
 
 LEAST_UNIT = 1e-6
-"""Mean squared distance below which it is the unit itself: features of any network that learns are far beyond it, and in
+"""Mean squared distance below which it is the unit itself. Features of any network that learns are far beyond it; in
 units of those that have died away the gradient would be infinite."""
 
 

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 PURPOSE = "cbmir index"
 
+OUT_OF_REACH = 500
+"""Files that their storage does not give, one after another, of which a job takes it for gone."""
+
 
 def index_archive(settings: JobSettings, observer: JobObserver | None = None) -> JobReport:
     """Index archives: everything that is new or changed, and nothing twice.
@@ -80,6 +83,7 @@ class _Job:
         self.plan = Plan()
         self._complete_before = False
         self._pending_left_out = 0
+        self._out_of_reach = self._stored_at = 0
         self._stack = ExitStack()
         self.stream: Stream | None = None
 
@@ -196,8 +200,26 @@ class _Job:
             self.report.frames_left_out.append(part := FileLeftOut(file.shown, reason, detail, frames))
             self.observer.left_out(part)
             return
-        self._pending_left_out += 1
+        if reason != Reason.UNREACHABLE.value:
+            self._pending_left_out += 1
         self._note_left_out(FileLeftOut(file.shown, reason, detail))
+        self._watch_storage(reason, detail)
+
+    def _watch_storage(self, reason: str, detail: str) -> None:
+        """End a job whose storage gives nothing any more, before it has asked for a million files in vain.
+
+        Raises:
+            JobError: as many files as :data:`OUT_OF_REACH`, one after another, could not be reached.
+        """
+        stored = self.stream.stored.files if self.stream else 0
+        if reason != Reason.UNREACHABLE.value or stored != self._stored_at:
+            self._out_of_reach, self._stored_at = 0, stored
+        self._out_of_reach += reason == Reason.UNREACHABLE.value
+        if self._out_of_reach >= OUT_OF_REACH:
+            raise JobError(
+                f"{self._out_of_reach:,} files one after another could not be reached (the last: {detail}): mend the "
+                "connection, or renew the credentials; everything stored is kept, and the same command goes on"
+            )
 
     def _note_left_out(self, file: FileLeftOut) -> None:
         self.report.left_out.append(file)

@@ -14,7 +14,7 @@ from model.errors import Reason, VectorIndexError
 Outcome = Literal["complete", "interrupted", "failed"]
 
 
-TRANSIENT = frozenset({Reason.UNREADABLE.value, Reason.CRASHED.value})
+TRANSIENT = frozenset({Reason.UNREADABLE.value, Reason.UNREACHABLE.value, Reason.CRASHED.value})
 """Reasons that may be the network's or the machine's fault: they do not take away what was stored of a file before."""
 
 
@@ -60,7 +60,8 @@ class JobReport:
         copies: points of them whose picture another file holds, too.
         files_left_out: by this job; ``left_out_before`` by earlier ones, unchanged since.
         files_in_part: indexed by this job without some of their frames; ``in_part_before`` by earlier ones.
-        files_missing: still to do, of those that were found; none after a complete job.
+        files_missing: still to do, of those that were found: none after a complete job, but for what its storage did
+            not give.
         walk_finished: whether every file of the archives was looked at; not so with ``--limit``, or when interrupted.
         files_labelled: of those found, for which a label was given.
         moved_from: old address of the archive, if ``--moved-from`` named one.

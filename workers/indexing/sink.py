@@ -16,6 +16,7 @@ from index.engines.engine import Index, Where
 from index.ledger import FileKey, FileRecord, Ledger, State
 from index.schema import Location, Payload, Point, point_id
 from index.upkeep.dropping import drop_points
+from model.errors import Reason
 from model.images.frames import Header
 from model.network.calibration import UNKNOWN
 from workers.indexing.planning import PendingFile
@@ -163,7 +164,8 @@ class Sink:
         stored, intents = [], []
         for complete in self._ready:
             record, before = complete.record(), known.get(complete.file.key, ())
-            if not complete.points and complete.reason in TRANSIENT and before:
+            again = complete.reason == Reason.UNREACHABLE.value or (complete.reason in TRANSIENT and before)
+            if not complete.points and again:
                 continue  # what is stored of it stays, and the next job tries again
             if every := tuple(dict.fromkeys(record.points + before)):
                 intents.append(replace(record, state="writing", points=every, reason=None, detail=None))
