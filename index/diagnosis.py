@@ -40,8 +40,13 @@ def check_disk(folder: Path) -> Iterator[Check]:
 def check_server(address: ServerAddress, api_key: str | None) -> Iterator[Check]:
     """Check over gRPC that a Qdrant server answers, accepts the API key, and has a version that suits the client's.
 
-    The two may be one minor version apart.
+    The two may be one minor version apart. Of a cluster each entry node is checked.
     """
+    for entry in address.entries:
+        yield from _check_node(entry, api_key)
+
+
+def _check_node(address: ServerAddress, api_key: str | None) -> Iterator[Check]:
     from index.engines.connection import connect, server_errors
 
     name, client_version = f"Qdrant server {address}", version("qdrant-client")

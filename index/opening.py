@@ -248,13 +248,18 @@ def _open_read_only(folder: Path) -> Index:
 def _open_server(address: ServerAddress, *, patient: bool) -> Index:
     """Open a collection; a job waits for the server in reads, too, a person does not."""
     from index.engines import server
-    from index.engines.connection import connect
+    from index.engines.connection import EntryNodes
 
     patience = server.WRITE_PATIENCE_SECONDS if patient else server.READ_PATIENCE_SECONDS
-    client = connect(address)
+    entries = EntryNodes(address)
+    client = entries.client()
     try:
         return server.ServerIndex(
-            client, address.collection, str(address), patience=(patience, server.WRITE_PATIENCE_SECONDS)
+            client,
+            address.collection,
+            str(address),
+            patience=(patience, server.WRITE_PATIENCE_SECONDS),
+            entries=entries,
         )
     except BaseException:
         client.close()
@@ -264,9 +269,9 @@ def _open_server(address: ServerAddress, *, patient: bool) -> Index:
 def _make_collection(address: ServerAddress, description: Description, layout: Layout, *, patient: bool) -> Index:
     from index.engines import server
     from index.engines.collection import make_collection
-    from index.engines.connection import connect, patiently
+    from index.engines.connection import EntryNodes, patiently
 
-    client = connect(address)
+    client = EntryNodes(address).client()
     try:
         patiently(
             lambda: make_collection(client, address.collection, description, layout),

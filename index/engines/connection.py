@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import socket
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -25,6 +27,9 @@ TIMEOUT_SECONDS = 60
 """Of one request. The client's own 5 s are too short for an upsert that waits for a loaded disk."""
 
 LONGEST_WAIT_SECONDS = 30.0
+
+LISTENER_SECONDS = 2.0
+"""Time within which an entry node takes a connection, where another one may."""
 
 _TOO_LARGE = "larger than max"
 """What gRPC says of a message over its limit, under the same code as an overloaded server."""
@@ -66,14 +71,60 @@ def connect(address: ServerAddress, timeout: int = TIMEOUT_SECONDS) -> QdrantCli
         )
 
 
-def patiently(call: Callable[[], Result], *, address: str, seconds: float) -> Result:
+class EntryNodes:
+    """The nodes of a cluster by which it can be reached; often there is one.
+
+    Args:
+        address: of the server.
+
+    Attributes:
+        several: whether there are more than one.
+    """
+
+    def __init__(self, address: ServerAddress) -> None:
+        self._entries, self._asked = address.entries, address.entries[0]
+        self.several = len(self._entries) > 1
+        self._first = True
+
+    def client(self, timeout: int = TIMEOUT_SECONDS) -> QdrantClient:
+        """A client of the first node that takes connections, of those asked before at last; of any if none does."""
+        ordered = self._entries if self._first else sorted(self._entries, key=lambda entry: entry == self._asked)
+        living = (entry for entry in ordered if not self.several or _listens(entry))
+        self._asked, self._first = next(living, ordered[0]), False
+        return connect(self._asked, timeout)
+
+
+def _listens(entry: ServerAddress) -> bool:
+    try:
+        socket.create_connection((entry.host, entry.grpc_port), LISTENER_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def patiently(
+    call: Callable[[], Result], *, address: str, seconds: float, before_retry: Callable[[], None] = lambda: None
+) -> Result:
     """Call until it succeeds, again after each transient failure, for at most so many seconds.
 
     Waits grow from half a second to 30, with jitter; a server that says how long to wait is waited for as long.
 
+    Args:
+        call: what to do.
+        address: how to name the server to people.
+        seconds: after which the last failure counts.
+        before_retry: called after each wait.
+
     Raises:
         VectorIndexError: it failed for good, or for too long.
     """
+    attempts = count()
+
+    def attempt() -> Result:
+        if next(attempts):
+            before_retry()
+        return call()
+
     retrying = Retrying(
         retry=retry_if_exception(is_transient),
         wait=_wait,
@@ -82,7 +133,7 @@ def patiently(call: Callable[[], Result], *, address: str, seconds: float) -> Re
         reraise=True,
     )
     with server_errors(address):
-        return retrying(call)
+        return retrying(attempt)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -20,7 +20,7 @@ from index.engines.collection import (
     read_collection,
     write_description,
 )
-from index.engines.connection import patiently
+from index.engines.connection import EntryNodes, patiently
 from index.engines.engine import (
     EVERYTHING,
     GRAPH_CANDIDATES,
@@ -66,6 +66,7 @@ class ServerIndex(Index):
         collection: its name; it must exist.
         address: how to name it to people.
         patience: seconds for which passing failures of reads and of writes are waited out.
+        entries: the nodes of a cluster by which it can be reached, of which another is asked after a failure.
     """
 
     def __init__(
@@ -75,8 +76,10 @@ class ServerIndex(Index):
         address: str,
         *,
         patience: tuple[float, float] | None = None,
+        entries: EntryNodes | None = None,
     ) -> None:
         self._client, self._collection, self._address = client, collection, address
+        self._entries = entries
         self._read_patience, self._write_patience = patience or (READ_PATIENCE_SECONDS, WRITE_PATIENCE_SECONDS)
         self._loading = False
         self.description = self._read_description()
@@ -188,16 +191,19 @@ class ServerIndex(Index):
         self, limit: int, where: Where = EVERYTHING, *, offset: Any = None, with_vectors: bool = False
     ) -> Iterator[models.Record]:
         """All points that match, page by page, in order of their ids."""
-        page = partial(
-            self._client.scroll,
-            self._collection,
-            scroll_filter=_filter(where),
-            limit=limit,
-            with_payload=True,
-            with_vectors=with_vectors,
-        )
+
+        def page(at: Any) -> tuple[list[models.Record], Any]:
+            return self._client.scroll(
+                self._collection,
+                scroll_filter=_filter(where),
+                limit=limit,
+                offset=at,
+                with_payload=True,
+                with_vectors=with_vectors,
+            )
+
         while True:
-            records, offset = self._read(partial(page, offset=offset))
+            records, offset = self._read(partial(page, offset))
             yield from records
             if offset is None:
                 return
@@ -226,7 +232,7 @@ class ServerIndex(Index):
         return self._statistics(self._read_patience)
 
     def _statistics(self, patience: float) -> Statistics:
-        info = patiently(lambda: self._client.get_collection(self._collection), address=self._address, seconds=patience)
+        info = self._patiently(lambda: self._client.get_collection(self._collection), patience)
         if info.status == models.CollectionStatus.RED:
             raise VectorIndexError(f"{self._address} cannot build its vector index: {info.optimizer_status}")
         points = info.points_count or 0
@@ -269,10 +275,19 @@ class ServerIndex(Index):
         return self._read(lambda: read_collection(self._client, self._collection, self._address))
 
     def _read(self, call: Callable[[], Result]) -> Result:
-        return patiently(call, address=self._address, seconds=self._read_patience)
+        return self._patiently(call, self._read_patience)
 
     def _write(self, call: Callable[[], Result]) -> Result:
-        return patiently(call, address=self._address, seconds=self._write_patience)
+        return self._patiently(call, self._write_patience)
+
+    def _patiently(self, call: Callable[[], Result], seconds: float) -> Result:
+        return patiently(call, address=self._address, seconds=seconds, before_retry=self._go_to_another_entry)
+
+    def _go_to_another_entry(self) -> None:
+        """After a failure: the node that was asked may be gone, and another one of the cluster live."""
+        if self._entries and self._entries.several:
+            self._client.close()
+            self._client = self._entries.client()
 
 
 def _search_params(*, exact: bool) -> models.SearchParams:

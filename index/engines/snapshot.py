@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from index.address import ServerAddress
-from index.engines.connection import connect, is_missing, server_errors
+from index.engines.connection import EntryNodes, is_missing, server_errors
 from model.errors import NotAnIndexError
 
 TIMEOUT_SECONDS = 3600
@@ -19,7 +19,7 @@ def make_snapshot(address: ServerAddress) -> str:
         NotAnIndexError: there is no such collection.
         VectorIndexError: the server cannot be reached, or refuses.
     """
-    client = connect(address, timeout=TIMEOUT_SECONDS)
+    client = EntryNodes(address).client(timeout=TIMEOUT_SECONDS)
     try:
         with server_errors(str(address)):
             try:

@@ -26,7 +26,30 @@ def test_addresses_of_servers(text: str, expected: tuple[str, int, int, bool, st
     assert parse_address(str(found)) == found
 
 
-@pytest.mark.parametrize("text", ["ftp://host", "http://", "http://host/a/b", "http://host?x=1", "http://host:port"])
+def test_a_cluster_may_have_several_entry_nodes() -> None:
+    found = parse_address("https://q1,q2:7000,[::1]/scans")
+    server = found.server
+    assert server
+    assert str(found) == "https://q1:6333,q2:7000,[::1]:6333/scans"
+    assert parse_address(str(found)) == found
+    assert found.home.name == "q1_6333_scans"
+    nodes = [(entry.host, entry.port, entry.grpc_port, entry.tls) for entry in server.entries]
+    assert nodes == [("q1", 6333, 6334, True), ("q2", 7000, 7001, True), ("::1", 6333, 6334, True)]
+    assert [str(entry) for entry in server.entries][1] == "https://q2:7000/scans"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ftp://host",
+        "http://a,,b/x",
+        "http://a,b:x/x",
+        "http://",
+        "http://host/a/b",
+        "http://host?x=1",
+        "http://host:port",
+    ],
+)
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(SettingError, match="no address of an index"):
         parse_address(text)

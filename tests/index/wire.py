@@ -58,6 +58,7 @@ class StandIn:
 
     Args:
         discards: throw away what is upserted.
+        beside: another node of the same cluster, that holds the same.
 
     Attributes:
         faults: for the next upserts, one each; ``read_faults`` for the next counts.
@@ -68,7 +69,7 @@ class StandIn:
         local: what holds the points.
     """
 
-    def __init__(self, *, discards: bool = False) -> None:
+    def __init__(self, *, discards: bool = False, beside: StandIn | None = None) -> None:
         self.discards = discards
         self.faults: list[Fault] = []
         self.read_faults: list[Fault] = []
@@ -76,9 +77,9 @@ class StandIn:
         self.log: list[str] = []
         self.building = 0
         self.version, self.key = version("qdrant-client"), ""
-        self.local = QdrantClient(":memory:")
-        self.configs: dict[str, CollectionConfig] = {}
-        self.lock = threading.Lock()
+        self.local: QdrantClient = beside.local if beside else QdrantClient(":memory:")
+        self.configs: dict[str, CollectionConfig] = beside.configs if beside else {}
+        self.lock: threading.Lock = beside.lock if beside else threading.Lock()
         self.port = 0
         self.start()
 

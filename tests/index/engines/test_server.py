@@ -8,7 +8,8 @@ import grpc
 import numpy as np
 import pytest
 
-from index.address import ServerAddress
+from index import opening
+from index.address import ServerAddress, parse_address
 from index.engines import server as engine
 from index.engines.collection import make_collection
 from index.engines.connection import connect
@@ -149,6 +150,27 @@ def test_a_job_waits_in_reads_too(server: StandIn) -> None:
     with open_index(server, patience=(5, 5)) as index:
         server.read_faults = [refuse(grpc.StatusCode.UNAVAILABLE)] * 2
         assert index.count() == 0
+
+
+def test_of_several_entry_nodes_any_that_lives_serves(server: StandIn) -> None:
+    other = StandIn(beside=server)
+    hosts = ",".join(f"127.0.0.1:{one.port - 1}" for one in (server, other))
+    nodes = parse_address(f"http://{hosts}/scans")
+    points = make_points(30)
+    with opening.create_index(nodes, describe(), purpose="test") as index:
+        index.upsert(points[:10])
+        server.stop()  # the one that is asked
+        index.upsert(points[10:20])
+        assert index.count() == 20
+        assert len(list(index.scroll())) == 20
+        assert "Upsert" in other.log
+    with opening.open_index(nodes, purpose="test") as index:  # and while it is away
+        assert index.count() == 20
+        server.start()
+        other.stop()
+        index.upsert(points[20:])
+        assert index.count() == 30
+    server.stop()
 
 
 def test_a_collection_of_another_program_is_not_touched(server: StandIn) -> None:
