@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import typer
 
-from cli.console import noise_aside
+from cli.console import messages, noise_aside
 from cli.interruption import on_interruption
 from cli.rendering.json_log import JsonLog
 from cli.rendering.progress import StageProgress
@@ -118,3 +118,7 @@ class IndexingLines(JobObserver):
             self._lines.update("store", stored, plan.total, f"{sink.points:,} points")
         if what := self._WAITED_FOR.get(progress.stage):
             self._lines.wait(what)
+
+    def worker_lost(self, files: int, why: str) -> None:
+        """Say what is done again, and why it takes longer."""
+        messages.print(f"a worker was lost ({why}): {files:,} files are done again", soft_wrap=True, markup=False)

@@ -71,6 +71,10 @@ class JsonLog(JobObserver):
         fields = {"path": file.path, "reason": file.reason, "detail": file.detail}
         self._logger.warning("left out", extra=fields | ({"frames": file.frames} if file.frames else {}))
 
+    def worker_lost(self, files: int, why: str) -> None:
+        """Log what is done again."""
+        self._logger.warning("worker lost", extra={"files_again": files, "why": why})
+
     def ended(self, report: JobReport) -> None:
         """Log the report."""
         self._logger.info("report", extra=json.loads(report.to_json(files=False)))

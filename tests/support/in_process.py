@@ -41,6 +41,9 @@ class InProcessSession:
         """The stages' totals so far."""
         return self.counters.counts()
 
+    def renew(self) -> None:
+        """Nothing has to be shared anew."""
+
 
 def run_in_process(
     source: RepositorySource, network: Network, _resources: Resources, counters: Counters, *, debug: bool

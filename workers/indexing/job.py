@@ -170,6 +170,7 @@ class _Job:
                 self.ledger,
                 options=self.read_options,
                 left_out=self._leave_out,
+                worker_lost=self.observer.worker_lost,
                 loading=lambda: self._notify("loading"),
                 moved=lambda: self._notify("indexing"),
             )

@@ -118,6 +118,6 @@ def run_pipeline(
         None  # reading every worker's memory map, for statistics, costs processor time
     )
     if not debug:
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its failures come to us as exceptions
     dataset = build_dataset(source, network, resources, counters)
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)

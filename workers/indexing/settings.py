@@ -142,6 +142,9 @@ class JobObserver:
     def left_out(self, file: FileLeftOut) -> None:
         """A file was left out, or some frames of it."""
 
+    def worker_lost(self, files: int, why: str) -> None:
+        """A worker or its node was lost, as Ray's ``why`` says: so many files are done again."""
+
     def ended(self, report: JobReport) -> None:
         """The job is over, whatever its outcome."""
 
@@ -165,6 +168,11 @@ class Observers(JobObserver):
         """Tell all."""
         for observer in self._observers:
             observer.left_out(file)
+
+    def worker_lost(self, files: int, why: str) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.worker_lost(files, why)
 
     def ended(self, report: JobReport) -> None:
         """Tell all."""

@@ -40,6 +40,7 @@ class Stream:
         ledger: which files are done.
         options: how files are read.
         left_out: told of every file that is left out.
+        worker_lost: told how many files are done again after a loss, and why, in Ray's words.
         loading: called when Ray is there, and its workers load the network.
         moved: called once a second at most, while :attr:`stages` and :attr:`stored` grow.
 
@@ -59,12 +60,14 @@ class Stream:
         *,
         options: ReadOptions,
         left_out: LeftOut,
+        worker_lost: Callable[[int, str], None],
         loading: Callable[[], None],
         moved: Callable[[], None],
     ) -> None:
         self._machine, self._network, self._options = machine, network, options
         self._index, self._ledger = index, ledger
-        self._left_out, self._loading, self._moved = left_out, loading, moved
+        self._left_out, self._worker_lost = left_out, worker_lost
+        self._loading, self._moved = loading, moved
         self._stack = ExitStack()
         self._session: Session | None = None
         self._shard, self._looked_at = 0, 0.0
@@ -126,6 +129,7 @@ class Stream:
                     raise JobError(
                         f"Ray gave the job up: {_last_line(error)}: see --debug, then run it again"
                     ) from error
+                self._worker_lost(len(window) - len(sink.accounted), _last_line(error))
                 session.renew()
             window = [file for number, file in enumerate(window) if number not in sink.accounted]
             if not window:

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from ray.exceptions import NodeDiedError
+
+from cli.rendering.indexing_progress import IndexingLines
+from cli.rendering.json_log import JsonLog
+from cli.rendering.progress import StageProgress
+from model.errors import JobError
+from tests.support.in_process import run_in_process
+from tests.support.jobs import small_job
+from workers.indexing import streaming
+from workers.indexing.job import index_archive
+from workers.indexing.settings import JobObserver, Observers
+
+pytestmark = pytest.mark.usefixtures("without_ray")
+
+
+class Losses(JobObserver):
+    def __init__(self) -> None:
+        self.told: list[tuple[int, str]] = []
+
+    def worker_lost(self, files: int, why: str) -> None:
+        self.told.append((files, why))
+
+
+def lose(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Let Ray lose a node after the first file, so many times."""
+    left = [times]
+
+    def run(*arguments: Any, **settings: Any) -> Iterator[pa.Table]:
+        for table in run_in_process(*arguments, **settings):
+            yield table
+            if left[0]:
+                left[0] -= 1
+                raise NodeDiedError("details\nThe node 10.0.0.7 has died")
+
+    monkeypatch.setattr(streaming, "run_pipeline", run)
+
+
+def test_what_is_done_again_after_a_loss_is_said(
+    archive: Path, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lose(monkeypatch, 1)
+    losses = Losses()
+    with StageProgress() as lines:
+        observers = Observers([losses, IndexingLines(lines), JsonLog()])
+        report = index_archive(small_job((archive / "eye",), model_path, tmp_path / "index"), observers)
+    assert (report.outcome, report.files_indexed) == ("complete", 4)
+    [(files, why)] = losses.told
+    assert files == 3
+    assert "The node 10.0.0.7 has died" in why
+    shown = capfd.readouterr().err
+    assert "a worker was lost" in shown
+    assert "3 files are done again" in shown
+    assert '"event": "worker lost"' in shown
+
+
+def test_a_job_that_loses_the_same_files_twice_gives_up_and_goes_on_later(
+    archive: Path, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose(monkeypatch, 2)
+    with pytest.raises(JobError, match=r"Ray gave the job up: .*10\.0\.0\.7 has died"):
+        index_archive(small_job((archive / "eye",), model_path, tmp_path / "index"))
+    report = index_archive(small_job((archive / "eye",), model_path, tmp_path / "index"))
+    assert (report.files_unchanged, report.files_indexed) == (2, 2)
