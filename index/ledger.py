@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 from uuid import UUID
@@ -141,6 +142,21 @@ class Ledger:
                 if row:
                     found[key] = _unpack(row[0])
         return found
+
+    def point_ids(self, *states: State) -> Iterator[bytes]:
+        """The ids of all points of the files of some states, 16 bytes each; those of copies more than once."""
+        with self._errors():
+            rows = (self._connection.execute("SELECT points FROM files WHERE state = ?", (state,)) for state in states)
+            for (packed,) in chain.from_iterable(rows):
+                yield from (packed[start : start + 16] for start in range(0, len(packed), 16))
+
+    def holding(self, points: Collection[bytes]) -> Iterator[FileKey]:
+        """The indexed files that have one of these points, as :meth:`point_ids` gives them."""
+        query = "SELECT root, directory, name, points FROM files WHERE state = 'indexed'"
+        with self._errors():
+            for *key, packed in self._connection.execute(query):
+                if any(packed[start : start + 16] in points for start in range(0, len(packed), 16)):
+                    yield FileKey(*key)
 
     def label(self, key: FileKey) -> str | None:
         """The label of a file, ``None`` also if it is not known."""

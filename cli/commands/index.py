@@ -104,6 +104,14 @@ def index(
             rich_help_panel=_STORED,
         ),
     ] = None,
+    repair: Annotated[
+        bool,
+        option(
+            "--repair",
+            help="Compare the ledger with the index, and embed again what has lost its points.",
+            rich_help_panel=_REMOVAL,
+        ),
+    ] = False,
     prune: Annotated[
         bool, option("--prune", help="Remove from the index the files that are gone.", rich_help_panel=_REMOVAL)
     ] = False,
@@ -221,6 +229,9 @@ def index(
     if report:
         _check_report(report, force=force)
     model = _one_model(models or [])
+    if repair and (dry_run or reembed):
+        other = "--dry-run" if dry_run else "--reembed"
+        raise SettingError(f"--repair and {other} exclude each other: 'cbmir status --verify' says what is missing")
     named_layers = parse_layers(layers) if layers is not None else None
     stored = _stored(index, anew=reembed, patient=not dry_run)
     if reembed and not (stored or model):
@@ -254,6 +265,7 @@ def index(
         ),
         nested=not no_nested,
         retry_left_out=retry_left_out,
+        repair=repair,
         prune=prune,
         moved_from=moved_from,
         report=report,

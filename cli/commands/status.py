@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from cli.console import messages, output, print_record
+import typer
+
+from cli.console import EXIT_LEFT_OUT, messages, output, print_record
 from cli.options import IndexOption, option
 from index.address import Address
-from model.errors import IndexLockedError
+from model.errors import IndexLockedError, SettingError
 
 if TYPE_CHECKING:
     from index.address import Address
@@ -24,13 +26,17 @@ _STATES = {"writing": "half done"}
 def status(
     index: IndexOption,
     format: Annotated[Format, option("--format", help="json is for programs.")] = "table",  # noqa: A002 (the option's name)
+    verify: Annotated[
+        bool, option("--verify", help="Look for every point of the ledger in the index, and the other way round.")
+    ] = False,
 ) -> None:
     """Say what the index holds: points by organ and modality, model, layers, size, last job, and what is missing.
 
     It is complete when every file of its archives was looked at by a job that came to its end, and the vector index is
     built over every point.
 
-    While another process holds the index, the answer comes from the job ledger and names that process.
+    While another process holds the index, the answer comes from the job ledger and names that process. Exit code 3 says
+    that --verify misses points.
     """
     from index.opening import describe_index
 
@@ -43,16 +49,48 @@ def status(
     except IndexLockedError as error:
         contents, held = {"in use": str(error)}, True
     values |= _ledger(folder, description, held=held) | contents
+    if verify and "in use" not in values:
+        values["verified"] = _verified(index)
     values["complete"] = _is_complete(values)
     if format == "json":
         print_record(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
     else:
         _print(values)
+    if values.get("verified", {}).get("points_missing"):
+        raise typer.Exit(EXIT_LEFT_OUT)
+
+
+def _verified(address: Address) -> dict[str, int]:
+    """What a comparison of ledger and index finds.
+
+    Raises:
+        SettingError: there is no ledger on this machine.
+    """
+    from cli.rendering.progress import StageProgress
+    from index.ledger import NAME, Ledger
+    from index.opening import open_index
+    from index.upkeep.verify import verify
+
+    if not (address.home / NAME).exists():
+        raise SettingError(f"--verify: {address.home} holds no ledger to compare the index with")
+    ledger = Ledger(address.home, read_only=True)
+    try:
+        with open_index(address, purpose="cbmir status", only_reads=True) as opened, StageProgress() as progress:
+            found = verify(opened, ledger, progress=lambda done: progress.update("comparing", done, None))
+    finally:
+        ledger.close()
+    return {
+        "points": found.points,
+        "points_missing": found.points_missing,
+        "files_missing": len(found.files_missing),
+        "points_unknown": found.points_unknown,
+    }
 
 
 def _is_complete(values: dict[str, Any]) -> bool | None:
     """Whether nothing is missing; ``None`` if that cannot be told."""
-    if values["unfinished archives"] or values["files"].get("writing"):
+    lost = values.get("verified", {}).get("points_missing")
+    if values["unfinished archives"] or values["files"].get("writing") or lost:
         return False
     if values["last job"] is None or "vector index complete" not in values:
         return None
@@ -151,11 +189,23 @@ def _graph(complete: bool, values: Mapping[str, Any]) -> str:
     return f"yes, {counted}" + (", and so few are compared one by one" if inside < every else "")
 
 
+def _comparison(found: Mapping[str, int]) -> str:
+    if found["points_missing"]:
+        lost = f"{found['points_missing']:,} points of {found['files_missing']:,} files are not in the index"
+        text = f"no, {lost}: 'cbmir index ARCHIVE --repair' embeds them again"
+    else:
+        text = "yes, every point of the ledger is in the index"
+    if found["points_unknown"]:
+        text += f"; {found['points_unknown']:,} of its points are unknown to this machine's ledger"
+    return text
+
+
 _TEXTS: Final[Mapping[str, Callable[[Any], str | list[str]]]] = {
     "index": lambda path: [path],
     "model": lambda path: [path],
     "archives": list,
     "organs": lambda counts: ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none",
+    "verified": _comparison,
     "files": lambda states: _counts({_STATES.get(state, state): count for state, count in states.items()}),
     "unfinished archives": lambda archives: [f"{archive}: {why}" for archive, why in archives.items()],
     "complete": {True: "yes", False: "no: run the same 'cbmir index' again", None: "not known"}.__getitem__,

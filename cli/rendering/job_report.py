@@ -64,6 +64,8 @@ def print_report(report: JobReport, settings: JobSettings) -> None:
         print_left_out(file.path, file.why)
     if len(lacking) > MAX_LISTED:
         messages.print(f"… and {len(lacking) - MAX_LISTED:,} more, all named in the report")
+    if settings.repair:
+        messages.print(f"{report.files_lost:,} files had lost points in the index, under whichever archive")
     if report.repeated_uids:
         messages.print(f"{len(report.repeated_uids):,} SOP Instance UIDs belong to different pictures; each is kept")
     if report.files_gone and not report.files_pruned:

@@ -103,6 +103,7 @@ class _Job:
         self._complete_before = last is not None and last.outcome == "complete"
         number = self.ledger.start_job(self.report.started, self.report.to_json(files=False))
         try:
+            self._repair()
             with self._stack:  # Ray, which is started by the first file that must be read
                 self._embed(pending_files(self.settings, self.roots, self.ledger, self.plan))
                 files_to_reindex = self._prune() | (self.stream.stored.files_to_reindex if self.stream else set())
@@ -131,6 +132,17 @@ class _Job:
                 self.observer.ended(self.report)
             self._notify("done")
         return self.report
+
+    def _repair(self) -> None:
+        """Call half done what the index has lost, so that it is among what is pending."""
+        if not self.settings.repair:
+            return
+        from index.upkeep.verify import verify
+
+        self._notify("verifying")
+        lost = verify(self.index, self.ledger).files_missing
+        self.ledger.mark_writing(lost)
+        self.report.files_lost = len(lost)
 
     def _embed(self, files: Iterator[PendingFile], counts: SinkCounts | None = None) -> None:
         first = next(files, None)

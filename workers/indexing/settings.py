@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from workers.indexing.counters import StageCounts
     from workers.indexing.sink import SinkCounts
 
-Stage = Literal["starting", "loading", "indexing", "optimizing", "done"]
-"""Ray starts; its workers load the network; images are read, embedded and stored; the vector index is built; nothing
-more is to do."""
+Stage = Literal["verifying", "starting", "loading", "indexing", "optimizing", "done"]
+"""Ledger and index are compared; Ray starts; its workers load the network; images are read, embedded and stored; the
+vector index is built; nothing more is to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ class JobSettings:
         privacy: what of a file may reach the index.
         nested: walk zip and tar files among the files as folders, one level deep.
         retry_left_out: try again what an earlier job left out.
+        repair: embed again the files whose points the index has lost (:mod:`index.upkeep.verify`).
         prune: remove the points of files that are gone.
         moved_from: old address of an indexed archive that was moved to the address of this job's one archive.
         report: where to write the JSON report, beside the copy in the index folder.
@@ -101,6 +102,7 @@ class JobSettings:
     privacy: Privacy = Privacy()
     nested: bool = True
     retry_left_out: bool = False
+    repair: bool = False
     prune: bool = False
     moved_from: str | None = None
     report: Path | None = None
