@@ -1,4 +1,4 @@
-"""``cbmir backup`` and ``cbmir restore``: an embedded index as one file, and back; a server's as a snapshot there."""
+"""``cbmir backup`` and ``cbmir restore``: an index as one file, and back; a server's also as a snapshot there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.console import messages, output
-from cli.options import IndexOption
+from cli.options import IndexOption, option
 from index.address import ServerAddress
 from model.errors import SettingError
 
@@ -19,9 +19,9 @@ def backup(
         Path | None, typer.Argument(help="Tar file to write; none for a server.", show_default=False)
     ] = None,
 ) -> None:
-    """Write an index folder into one file, with its ledger, reports and privacy key: keep it as safe as the index.
+    """Write an index into one file, with its ledger, reports and privacy key: keep it as safe as the index.
 
-    A server writes a snapshot of its own, and keeps it.
+    Of a server's index that is everything, too; without FILE the server writes a snapshot of its own, and keeps it.
     """
     from cli.rendering.progress import StageProgress
     from index.upkeep.backup import back_up
@@ -32,7 +32,7 @@ def backup(
         _snapshot(index.server, index.home)
         return
     with StageProgress() as progress:
-        made = back_up(index, file, progress=lambda done, total: progress.update("writing", done, total))
+        made = back_up(index, file, progress=progress.update)
     output.print(f"{file} holds the {made.points:,} points of {index}", soft_wrap=True, markup=False)
 
 
@@ -45,14 +45,40 @@ def _snapshot(address: ServerAddress, home: Path) -> None:
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(help="A file that 'cbmir backup' wrote.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A file that 'cbmir backup' wrote; or snapshots of a Qdrant server, one a node.", metavar="FILE"
+        ),
+    ],
     index: IndexOption,
+    ledger: Annotated[
+        Path | None,
+        option(
+            "--ledger",
+            help="With snapshots: the folder of the jobs' ledger; without it the next job embeds everything again.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Unpack a backup into a new index folder, and see that it holds what it says."""
+    """Unpack a backup into a new index, a folder or a server's collection, and see that it holds what it says."""
     from cli.rendering.progress import StageProgress
     from index.upkeep.backup import restore as restore_index
+    from index.upkeep.server_snapshot import is_snapshot, restore_snapshots
 
+    named = ", ".join(map(str, files))
+    if all(map(is_snapshot, files)):
+        with StageProgress() as progress:
+            copied = restore_snapshots(files, index, ledger=ledger, progress=progress.update)
+        output.print(f"{index} holds the {copied.points:,} points of {named}", soft_wrap=True, markup=False)
+        if not copied.has_ledger:
+            messages.print_prose("no ledger came along: the next 'cbmir index' embeds everything again")
+        return
+    if ledger or len(files) > 1:
+        raise SettingError(
+            f"{named}: several files, and --ledger, belong to snapshots of a server; a backup is one file"
+        )
     with StageProgress() as progress:
         progress.wait("unpacking and comparing")
-        found = restore_index(file, index)
-    output.print(f"{index} holds the {found.points:,} points of {file}", soft_wrap=True, markup=False)
+        found = restore_index(files[0], index, progress=progress.update)
+    output.print(f"{index} holds the {found.points:,} points of {files[0]}", soft_wrap=True, markup=False)

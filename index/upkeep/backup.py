@@ -1,4 +1,4 @@
-"""Backups of embedded indexes: one file that holds everything, written while nothing writes to the index."""
+"""Backups of indexes: one file that holds everything, written while nothing writes to the index."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import gzip
 import json
 import shutil
 import tarfile
+import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 
 from index.address import Address
 from index.opening import open_index
+from index.upkeep.copy import copy_index
 from model.errors import SettingError, VectorIndexError
 from model.files import written_whole
 
@@ -33,21 +36,36 @@ class Backup:
     model_fingerprint: str
 
 
-def back_up(address: Address, output: Path, *, progress: Callable[[int, int], None] | None = None) -> Backup:
-    """Write the index folder, with its ledger, reports and privacy key, into one tar.gz file that only its owner reads.
+Progress = Callable[[str, int, int], None]
+"""Told the stage, how much of it is done, and of how much."""
+
+
+def back_up(address: Address, output: Path, *, progress: Progress | None = None) -> Backup:
+    """Write an index, with its ledger, reports and privacy key, into one tar.gz file that only its owner reads.
+
+    Of a server's index the points are brought into a folder beside the file first, and compared.
 
     Args:
-        address: of an embedded index; it is locked meanwhile.
+        address: of an embedded index, which is locked meanwhile, or of a server's, to which no job should write.
         output: the file; it must not exist.
-        progress: told how many files are written, and of how many.
+        progress: told how far it is.
 
     Raises:
-        SettingError: the index is a server's, or the file exists.
-        VectorIndexError: the index cannot be read, or the file cannot be written.
+        SettingError: the file exists.
+        VectorIndexError: the index cannot be read, was written to meanwhile, or the file cannot be written.
     """
-    folder = _folder(address)
     if output.exists():
         raise SettingError(f"{output} exists: name a new file")
+    if not address.server:
+        return _back_up_folder(address, output, progress)
+    with _work_folder(output.absolute().parent) as work:
+        copied = Address(work / "index")
+        copy_index(address, copied, progress=progress)
+        return _back_up_folder(copied, output, progress)
+
+
+def _back_up_folder(address: Address, output: Path, progress: Progress | None) -> Backup:
+    folder = address.home
     with open_index(address, purpose="cbmir backup", only_reads=True) as opened:
         opened.flush()
         backup = Backup(opened.count(), opened.description.model_fingerprint)
@@ -64,20 +82,28 @@ def back_up(address: Address, output: Path, *, progress: Callable[[int, int], No
                 for number, path in enumerate(files, 1):
                     tar.add(path, str(path.relative_to(folder)))
                     if progress:
-                        progress(number, len(files))
+                        progress("writing", number, len(files))
         except OSError as error:
             raise VectorIndexError(f"the backup {output} cannot be written: {error.strerror or error}") from error
     return backup
 
 
-def restore(backup: Path, address: Address) -> Backup:
-    """Unpack a backup into a new index folder, and see that it is undamaged and holds what it says.
+def restore(backup: Path, address: Address, *, progress: Progress | None = None) -> Backup:
+    """Unpack a backup into a new index, and see that it is undamaged and holds what it says.
 
     Raises:
-        SettingError: the folder exists and is not empty, or is a server's address.
+        SettingError: there is something already, a folder that is not empty or a collection.
         VectorIndexError: the file is no backup, is damaged, or cannot be unpacked there.
     """
-    folder = _folder(address)
+    if not address.server:
+        return _restore_folder(backup, address.home)
+    with _work_folder(Path(tempfile.gettempdir())) as work:
+        found = _restore_folder(backup, work / "index")
+        copy_index(Address(work / "index"), address, progress=progress)
+    return found
+
+
+def _restore_folder(backup: Path, folder: Path) -> Backup:
     if folder.exists() and any(folder.iterdir()):
         raise SettingError(f"{folder} is not empty: restore into a new folder")
     partial = folder.with_name(folder.name + ".partial")
@@ -108,9 +134,16 @@ def restore(backup: Path, address: Address) -> Backup:
     return found
 
 
-def _folder(address: Address) -> Path:
-    if address.server:
-        raise SettingError(
-            f"{address} is a server's: give no file for a snapshot on the server, or 'cbmir copy' it into a folder"
-        )
-    return address.home
+@contextmanager
+def _work_folder(place: Path) -> Iterator[Path]:
+    """A folder for an index on its way, which goes afterwards.
+
+    Raises:
+        VectorIndexError: it cannot be made there.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="cbmir-backup-", dir=place)
+    except OSError as error:
+        raise VectorIndexError(f"nothing can be written into {place}: {error.strerror or error}") from error
+    with folder as name:
+        yield Path(name)

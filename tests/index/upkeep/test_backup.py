@@ -12,6 +12,7 @@ from index.opening import create_index, open_index
 from index.upkeep.backup import back_up, restore
 from model.errors import IndexLockedError, SettingError, VectorIndexError
 from tests.index.conftest import describe, make_points
+from tests.index.wire import StandIn
 
 
 @pytest.fixture
@@ -47,6 +48,42 @@ def test_a_restored_index_is_the_one_that_was_backed_up(folder: Path, tmp_path: 
     assert last.outcome == "complete"
 
 
+def test_a_servers_index_is_one_file_too_and_comes_back_whole(
+    server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "state"))
+    address = parse_address(f"http://127.0.0.1:1/test?grpc_port={server.port}")
+    with create_index(address, describe(), purpose="test") as index:
+        index.upsert(make_points(300))
+        query = index.vector(make_points(1)[0].id, "fcl1")
+        before = [(hit.id, hit.score) for hit in index.nearest(query, "fcl1", top=10)]
+    ledger = Ledger(address.home)
+    ledger.end_job(ledger.start_job("monday"), "later", "complete", "{}")
+    ledger.close()
+    file = tmp_path / "index.tar.gz"
+    told: list[str] = []
+    assert back_up(address, file, progress=lambda stage, _done, _total: told.append(stage)).points == 300
+    assert {"copying", "verifying", "writing"} <= set(told)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("cbmir-backup-")] == []
+
+    another = StandIn()  # the first one is lost, and its state with it
+    back = parse_address(f"http://127.0.0.1:1/back?grpc_port={another.port}")
+    for target in (back, parse_address(tmp_path / "embedded")):
+        assert restore(file, target).points == 300
+        with open_index(target, purpose="test") as index:
+            after = [(hit.id, hit.score) for hit in index.nearest(query, "fcl1", top=10)]
+        assert [point for point, _ in after] == [point for point, _ in before]
+        assert [score for _, score in after] == pytest.approx([score for _, score in before], abs=1e-3)
+        ledger = Ledger(target.home, read_only=True)
+        last = ledger.last_job()
+        ledger.close()
+        assert last
+        assert last.outcome == "complete"
+    with pytest.raises(SettingError, match="holds 300 points already"):
+        restore(file, back)
+    another.stop()
+
+
 def test_what_is_in_use_in_the_way_or_damaged_is_said(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "index.tar"
     with open_index(parse_address(folder), purpose="a job"), pytest.raises(IndexLockedError, match="'a job'"):
@@ -56,8 +93,6 @@ def test_what_is_in_use_in_the_way_or_damaged_is_said(folder: Path, tmp_path: Pa
         back_up(parse_address(folder), file)
     with pytest.raises(SettingError, match="is not empty"):
         restore(file, parse_address(folder))
-    with pytest.raises(SettingError, match="is a server's"):
-        back_up(parse_address("http://host"), tmp_path / "x.tar")
     cut = tmp_path / "cut.tar"
     cut.write_bytes(file.read_bytes()[:50_000])
     with pytest.raises(VectorIndexError, match="damaged"):
