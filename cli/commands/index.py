@@ -196,6 +196,12 @@ def index(
     file_seconds: Annotated[
         float, option("--file-seconds", help="Seconds to wait for a decoder.", min=1, rich_help_panel=_MACHINE)
     ] = 120,
+    stall_timeout: Annotated[
+        float,
+        option(
+            "--stall-timeout", help="Minutes without an image until the job gives up.", min=1, rich_help_panel=_MACHINE
+        ),
+    ] = 30,
     shards: Annotated[
         int | None, option("--shards", help="Shards of the collection.", min=1, rich_help_panel=_SERVER)
     ] = None,
@@ -254,6 +260,7 @@ def index(
             ray_address=ray_address,
             cpus=cpus,
             file_seconds=file_seconds,
+            stall_seconds=60 * stall_timeout,
             debug=errors.debug,
         ),
         privacy=Privacy(

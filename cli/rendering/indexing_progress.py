@@ -120,6 +120,10 @@ class IndexingLines(JobObserver):
         if what := self._WAITED_FOR.get(progress.stage):
             self._lines.wait(what)
 
+    def stalled(self, seconds: float, nodes: str) -> None:
+        """Say that nothing moves, and what Ray says of its nodes."""
+        messages.print(f"no image has come for {seconds:,.0f} s: {nodes}", soft_wrap=True, markup=False)
+
     def worker_lost(self, files: int, why: str) -> None:
         """Say what is done again, and why it takes longer."""
         messages.print(f"a worker was lost ({why}): {files:,} files are done again", soft_wrap=True, markup=False)

@@ -71,6 +71,10 @@ class JsonLog(JobObserver):
         fields = {"path": file.path, "reason": file.reason, "detail": file.detail}
         self._logger.warning("left out", extra=fields | ({"frames": file.frames} if file.frames else {}))
 
+    def stalled(self, seconds: float, nodes: str) -> None:
+        """Log that nothing moves."""
+        self._logger.warning("stalled", extra={"seconds": round(seconds), "nodes": nodes})
+
     def worker_lost(self, files: int, why: str) -> None:
         """Log what is done again."""
         self._logger.warning("worker lost", extra={"files_again": files, "why": why})

@@ -114,6 +114,12 @@ class _Job:
             if not was_interrupted(error):
                 raise
             self.report.outcome = "interrupted"
+            if self.stream and self.stream.gave_up:
+                self.report.error = (
+                    f"{self.stream.gave_up}: the job gave up (--stall-timeout); {self.report.index} keeps everything "
+                    "stored, and the same command goes on"
+                )
+                raise JobError(self.report.error) from None  # nobody has pressed Ctrl-C
             raise JobInterrupted(
                 f"the job was stopped; {self.report.index} keeps everything stored: the same command goes on"
             ) from error
@@ -182,6 +188,7 @@ class _Job:
                 self.ledger,
                 options=self.read_options,
                 left_out=self._leave_out,
+                stalled=self.observer.stalled,
                 worker_lost=self.observer.worker_lost,
                 loading=lambda: self._notify("loading"),
                 moved=lambda: self._notify("indexing"),

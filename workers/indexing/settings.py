@@ -37,6 +37,7 @@ class Machine:
         ray_address: cluster to join.
         cpus: processors of a Ray started here.
         file_seconds: time after which a file's decoder counts as hanging.
+        stall_seconds: time after which a job is given up in which nothing moves any more.
         debug: show what Ray says.
     """
 
@@ -47,6 +48,7 @@ class Machine:
     ray_address: str | None = None
     cpus: int | None = None
     file_seconds: float = 120.0
+    stall_seconds: float = 1800.0
     debug: bool = False
 
 
@@ -144,6 +146,9 @@ class JobObserver:
     def left_out(self, file: FileLeftOut) -> None:
         """A file was left out, or some frames of it."""
 
+    def stalled(self, seconds: float, nodes: str) -> None:
+        """No image has come for so long, while ``nodes`` of Ray answer; called in a thread of its own."""
+
     def worker_lost(self, files: int, why: str) -> None:
         """A worker or its node was lost, as Ray's ``why`` says: so many files are done again."""
 
@@ -170,6 +175,11 @@ class Observers(JobObserver):
         """Tell all."""
         for observer in self._observers:
             observer.left_out(file)
+
+    def stalled(self, seconds: float, nodes: str) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.stalled(seconds, nodes)
 
     def worker_lost(self, files: int, why: str) -> None:
         """Tell all."""

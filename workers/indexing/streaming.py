@@ -23,6 +23,7 @@ from workers.indexing.session import Session
 from workers.indexing.settings import Machine
 from workers.indexing.sink import LeftOut, Sink, SinkCounts
 from workers.indexing.stages import Network
+from workers.indexing.stalling import StallWatch
 
 PASSES = 2
 """Times that a window's files are sent through the pipeline; the second takes up what was lost with a worker."""
@@ -40,6 +41,7 @@ class Stream:
         ledger: which files are done.
         options: how files are read.
         left_out: told of every file that is left out.
+        stalled: told, in another thread, for how many seconds no image has come, and which nodes answer.
         worker_lost: told how many files are done again after a loss, and why, in Ray's words.
         loading: called when Ray is there, and its workers load the network.
         moved: called once a second at most, while :attr:`stages` and :attr:`stored` grow.
@@ -49,6 +51,7 @@ class Stream:
         stored: counts of the sink.
         workers: workers of each stage at once, at most.
         seconds_waiting: time in which the next window was waited for.
+        gave_up: why the job was interrupted, when nothing has moved for too long.
     """
 
     def __init__(
@@ -60,13 +63,14 @@ class Stream:
         *,
         options: ReadOptions,
         left_out: LeftOut,
+        stalled: Callable[[float, str], None],
         worker_lost: Callable[[int, str], None],
         loading: Callable[[], None],
         moved: Callable[[], None],
     ) -> None:
         self._machine, self._network, self._options = machine, network, options
         self._index, self._ledger = index, ledger
-        self._left_out, self._worker_lost = left_out, worker_lost
+        self._left_out, self._worker_lost, self._stalled = left_out, worker_lost, stalled
         self._loading, self._moved = loading, moved
         self._stack = ExitStack()
         self._session: Session | None = None
@@ -74,6 +78,7 @@ class Stream:
         self.stages, self.stored = StageCounts(), SinkCounts()
         self.workers: dict[str, int] = {}
         self.seconds_waiting = 0.0
+        self.gave_up: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -139,15 +144,18 @@ class Stream:
 
     def _drain(self, source: RepositorySource, session: Session, sink: Sink) -> None:
         tables = run_pipeline(source, self._network, session.resources, session.counters, debug=self._machine.debug)
+        watch = StallWatch(self._stalled, self._machine.stall_seconds)
         try:
-            with closing(tables):  # its threads end before Ray does
+            with closing(tables), watch:  # its threads end before Ray does
                 for table in tables:
+                    watch.moved()
                     sink.take(table)
                     if time.monotonic() - self._looked_at > LOOK_SECONDS:
                         self.stages, self._looked_at = session.counts(), time.monotonic()
                         self._moved()
             self.stages = session.counts()
         finally:
+            self.gave_up = watch.gave_up
             sink.commit()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from ray.exceptions import NodeDiedError
 from cli.rendering.indexing_progress import IndexingLines
 from cli.rendering.json_log import JsonLog
 from cli.rendering.progress import StageProgress
-from model.errors import JobError
+from index.ledger import Ledger
+from model.errors import JobError, was_interrupted
 from tests.support.in_process import run_in_process
 from tests.support.jobs import small_job
-from workers.indexing import streaming
+from workers.indexing import stalling, streaming
 from workers.indexing.job import index_archive
-from workers.indexing.settings import JobObserver, Observers
+from workers.indexing.settings import JobObserver, Machine, Observers
 
 pytestmark = pytest.mark.usefixtures("without_ray")
 
@@ -59,6 +61,35 @@ def test_what_is_done_again_after_a_loss_is_said(
     assert "a worker was lost" in shown
     assert "3 files are done again" in shown
     assert '"event": "worker lost"' in shown
+
+
+def test_where_nothing_moves_it_is_said_and_given_up(
+    archive: Path, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stalling, "SAID_SECONDS", 0.4)
+    monkeypatch.setattr(stalling, "nodes_text", lambda: "1 of 2 Ray nodes answer, lost: 10.0.0.7")
+
+    def hang(*arguments: Any, **settings: Any) -> Iterator[pa.Table]:
+        tables = run_in_process(*arguments, **settings)
+        yield next(tables)
+        time.sleep(30)
+
+    with monkeypatch.context() as patch, StageProgress() as lines:
+        patch.setattr(streaming, "run_pipeline", hang)
+        job = small_job((archive / "eye",), model_path, tmp_path / "index", machine=Machine(stall_seconds=1.5))
+        with pytest.raises(JobError, match=r"1 of 2 Ray nodes answer, lost: 10\.0\.0\.7: the job gave up") as raised:
+            index_archive(job, Observers([IndexingLines(lines), JsonLog()]))
+    assert not was_interrupted(raised.value)  # which would be told as Ctrl-C
+    shown = capfd.readouterr().err
+    assert "no image has come for" in shown
+    assert '"event": "stalled"' in shown
+    ledger = Ledger(tmp_path / "index", read_only=True)
+    last = ledger.last_job()
+    ledger.close()
+    assert last
+    assert last.outcome == "interrupted"
+    report = index_archive(small_job((archive / "eye",), model_path, tmp_path / "index"))
+    assert (report.files_unchanged, report.files_indexed) == (1, 3)
 
 
 def test_a_job_that_loses_the_same_files_twice_gives_up_and_goes_on_later(

@@ -1,0 +1,74 @@
+"""Noticing that nothing moves any more: Ray waits without a word for workers that a cut link has taken away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+SAID_SECONDS = 60.0
+"""Time without any image after which a person is told, and told again."""
+
+LOOK_SECONDS = 1.0
+
+
+class StallWatch:
+    """Runs beside a pipeline until its context ends.
+
+    Args:
+        told: called in a thread of its own, with the seconds for which nothing has come and what Ray's nodes do.
+        patience: seconds after which a job in the main thread is interrupted, as by Ctrl-C; :attr:`gave_up` says why.
+
+    Attributes:
+        gave_up: why the job was interrupted; ``None`` if it was not.
+    """
+
+    def __init__(self, told: Callable[[float, str], None], patience: float) -> None:
+        self._told, self._patience = told, patience
+        self._moved = self._said = time.monotonic()
+        self._ended = threading.Event()
+        self._main = threading.current_thread() is threading.main_thread()  # others cannot be interrupted
+        self._thread = threading.Thread(target=self._watch, name="cbmir-stall-watch", daemon=True)
+        self.gave_up: str | None = None
+
+    def moved(self) -> None:
+        """Something has come."""
+        self._moved = self._said = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self.moved()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(min(LOOK_SECONDS, SAID_SECONDS / 4)):
+            now = time.monotonic()
+            if self._main and now - self._moved >= self._patience:
+                self.gave_up = f"no image has come for {now - self._moved:,.0f} s: {nodes_text()}"
+                os.kill(os.getpid(), signal.SIGINT)  # a real signal, as the main thread waits inside of Ray
+                return
+            if now - self._said >= SAID_SECONDS:
+                self._said = now
+                self._told(now - self._moved, nodes_text())
+
+
+def nodes_text() -> str:
+    """Which of Ray's nodes answer; they are all that Ray tells of a worker for which it waits."""
+    import ray
+
+    if not ray.is_initialized():
+        return "Ray is not running"
+    nodes: list[dict[str, Any]] = ray.nodes()
+    lost = [str(node["NodeManagerAddress"]) for node in nodes if not node["Alive"]]
+    text = f"{len(nodes) - len(lost)} of {len(nodes)} Ray nodes answer"
+    return f"{text}, lost: {', '.join(lost)}" if lost else text
