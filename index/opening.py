@@ -15,9 +15,9 @@ from index.home.unfinished import refuse_unfinished_copy
 from index.schema import Description
 from model.errors import CheckpointError, ModelMismatchError, NotAnIndexError, NothingThereError, VectorIndexError
 from model.network.bundled import bundled_with, find_model
-from model.network.heads import describe_heads, head_path
+from model.network.heads import describe_heads, head_file
 from model.network.metadata import read_metadata
-from model.network.probe import describe_probe, probe_path
+from model.network.probe import describe_probe, probe_file
 
 
 def describe_index(address: Address, *, patient: bool = False) -> Description:
@@ -203,20 +203,20 @@ def resolve_model(address: Address, description: Description, model: Path | None
     for name, wanted in description.heads.items():
         if name not in heads:
             raise CheckpointError(
-                f"{address} needs the head {name!r} of {path}: put it back at {head_path(path, name)}"
+                f"{address} needs the head {name!r} of {path}: put it back at {head_file(path, name)}"
             )
         if heads[name].fingerprint != wanted:
             raise ModelMismatchError(
-                f"{head_path(path, name)} (fingerprint {heads[name].fingerprint[:8]}) did not make {address}, which "
+                f"{head_file(path, name)} (fingerprint {heads[name].fingerprint[:8]}) did not make {address}, which "
                 f"needs {wanted[:8]}: put that one back, or make the index anew with 'cbmir index --reembed'"
             )
     if description.probe:
         probe = describe_probe(path)
         if probe is None:
-            raise CheckpointError(f"{address} needs the probe of {path}: put it back at {probe_path(path)}")
+            raise CheckpointError(f"{address} needs the probe of {path}: put it back at {probe_file(path)}")
         if probe.fingerprint != description.probe:
             raise ModelMismatchError(
-                f"{probe_path(path)} (fingerprint {probe.fingerprint[:8]}) did not make {address}, which needs "
+                f"{probe_file(path)} (fingerprint {probe.fingerprint[:8]}) did not make {address}, which needs "
                 f"{description.probe[:8]}: put that one back, or make the index anew with 'cbmir index --reembed'"
             )
     return path
@@ -271,12 +271,20 @@ def _make_collection(address: ServerAddress, description: Description, layout: L
     from index.engines.collection import make_collection
     from index.engines.connection import EntryNodes, patiently
 
-    client = EntryNodes(address).client()
+    entries = EntryNodes(address)
+    client = entries.client()
+
+    def go_to_another_entry() -> None:
+        nonlocal client
+        client.close()
+        client = entries.client()
+
     try:
         patiently(
             lambda: make_collection(client, address.collection, description, layout),
             address=str(address),
             seconds=server.WRITE_PATIENCE_SECONDS if patient else server.READ_PATIENCE_SECONDS,
+            before_retry=go_to_another_entry,
         )
     finally:
         client.close()

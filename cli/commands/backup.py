@@ -67,6 +67,10 @@ def restore(
     from index.upkeep.server_snapshot import is_snapshot, restore_snapshots
 
     named = ", ".join(map(str, files))
+    if absent := [file for file in files if not file.is_file()]:
+        raise SettingError(f"{absent[0]} does not exist")
+    if (ledger or len(files) > 1) and (others := [file for file in files if not is_snapshot(file)]):
+        raise SettingError(f"{others[0]} is no snapshot of a server, to which --ledger and several files belong")
     if all(map(is_snapshot, files)):
         with StageProgress() as progress:
             copied = restore_snapshots(files, index, ledger=ledger, progress=progress.update)
@@ -74,10 +78,6 @@ def restore(
         if not copied.has_ledger:
             messages.print_prose("no ledger came along: the next 'cbmir index' embeds everything again")
         return
-    if ledger or len(files) > 1:
-        raise SettingError(
-            f"{named}: several files, and --ledger, belong to snapshots of a server; a backup is one file"
-        )
     with StageProgress() as progress:
         progress.wait("unpacking and comparing")
         found = restore_index(files[0], index, progress=progress.update)

@@ -318,6 +318,7 @@ def export(
     from model.suggestions import unknown_name
 
     path = find_model(model)
+    _refuse_joined(path, "name")
     if read_metadata(path).encoder:
         raise SettingError(f"{path} is another program's network: its folder holds the weights as they came")
     if layer not in LAYERS:
@@ -539,12 +540,12 @@ def probe(
         raise typer.Exit(EXIT_LEFT_OUT)
 
 
-def _refuse_joined(model: Path) -> None:
+def _refuse_joined(model: Path, what: str = "fit it on") -> None:
     from model.errors import SettingError
     from model.network.joined import members_of
 
     if members := members_of(model):
-        raise SettingError(f"{model} joins models: fit it on one of them, as {next(iter(members.values()))}")
+        raise SettingError(f"{model} joins models: {what} one of them, as {next(iter(members.values()))}")
 
 
 def _copy_model(model: Path, copy: Path, *, force: bool) -> None:

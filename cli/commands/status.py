@@ -47,9 +47,11 @@ def status(
     try:
         contents = _contents(index)
     except IndexLockedError as error:
+        if verify:
+            raise
         contents, held = {"in use": str(error)}, True
     values |= _ledger(folder, description, held=held) | contents
-    if verify and "in use" not in values:
+    if verify:
         values["verified"] = _verified(index)
     values["complete"] = _is_complete(values)
     if format == "json":

@@ -22,7 +22,7 @@ def refuse_unfinished_copy(folder: Path) -> None:
     """
     if (folder / MARKER).exists():
         raise VectorIndexError(
-            f"{folder} belongs to an unfinished copy of {source_of(folder / MARKER)}: run the same 'cbmir copy' again"
+            f"{folder} belongs to an unfinished copy of {source_of(folder / MARKER)}: run the same command again"
         )
 
 

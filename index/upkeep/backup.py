@@ -99,7 +99,7 @@ def restore(backup: Path, address: Address, *, progress: Progress | None = None)
         return _restore_folder(backup, address.home)
     with _work_folder(Path(tempfile.gettempdir())) as work:
         found = _restore_folder(backup, work / "index")
-        copy_index(Address(work / "index"), address, progress=progress)
+        copy_index(Address(work / "index"), address, progress=progress, name=str(backup.absolute()))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, zip_longest
@@ -22,6 +23,8 @@ from index.opening import create_index, open_index
 from index.schema import Point
 from model.errors import SettingError, VectorIndexError
 from model.files import written_whole
+
+REPORTS = "reports"
 
 _BATCH = 512
 _VERIFIED_VECTORS = 1_000
@@ -50,8 +53,9 @@ def copy_index(
     *,
     layout: Layout = DEFAULT_LAYOUT,
     progress: Callable[[str, int, int], None] | None = None,
+    name: str = "",
 ) -> CopyResult:
-    """Copy every point of ``source`` into ``target``, a new index, then its ledger and privacy key; verify it.
+    """Copy every point of ``source`` into ``target``, a new index, then its ledger, reports and privacy key; verify it.
 
     An interrupted copy is continued by the same call. Nothing is taken from the source.
 
@@ -60,6 +64,7 @@ def copy_index(
         target: address of the new index; nothing may be there, or an unfinished copy of the same source.
         layout: of a new collection of a server.
         progress: told the stage, how many points are done, and of how many.
+        name: of what is copied, by which the same call is known again; by default the source's address.
 
     Raises:
         SettingError: source and target are the same, or the target holds something else.
@@ -73,7 +78,7 @@ def copy_index(
         open_index(source, purpose="cbmir copy", only_reads=True) as taken,
         create_index(target, taken.description, purpose="cbmir copy", layout=layout, patient=False) as made,
     ):
-        marker = _Marker(target.home / MARKER, str(source))
+        marker = _Marker(target.home / MARKER, name or str(source))
         done = marker.begin(made)
         made.update_description(roots=taken.description.roots, model_path=taken.description.model_path)
         total, moved = taken.count(), 0
@@ -159,4 +164,6 @@ def _copy_ledger(source: Path, target: Path) -> bool:
     if (source / KEY_NAME).exists():
         with written_whole(target / KEY_NAME, private=True) as partial:
             partial.write_bytes((source / KEY_NAME).read_bytes())
+    if (source / REPORTS).is_dir():
+        shutil.copytree(source / REPORTS, target / REPORTS, dirs_exist_ok=True)
     return (source / LEDGER).exists()

@@ -16,11 +16,14 @@ import qdrant_edge
 from index.address import Address
 from index.engines.layout import DEFAULT_LAYOUT, Layout
 from index.home.description import description_from, write_description
+from index.home.key import KEY_NAME
 from index.ledger import NAME as LEDGER
+from index.ledger import Ledger
 from index.opening import open_index
 from index.schema import SCHEMA_VERSION, Description
-from index.upkeep.copy import CopyResult, copy_index
+from index.upkeep.copy import REPORTS, CopyResult, copy_index
 from model.errors import NotAnIndexError, SettingError, VectorIndexError
+from model.files import written_whole
 
 _CONFIG = "config.json"
 _BATCH = 512
@@ -48,18 +51,21 @@ def restore_snapshots(
     Args:
         snapshots: of one collection: one file, or on a cluster one a node, as each holds the shards of its node.
         target: of the new index.
-        ledger: the ledger's file, ``ledger.sqlite``, or its folder; without one the next job embeds everything again.
+        ledger: folder of the jobs' ledger, reports and key; without one the next job embeds everything again.
         layout: of a new collection of a server.
         progress: told the stage, how many points are done, and of how many.
 
     Raises:
         NotAnIndexError: a snapshot is none of an index of this program.
-        SettingError: the snapshots are of different indexes, the ledger does not exist, or the target is taken.
+        SettingError: the snapshots are of different indexes, or not of all shards, ledger or key do not exist, or the
+            target is taken.
         VectorIndexError: a snapshot is damaged, or the index cannot be written.
     """
     descriptions = [_describe(snapshot) for snapshot in snapshots]
     if any(one != descriptions[0] for one in descriptions):
         raise SettingError("the snapshots are of different indexes: give those of one, one a node")
+    _check_ledger(ledger, descriptions[0])
+    _require_every_shard(snapshots)
     with tempfile.TemporaryDirectory(prefix="cbmir-restore-") as work:
         whole = Path(work, "index")
         try:
@@ -70,22 +76,72 @@ def restore_snapshots(
                     _add(folder, whole)
                     shutil.rmtree(folder)
             if ledger:
-                shutil.copyfile(ledger / LEDGER if ledger.is_dir() else ledger, whole / LEDGER)
-        except FileNotFoundError as error:
-            raise SettingError(f"{error.filename} does not exist: name the folder of the jobs' ledger") from error
+                _bring_ledger(ledger, whole)
         except (OSError, tarfile.TarError) as error:
             raise VectorIndexError(f"{snapshots[0]} cannot be unpacked in {work}: {error}") from error
-        return copy_index(Address(whole), target, layout=layout, progress=progress)
+        name = ", ".join(str(snapshot.absolute()) for snapshot in snapshots)
+        return copy_index(Address(whole), target, layout=layout, progress=progress, name=name)
 
 
-def _describe(snapshot: Path) -> Description:
+def _check_ledger(folder: Path | None, description: Description) -> None:
+    """Say what lacks of the jobs' folder before anything is unpacked.
+
+    Raises:
+        SettingError: it holds no ledger, or not the key without which nothing can be added to the index.
+    """
+    if folder and not (folder / LEDGER).is_file():
+        raise SettingError(f"{folder} holds no {LEDGER}: name the folder of the jobs' ledger by --ledger")
+    hides = description.path_privacy == "hash" or description.patient_groups
+    if hides and not (folder and (folder / KEY_NAME).is_file()):
+        raise SettingError(f"the index hashes paths or patients: name the folder that holds its {KEY_NAME} by --ledger")
+
+
+def _bring_ledger(folder: Path, index: Path) -> None:
+    ledger = Ledger(folder, read_only=True)  # with what a job that was killed has left in the log beside it
+    try:
+        ledger.copy_to(index)
+    finally:
+        ledger.close()
+    if (folder / KEY_NAME).is_file():
+        with written_whole(index / KEY_NAME, private=True) as partial:
+            partial.write_bytes((folder / KEY_NAME).read_bytes())
+    if (folder / REPORTS).is_dir():
+        shutil.copytree(folder / REPORTS, index / REPORTS)
+
+
+def _config(snapshot: Path) -> dict[str, Any]:
     try:
         with tarfile.open(snapshot, "r:") as tar:
             file = tar.extractfile(_CONFIG)
             assert file
-            values: Any = (json.load(file).get("metadata") or {}).get("cbmir")
-    except (OSError, tarfile.TarError, KeyError, ValueError) as error:
+            return dict(json.load(file))
+    except (OSError, tarfile.TarError, KeyError, ValueError, TypeError) as error:
         raise VectorIndexError(f"{snapshot} is no snapshot of a collection, or is damaged: {error}") from error
+
+
+def _numbers(tar: tarfile.TarFile) -> set[int]:
+    """The shards that a snapshot holds."""
+    return {int(number) for entry in tar if (number := entry.name.partition("/")[0]).isdigit()}
+
+
+def _require_every_shard(snapshots: Sequence[Path]) -> None:
+    """Refuse a part of an index that would look like the whole.
+
+    Raises:
+        SettingError: shards are missing.
+    """
+    found: set[int] = set()
+    for snapshot in snapshots:
+        with tarfile.open(snapshot, "r:") as tar:
+            found |= _numbers(tar)
+    wanted = int((_config(snapshots[0]).get("params") or {}).get("shard_number") or 1)
+    if missing := sorted(set(range(wanted)) - found):
+        named = ", ".join(map(str, missing))
+        raise SettingError(f"shards {named} of {wanted} are in none of the snapshots: give those of all nodes")
+
+
+def _describe(snapshot: Path) -> Description:
+    values: Any = (_config(snapshot).get("metadata") or {}).get("cbmir")
     if not isinstance(values, dict):
         raise NotAnIndexError(f"{snapshot} is of a collection, but of no index of cbmir")
     if values.get("schema_version") != SCHEMA_VERSION:
@@ -100,10 +156,7 @@ def _shards(snapshots: Sequence[Path], work: Path) -> Iterator[Path]:
     """Each shard of each snapshot as a tar file of its own, one at a time."""
     for snapshot in snapshots:
         with tarfile.open(snapshot, "r:") as tar:
-            numbers = sorted({entry.name.partition("/")[0] for entry in tar if entry.name.partition("/")[0].isdigit()})
-            if not numbers:
-                raise VectorIndexError(f"{snapshot} holds no shard: of a cluster, give the snapshots of all nodes")
-            for number in numbers:
+            for number in sorted(_numbers(tar)):
                 path = work / "shard.tar"
                 with tarfile.open(path, "w") as shard:
                     for entry in tar:

@@ -113,8 +113,24 @@ def open_source(address: str | Path, wanted: Callable[[bytes], bool]) -> Iterato
 def _reason(error: Exception, address: str) -> Reason:
     """Whether a file is not readable, or its storage did not give it now: it refused, was too slow, or was cut off."""
     storage = address.rpartition("::")[2]
-    gone = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError | KeyError)
-    return Reason.UNREADABLE if is_local(storage) or gone else Reason.UNREACHABLE
+    lasting: tuple[type[Exception], ...] = (FileNotFoundError, IsADirectoryError, NotADirectoryError, KeyError)
+    if is_archive_member(address):
+        lasting += (RuntimeError, NotImplementedError)  # an encrypted entry, or a compression that nobody knows
+    return Reason.UNREADABLE if is_local(storage) or isinstance(error, lasting) else Reason.UNREACHABLE
+
+
+def storage_answers(address: str) -> bool:
+    """Whether the storage of an archive can be asked now, whatever it says of single files."""
+    storage = address.rpartition("::")[2]
+    try:
+        system, path = file_system(storage)
+        system.invalidate_cache()
+        system.info(path)
+    except FileNotFoundError:
+        return True
+    except Exception:  # file systems of fsspec raise what their client libraries raise
+        return False
+    return True
 
 
 def _local(address: str) -> Source:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -56,6 +56,19 @@ def describe_beside(path: Path, kind: Kind) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist: make it with {command}") from error
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise damaged(path, kind) from error
+
+
+def read_tensors(path: Path, kind: Kind, names: Sequence[str]) -> list[np.ndarray[Any, Any]]:
+    """Its weights, by name.
+
+    Raises:
+        CheckpointError: one of them is missing, or the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return [file.get_tensor(name) for name in names]
+    except (OSError, SafetensorError) as error:
         raise damaged(path, kind) from error
 
 

@@ -94,6 +94,8 @@ def load_network(path: Path) -> tuple[OrganNetwork, Metadata]:
     metadata = read_metadata(path)
     if metadata.encoder:
         raise CheckpointError(f"{path} is another program's network: for this, give a model written by 'cbmir train'")
+    if metadata.members:
+        raise CheckpointError(f"{path} joins models: for this, give one of them that was written by 'cbmir train'")
     with torch.device("meta"):  # no memory and no initialisation for weights that the file brings
         network = OrganNetwork(len(metadata.classes), width=metadata.width)
     try:

@@ -13,9 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
 
-from model.network.beside import damaged, describe_beside, path_beside, refuse_another_model, save_beside
+from model.network.beside import damaged, describe_beside, path_beside, read_tensors, refuse_another_model, save_beside
 from model.network.joined import by_member, members_of
 from model.network.metadata import read_metadata
 
@@ -74,6 +73,13 @@ def head_path(model: Path, name: str) -> Path:
     return path_beside(model, "head", name)
 
 
+def head_file(model: Path, layer: str) -> Path:
+    """Where the head that gives a layer lies, also of a joined model, in whose folder it is one of its models'."""
+    member, _, own = layer.partition(".")
+    members = members_of(model)
+    return head_path(members[member], own) if member in members else head_path(model, layer)
+
+
 def describe_heads(model: Path) -> dict[str, HeadDescription]:
     """The heads beside a model, by name.
 
@@ -120,9 +126,7 @@ def load_head(model: Path, name: str) -> Head:
         CheckpointError: it is absent or damaged.
     """
     path = head_path(model, name)
-    description = _describe(path)
-    with safe_open(path, framework="numpy") as file:
-        return Head(description, file.get_tensor("mean"), file.get_tensor("matrix"))
+    return Head(_describe(path), *read_tensors(path, "head", ("mean", "matrix")))
 
 
 def save_head(path: Path, head: Head) -> HeadDescription:

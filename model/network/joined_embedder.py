@@ -37,7 +37,7 @@ class JoinedEmbedder(Embedder):
             )
             for name, member in members.items()
         }
-        self._naming = naming_member(members)
+        self._naming = naming_member(members, probe=probe)
         named = self._members[self._naming]
         self.metadata, self.preparation = metadata, metadata.preparation
         self.heads = describe_heads(path)

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
 
 from model.errors import CheckpointError
-from model.network.beside import damaged, describe_beside, path_beside, refuse_another_model, save_beside
+from model.network.beside import damaged, describe_beside, path_beside, read_tensors, refuse_another_model, save_beside
 from model.network.heads import describe_heads
 from model.network.joined import members_of
 from model.network.metadata import Calibration, read_metadata
@@ -73,6 +72,12 @@ def probe_path(model: Path) -> Path:
     return path_beside(model, "probe")
 
 
+def probe_file(model: Path) -> Path:
+    """Where the probe lies that names the classes, also of a joined model."""
+    members = members_of(model)
+    return probe_path(members[naming_member(members)]) if members else probe_path(model)
+
+
 def describe_probe(model: Path) -> ProbeDescription | None:
     """The probe beside a model, if there is one; of a joined model that of the one that names the classes.
 
@@ -96,10 +101,12 @@ def describe_probe(model: Path) -> ProbeDescription | None:
     return probe
 
 
-def naming_member(members: Mapping[str, Path]) -> str:
-    """The first of joined models that names classes, by a probe or itself; the first of all if none does."""
-    names = (name for name, path in members.items() if probe_path(path).exists() or read_metadata(path).classes)
-    return next(names, next(iter(members)))
+def naming_member(members: Mapping[str, Path], *, probe: bool = True) -> str:
+    """The first of joined models that names classes, itself or, if ``probe``, by one; the first of all if none does."""
+    for name, path in members.items():
+        if (probe and probe_path(path).exists()) or read_metadata(path).classes:
+            return name
+    return next(iter(members))
 
 
 def load_probe(model: Path) -> Probe:
@@ -109,9 +116,7 @@ def load_probe(model: Path) -> Probe:
         CheckpointError: it is absent or damaged.
     """
     path = probe_path(model)
-    description = _describe(path)
-    with safe_open(path, framework="numpy") as file:
-        return Probe(description, *(file.get_tensor(name) for name in ("weights", "bias", "centroids")))
+    return Probe(_describe(path), *read_tensors(path, "probe", ("weights", "bias", "centroids")))
 
 
 def save_probe(path: Path, probe: Probe) -> ProbeDescription:

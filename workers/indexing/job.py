@@ -16,6 +16,7 @@ from index.opening import create_index
 from index.roots import Archive, number_roots
 from model.errors import CbmirError, JobError, JobInterrupted, Reason, was_interrupted
 from model.images.reading import ReadOptions
+from model.images.sources import storage_answers
 from model.network.metadata import read_metadata
 from workers.indexing.discovery import BROKEN_ARCHIVE, EMPTY_ARCHIVE, FOLDER_LINK
 from workers.indexing.planning import PendingFile, Plan
@@ -84,6 +85,7 @@ class _Job:
         self._complete_before = False
         self._pending_left_out = 0
         self._out_of_reach = self._stored_at = 0
+        self._again: SinkCounts | None = None
         self._stack = ExitStack()
         self.stream: Stream | None = None
 
@@ -203,13 +205,14 @@ class _Job:
         """
         if not files_to_reindex:
             return
-        from workers.indexing.sink import SinkCounts
-
         roots = self.index.description.roots
         concerned = [Archive(roots[number]) for number in sorted({key.root for key in files_to_reindex})]
         settings = replace(self.settings, labels=None, limit=None)
         files = pending_files(settings, number_roots(roots, concerned)[1], self.ledger, Plan())
-        self._embed((file for file in files if file.key in files_to_reindex), SinkCounts())
+        from workers.indexing.sink import SinkCounts
+
+        self._again = SinkCounts()
+        self._embed((file for file in files if file.key in files_to_reindex), self._again)
 
     @property
     def _changed(self) -> bool:
@@ -229,15 +232,18 @@ class _Job:
         """End a job whose storage gives nothing any more, before it has asked for a million files in vain.
 
         Raises:
-            JobError: as many files as :data:`OUT_OF_REACH`, one after another, could not be reached.
+            JobError: as many files as :data:`OUT_OF_REACH`, one after another, could not be reached, nor their storage.
         """
-        stored = self.stream.stored.files if self.stream else 0
+        stored = sum(counts.files for counts in (self._again, self.stream and self.stream.stored) if counts)
         if reason != Reason.UNREACHABLE.value or stored != self._stored_at:
             self._out_of_reach, self._stored_at = 0, stored
         self._out_of_reach += reason == Reason.UNREACHABLE.value
-        if self._out_of_reach >= OUT_OF_REACH:
+        if self._out_of_reach < OUT_OF_REACH:
+            return
+        self._out_of_reach = 0
+        if not all(map(storage_answers, self.report.archives)):
             raise JobError(
-                f"{self._out_of_reach:,} files one after another could not be reached (the last: {detail}): mend the "
+                f"{OUT_OF_REACH:,} files one after another could not be reached (the last: {detail}): mend the "
                 "connection, or renew the credentials; everything stored is kept, and the same command goes on"
             )
 

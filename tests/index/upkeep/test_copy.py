@@ -71,7 +71,7 @@ def test_an_interrupted_copy_goes_on_where_it_was(
 
     with pytest.raises(KeyboardInterrupt):
         copy_index(parse_address(source), parse_address(target), progress=stop)
-    with pytest.raises(VectorIndexError, match=f"unfinished copy of {source}: run the same 'cbmir copy' again"):
+    with pytest.raises(VectorIndexError, match=f"unfinished copy of {source}: run the same command again"):
         refuse_unfinished_copy(target)
     with pytest.raises(VectorIndexError, match="unfinished copy"):
         open_index(parse_address(target), purpose="cbmir search")

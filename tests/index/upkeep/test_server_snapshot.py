@@ -5,12 +5,14 @@ import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import numpy as np
 import pytest
 
 from index.address import parse_address
+from index.home.key import KEY_NAME
 from index.ledger import Ledger
 from index.opening import open_index
 from index.upkeep.server_snapshot import is_snapshot, restore_snapshots
@@ -52,8 +54,13 @@ def test_it_is_restored_from_the_command_line(
     snapshot: Path, tmp_path: Path, cbmir: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     restore = ("restore", snapshot, "--index", tmp_path / "index")
-    assert cbmir(*restore, "--ledger", tmp_path / "nowhere") == 2
-    assert "nowhere does not exist" in " ".join(capsys.readouterr().err.split())
+    for arguments, said in (
+        ((*restore, "--ledger", tmp_path / "nowhere"), "nowhere holds no ledger.sqlite"),
+        (("restore", snapshot, tmp_path / "typo", *restore[2:]), "typo does not exist"),
+        (("restore", snapshot, __file__, *restore[2:]), "is no snapshot of a server"),
+    ):
+        assert cbmir(*arguments) == 2, arguments
+        assert said in " ".join(capsys.readouterr().err.split()), arguments
     assert cbmir(*restore, "--ledger", snapshot.parent) == 0
     assert "holds the 200 points of" in capsys.readouterr().out
     assert cbmir("status", "--index", tmp_path / "index", "--verify") == 0
@@ -86,16 +93,54 @@ def test_what_is_no_snapshot_of_an_index_is_said(tmp_path: Path) -> None:
     assert not target.home.exists()
 
 
+def changed(snapshot: Path, to: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A snapshot that says something else of itself."""
+    with tarfile.open(snapshot) as tar, tarfile.open(to, "w") as out:
+        for entry in tar:
+            content = tar.extractfile(entry) if entry.isfile() else None
+            data = content.read() if content else b""
+            if entry.name == "config.json":
+                values = json.loads(data)
+                change(values)
+                data = json.dumps(values).encode()
+            plain = tarfile.TarInfo(entry.name)
+            plain.size = len(data)
+            out.addfile(plain, io.BytesIO(data))
+    return to
+
+
+def test_a_part_of_an_index_is_not_taken_for_the_whole(snapshot: Path, tmp_path: Path) -> None:
+    part = changed(snapshot, tmp_path / "part", lambda values: values["params"].update(shard_number=3))
+    with pytest.raises(SettingError, match="shards 1, 2 of 3 are in none of the snapshots"):
+        restore_snapshots([part], parse_address(tmp_path / "index"))
+
+
+def test_the_key_of_a_hashing_index_comes_along(snapshot: Path, tmp_path: Path) -> None:
+    hashing = changed(snapshot, tmp_path / "h", lambda values: values["metadata"]["cbmir"].update(path_privacy="hash"))
+    target = parse_address(tmp_path / "index")
+    with pytest.raises(SettingError, match=r"name the folder that holds its privacy\.key"):
+        restore_snapshots([hashing], target)
+    ledger = Ledger(home := tmp_path)
+    ledger.end_job(
+        ledger.start_job("monday"), "later", "complete", "{}"
+    )  # in the log beside the file, as it stays open
+    (home / KEY_NAME).write_text("00" * 32)
+    (home / "reports").mkdir()
+    (home / "reports" / "job-000001.json").write_text("{}")
+    restore_snapshots([hashing], target, ledger=home)
+    ledger.close()
+    assert (target.home / KEY_NAME).stat().st_mode & 0o077 == 0
+    assert (target.home / "reports" / "job-000001.json").exists()
+    restored = Ledger(target.home, read_only=True)
+    last = restored.last_job()
+    restored.close()
+    assert last
+    assert last.outcome == "complete"
+
+
 def test_snapshots_of_different_indexes_are_not_mixed(snapshot: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    with tarfile.open(snapshot) as tar, tarfile.open(other, "w") as out:
-        file = tar.extractfile("config.json")
-        assert file
-        values = json.load(file)
-        values["metadata"]["cbmir"]["model_fingerprint"] = "0" * 32
-        data = json.dumps(values).encode()
-        entry = tarfile.TarInfo("config.json")
-        entry.size = len(data)
-        out.addfile(entry, io.BytesIO(data))
+    other = changed(
+        snapshot, tmp_path / "other", lambda values: values["metadata"]["cbmir"].update(model_fingerprint="0" * 32)
+    )
     with pytest.raises(SettingError, match="of different indexes"):
         restore_snapshots([snapshot, other], parse_address(tmp_path / "index"))

@@ -89,3 +89,6 @@ def test_what_was_lost_is_said_and_mended(
     assert f"{len(paths)} files had lost points" in " ".join(capsys.readouterr().err.split())
     assert cbmir(*check) == 0
     assert cbmir("status", "--index", tmp_path / str(uuid4()), "--verify") == 1
+    with open_index(parse_address(index), purpose="a job"):
+        assert cbmir(*check) == 1  # nothing was verified
+    assert "a job" in capsys.readouterr().err

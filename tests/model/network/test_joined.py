@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,13 @@ import pytest
 
 from model.errors import CheckpointError, SettingError
 from model.images.frames import Frame, Header
+from model.network.checkpoint import load_network
 from model.network.embedder import Embedder
-from model.network.heads import default_layers, describe_heads, head_path, model_layers
+from model.network.heads import default_layers, describe_heads, head_file, head_path, model_layers
 from model.network.joined import NAME, join_models, members_of
 from model.network.metadata import read_metadata
 from model.network.preparation import PAPER, JoinedPreparation, Preparation
-from model.network.probe import describe_probe, probe_path
+from model.network.probe import describe_probe, naming_member, probe_file, probe_path
 from tests.model.network.test_heads import make_head
 from tests.model.network.test_probe import CLASSES, make_probe
 from tests.support.models import NARROW, make_model
@@ -58,6 +60,24 @@ def test_the_first_that_names_classes_names_them_for_all(pair: Path) -> None:
     assert Embedder.load(pair, probe=False).classes == own
     with pytest.raises(SettingError, match="no layer 'fcl1'"):
         Embedder.load(pair).embed(np.zeros((1, 2 * 224 * 224), np.uint8), ("fcl1",))
+
+
+def test_what_adds_to_a_joined_model_is_looked_for_where_it_lies(pair: Path) -> None:
+    assert head_file(pair, "two.projected") == head_path(pair / "two.safetensors", "projected")
+    assert probe_file(pair) == probe_path(pair / "one.safetensors")
+    with pytest.raises(CheckpointError, match="joins models"):
+        load_network(pair)
+
+
+def test_a_probe_that_came_later_does_not_take_the_classes_away(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = members_of(pair)
+    monkeypatch.setattr(
+        "model.network.probe.read_metadata",
+        lambda path: replace(read_metadata(path), classes=("a",) if path == members["one"] else ()),
+    )
+    reversed_members = dict(reversed(members.items()))
+    assert naming_member(reversed_members) == "two"  # by its probe
+    assert naming_member(reversed_members, probe=False) == "one"
 
 
 def test_each_network_gets_frames_as_it_wants_them() -> None:

@@ -137,6 +137,19 @@ def test_a_job_whose_credentials_expire_ends_and_goes_on_with_new_ones(
     assert report.files_indexed + len(stored) == sum(len(list((archive / organ).iterdir())) for organ in organs)
 
 
+def test_objects_that_are_refused_do_not_end_a_job_whose_storage_answers(
+    bucket: Bucket, run: Callable[..., JobReport], archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "OUT_OF_REACH", 2)
+    bucket.put_folder(archive / "brain", "a")
+    bucket.put_folder(archive / "eye", "b")
+    for path in (archive / "brain").iterdir():
+        bucket.unavailable[f"a/{path.name}"] = 100
+    report = run(f"s3://{bucket.name}")
+    assert (report.outcome, report.files_indexed, report.files_missing) == ("complete", 4, 5)
+    assert report.left_out_by_reason == {"not reachable": 5}
+
+
 def test_a_slow_bucket_is_waited_for(bucket: Bucket, run: Callable[..., JobReport], archive: Path) -> None:
     bucket.put_folder(archive / "eye", "eyes")
     bucket.seconds = 0.3
