@@ -14,7 +14,7 @@ for one in json.load(sys.stdin)["install"]:
 endef
 export NAMES
 
-.PHONY: install demo check docs test test-fast coverage bench bench-large constraints clean
+.PHONY: install demo check docs test tests test-fast coverage bench bench-large constraints clean
 
 install: $(INSTALLED)
 
@@ -34,8 +34,14 @@ check: install docs
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
-test: check
-	$(BIN)/python -m pytest --numprocesses 2
+test: install  # the checks beside the tests, in the time in which those wait
+	$(MAKE) --no-print-directory --jobs 2 check tests
+
+# Many tests wait, for Ray or a server: a third process fills two cores, where there is memory for it.
+PROCESSES := $(shell awk '/MemTotal/ {print ($$2 > 12e6) ? 3 : 2}' /proc/meminfo 2> /dev/null || echo 2)
+
+tests: install
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES)
 
 test-fast: install  # for every save: what starts no Ray and trains nothing
 	$(BIN)/python -m pytest --numprocesses 2 -m "not slow" -q

@@ -100,12 +100,12 @@ def test_thumbnails(program: Path, scans: Path, index: Path) -> None:
     ids=lambda environment: next(iter(environment)),
 )
 def test_everything_that_does_not_move_is_readable_everywhere(
-    program: Path, scans: Path, index: Path, environment: dict[str, str]
+    program: Path, scans: Path, index: Path, model_path: Path, environment: dict[str, str]
 ) -> None:
     for arguments in (
         ["--help"],
         ["index", "--help"],
-        ["inspect", scans / "eye" / "eye-001.dcm"],
+        ["inspect", scans / "eye" / "eye-001.dcm", "--model", model_path],
         ["status", "--index", index],
         ["search", scans / "eye" / "eye-001.dcm", "--index", index, "--thumbnails", "--no-class-prediction"],
         ["model", "show"],

@@ -21,7 +21,7 @@ NARROW = ("--width", 64)
 def test_training_evaluation_and_compression(program: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     phantoms.write_repository(repository, images=3, side=64)
-    train = [program, "train", repository, "--output", "own.safetensors", "--epochs", 9, *NARROW]
+    train = [program, "train", repository, "--output", "own.safetensors", "--epochs", 4, *NARROW]
     with Terminal(train, folder=tmp_path) as terminal:
         terminal.wait_for("loss")
         terminal.type("\x03")

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
-import sqlite3
 import subprocess
 import sys
 import time
 import zipfile
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +19,7 @@ from ray._private.state import actors
 
 from index.address import parse_address
 from index.engines.engine import Where
-from index.ledger import NAME, Ledger
+from index.ledger import Ledger
 from index.opening import open_index
 from index.schema import Location
 from model.errors import JobError, JobInterrupted, ModelMismatchError, VectorIndexError
@@ -234,54 +230,6 @@ def test_no_patient_reaches_anything_that_a_job_writes(archive: Path, model_path
     assert not [path for path in files if planted.search(path.read_bytes())]
 
 
-@pytest.fixture(scope="module")
-def larger_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough files for a job that can be killed on its way."""
-    folder = tmp_path_factory.mktemp("larger")
-    for organ in phantoms.ORGANS:
-        (folder / organ).mkdir()
-        for number in range(60):
-            ds = phantoms.dicom([phantoms.draw(organ, number, 48)], organ, number)
-            ds.save_as(folder / organ / f"{number}.dcm", enforce_file_format=True)
-    return folder
-
-
-def files_in_ledger(index: Path) -> int:
-    """Files of which something was stored, whether the ledger calls them done already or not."""
-    with sqlite3.connect(f"file:{index / NAME}?mode=ro", uri=True) as ledger:
-        count: int = ledger.execute("SELECT COUNT(*) FROM files").fetchone()[0]
-    ledger.close()
-    return count
-
-
-def wait_until_some_files_are_stored(index: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if (index / NAME).exists():
-            with suppress(sqlite3.OperationalError):  # the tables are being made
-                if files_in_ledger(index):
-                    return
-        time.sleep(0.05)
-    pytest.fail("the job stored nothing before it ended")
-
-
-@WITH_RAY
-def test_ctrl_c_keeps_what_is_stored_and_says_so(
-    larger_archive: Path, model_path: Path, tmp_path: Path, program: Path
-) -> None:
-    index = tmp_path / "index"
-    command = [program, "index", larger_archive, "--index", index, "--model", model_path]
-    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as process:
-        wait_until_some_files_are_stored(index, process)  # type: ignore[arg-type] # only polled
-        process.send_signal(signal.SIGINT)
-        _, text = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "the same command goes on" in " ".join(text.split())
-    assert "Traceback" not in text
-    assert json.loads((index / "reports" / "job-000001.json").read_text())["outcome"] == "interrupted"
-    assert len(contents(index)) >= files_in_ledger(index) > 0
-
-
 @WITHOUT_RAY
 def test_a_run_with_nothing_to_do_starts_nothing(archive: Path, model_path: Path, tmp_path: Path) -> None:
     index_archive(settings(archive / "eye", tmp_path / "index", model_path))
@@ -292,37 +240,6 @@ def test_a_run_with_nothing_to_do_starts_nothing(archive: Path, model_path: Path
     )
     result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert result.stdout.splitlines()[-1] == "[]"
-
-
-@WITH_RAY
-def test_a_users_own_modules_do_not_take_the_place_of_ours(
-    archive: Path, model_path: Path, tmp_path: Path, program: Path
-) -> None:
-    home = tmp_path / "home"
-    (home / "index").mkdir(parents=True)
-    (home / "dl").mkdir()  # python-gdcm's import breaks on it when the working directory is on the path
-    for name in ("model.py", "workers.py", "cli.py", "index/__init__.py"):
-        (home / name).write_text("raise SystemExit('the user\\'s own module was imported')\n")
-    shutil.copytree(archive / "eye", home / "eye")
-    relative = os.path.relpath(model_path, home)
-
-    def run(*arguments: str) -> str:
-        result = subprocess.run(
-            [program, *arguments],
-            cwd=home,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            env={**os.environ, "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "0"},  # nobody has asked for one
-        )
-        assert result.returncode == 0, result.stderr
-        assert "dashboard" not in result.stderr
-        return result.stdout
-
-    assert "4 files indexed" in run("index", "eye", "--index", "made", "--model", relative)
-    assert "eye-001.dcm" in run("search", "eye/eye-000.dcm", "--index", "made", "--no-class-prediction")
-    assert "points" in run("status", "--index", "made")
 
 
 @WITH_RAY
