@@ -127,10 +127,13 @@ class Interrupted(CbmirError):
 def was_interrupted(error: BaseException | None) -> bool:
     """Whether Ctrl-C caused an error.
 
-    Python 3.11 makes one that comes while a class is created the cause of a RuntimeError.
+    Python 3.11 makes one that comes while a class is created the cause of a RuntimeError; pydantic, which Ray imports,
+    leaves only its name in the text of a SchemaError.
     """
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
+            return True
+        if type(error).__name__ == "SchemaError" and "KeyboardInterrupt" in str(error):
             return True
         error = error.__cause__
     return False

@@ -112,8 +112,9 @@ class _Job:
                 self._read_again(files_to_reindex)
             self._optimize()
             self.report.outcome = "complete"
-        except (KeyboardInterrupt, RuntimeError) as error:
+        except (KeyboardInterrupt, Exception) as error:
             if not was_interrupted(error):
+                self.report.error = str(error) if isinstance(error, CbmirError) else None
                 raise
             self.report.outcome = "interrupted"
             if self.stream and self.stream.gave_up:
@@ -125,9 +126,6 @@ class _Job:
             raise JobInterrupted(
                 f"the job was stopped; {self.report.index} keeps everything stored: the same command goes on"
             ) from error
-        except CbmirError as error:
-            self.report.error = str(error)
-            raise
         finally:
             self._note_unreadable()
             self._fill_report(time.perf_counter() - started)

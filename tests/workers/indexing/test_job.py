@@ -180,12 +180,23 @@ def test_prune_and_a_lost_shard_are_refused_where_they_would_lose_everything(
         index_archive(settings(copy, index, model_path))
 
 
+class SchemaError(Exception):
+    """As pydantic's, in whose text Ctrl-C is left."""
+
+
 @WITHOUT_RAY
-def test_ctrl_c_that_python_has_wrapped_interrupts_a_job(archive: Path, model_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["Python", "pydantic", "us"])
+def test_ctrl_c_that_something_has_wrapped_interrupts_a_job(
+    archive: Path, model_path: Path, tmp_path: Path, by: str
+) -> None:
     class Wrapped(JobObserver):
         def progress(self, progress: Progress) -> None:
-            if progress.stage == "starting":
-                raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+            if progress.stage != "starting":
+                return
+            if by == "pydantic":
+                raise SchemaError('Error building "dataclass" validator:\n  KeyboardInterrupt: ')
+            kind = RuntimeError if by == "Python" else JobError
+            raise kind("Error calling __set_name__") from KeyboardInterrupt()
 
     with pytest.raises(JobInterrupted, match="the same command goes on"):
         index_archive(settings(archive, tmp_path / "index", model_path), Wrapped())
