@@ -11,12 +11,17 @@ from cli.commands.encoders import refuse_joined
 from cli.console import EXIT_LEFT_OUT, messages, output
 from cli.options import ForceOption, RuntimeOption, option, refuse_existing
 
+RepositoryArgument = Annotated[
+    Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
+]
+SeedOption = Annotated[int | None, option("--seed", help="Of the split, where the repository names none.")]
+DeviceOption = Annotated[str, option("--device", help="Torch device.")]
+WorkersOption = Annotated[int | None, option("--workers", help="Processes that decode; by default one a core.")]
+
 
 def project(
     model: Annotated[str, typer.Argument(help="Model file, or name of a bundled one.")],
-    repository: Annotated[
-        Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
-    ],
+    repository: RepositoryArgument,
     dimensions: Annotated[int, option("--dimensions", help="Values that the head gives.", min=2, max=1024)] = 128,
     layer: Annotated[
         str | None, option("--layer", help="Whose features it maps [the model's first].", show_default=False)
@@ -34,10 +39,10 @@ def project(
         ),
     ] = None,
     force: ForceOption = False,
-    seed: Annotated[int | None, option("--seed", help="Of the split, where the repository names none.")] = None,
+    seed: SeedOption = None,
     runtime: RuntimeOption = "torch",
-    device: Annotated[str, option("--device", help="Torch device.")] = "cpu",
-    workers: Annotated[int | None, option("--workers", help="Processes that decode; by default one a core.")] = None,
+    device: DeviceOption = "cpu",
+    workers: WorkersOption = None,
 ) -> None:
     """Fit a head: a linear map to few values, under which images of one label lie together.
 
@@ -97,9 +102,7 @@ def project(
 
 def probe(
     model: Annotated[str, typer.Argument(help="Model file, encoder's folder, or name of a bundled model.")],
-    repository: Annotated[
-        Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
-    ],
+    repository: RepositoryArgument,
     layer: Annotated[
         str | None,
         option("--layer", help="Whose features it classifies [the model's head, or its first].", show_default=False),
@@ -115,10 +118,10 @@ def probe(
         ),
     ] = None,
     force: ForceOption = False,
-    seed: Annotated[int | None, option("--seed", help="Of the split, where the repository names none.")] = None,
+    seed: SeedOption = None,
     runtime: RuntimeOption = "torch",
-    device: Annotated[str, option("--device", help="Torch device.")] = "cpu",
-    workers: Annotated[int | None, option("--workers", help="Processes that decode; by default one a core.")] = None,
+    device: DeviceOption = "cpu",
+    workers: WorkersOption = None,
 ) -> None:
     """Fit a probe: a calibrated classifier of your labels on a model's features, which also says what is unknown.
 

@@ -92,7 +92,7 @@ def copy_index(
         tell("building the vector index", total, total)
         made.optimize()
         compared = _verify(taken, made, total, tell)
-        has_ledger = _copy_ledger(source.home, target.home)
+        has_ledger = copy_ledger(source.home, target.home)
         marker.remove()
     return CopyResult(total, moved, compared, has_ledger)
 
@@ -154,7 +154,8 @@ def _verify(source: Index, target: Index, total: int, tell: Callable[[str, int, 
     return compared
 
 
-def _copy_ledger(source: Path, target: Path) -> bool:
+def copy_ledger(source: Path, target: Path) -> bool:
+    """Copy ledger, reports and privacy key from one index's home to another's; return whether there was a ledger."""
     if (source / LEDGER).exists():
         ledger = Ledger(source, read_only=True)
         try:

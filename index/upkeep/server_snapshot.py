@@ -18,12 +18,10 @@ from index.engines.layout import DEFAULT_LAYOUT, Layout
 from index.home.description import description_from, write_description
 from index.home.key import KEY_NAME
 from index.ledger import NAME as LEDGER
-from index.ledger import Ledger
 from index.opening import open_index
 from index.schema import SCHEMA_VERSION, Description
-from index.upkeep.copy import REPORTS, CopyResult, copy_index
+from index.upkeep.copy import CopyResult, copy_index, copy_ledger
 from model.errors import NotAnIndexError, SettingError, VectorIndexError
-from model.files import written_whole
 
 _CONFIG = "config.json"
 _BATCH = 512
@@ -76,7 +74,7 @@ def restore_snapshots(
                     _add(folder, whole)
                     shutil.rmtree(folder)
             if ledger:
-                _bring_ledger(ledger, whole)
+                copy_ledger(ledger, whole)  # with what a job that was killed has left in the log beside it
         except (OSError, tarfile.TarError) as error:
             raise VectorIndexError(f"{snapshots[0]} cannot be unpacked in {work}: {error}") from error
         name = ", ".join(str(snapshot.absolute()) for snapshot in snapshots)
@@ -94,19 +92,6 @@ def _check_ledger(folder: Path | None, description: Description) -> None:
     hides = description.path_privacy == "hash" or description.patient_groups
     if hides and not (folder and (folder / KEY_NAME).is_file()):
         raise SettingError(f"the index hashes paths or patients: name the folder that holds its {KEY_NAME} by --ledger")
-
-
-def _bring_ledger(folder: Path, index: Path) -> None:
-    ledger = Ledger(folder, read_only=True)  # with what a job that was killed has left in the log beside it
-    try:
-        ledger.copy_to(index)
-    finally:
-        ledger.close()
-    if (folder / KEY_NAME).is_file():
-        with written_whole(index / KEY_NAME, private=True) as partial:
-            partial.write_bytes((folder / KEY_NAME).read_bytes())
-    if (folder / REPORTS).is_dir():
-        shutil.copytree(folder / REPORTS, index / REPORTS)
 
 
 def _config(snapshot: Path) -> dict[str, Any]:
