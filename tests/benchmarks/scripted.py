@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks.archive import first_files
-from tests.benchmarks.discarding import discarding_server
 from tests.benchmarks.figures import Figure, print_figures
 from tests.benchmarks.indexing import index
 from tests.benchmarks.memory import Sample, Sampler
+from tests.support.stand_in.process import StandInProcess
 
 ROUNDS = 2
 
@@ -65,7 +65,10 @@ def _job(files: Path, model: Path, folder: Path) -> Whole:
 
 
 def _script(files: Path, model: Path) -> Whole:
-    with discarding_server() as port:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        StandInProcess(Path(folder), discards=True) as server,
+    ):
         command = [
             sys.executable,
             "-m",
@@ -74,7 +77,7 @@ def _script(files: Path, model: Path) -> Whole:
             "--model",
             model,
             "--grpc-port",
-            port,
+            server.port,
         ]
         started = time.time()
         with subprocess.Popen(list(map(str, command))) as process:

@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from qdrant_client.models import PointStruct
@@ -17,9 +18,9 @@ from index.address import parse_address
 from index.engines.connection import connect
 from index.opening import create_index
 from index.schema import Point
-from tests.benchmarks.discarding import discarding_server
 from tests.benchmarks.figures import Figure, print_figures
 from tests.index.conftest import describe, make_points
+from tests.support.stand_in.process import StandInProcess
 
 BATCH = 256
 """Points of one upsert, as the job's sink sends them."""
@@ -33,9 +34,9 @@ ROUNDS = 20
 def run() -> list[Figure]:
     """Both ways by turns, the same points."""
     points = make_points(BATCH)
-    with tempfile.TemporaryDirectory() as state, discarding_server() as port:
+    with tempfile.TemporaryDirectory() as state, StandInProcess(Path(state, "server"), discards=True) as server:
         os.environ["CBMIR_STATE"] = state
-        address = parse_address(f"http://127.0.0.1:1/benchmark?grpc_port={port}")
+        address = parse_address(f"http://127.0.0.1:1/benchmark?grpc_port={server.port}")
         assert address.server
         client = connect(address.server)
         with create_index(address, describe(), purpose="benchmark") as index:

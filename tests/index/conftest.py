@@ -15,7 +15,7 @@ from index.engines.layout import Layout
 from index.opening import check_same, create_index, open_index
 from index.schema import Description, Location, Payload, Point, point_id
 from model.images.frames import Header
-from tests.index.wire import StandIn
+from tests.support.stand_in.service import StandIn
 
 ORGANS = ("brain", "chest", "knee")
 
@@ -103,10 +103,10 @@ class LocalModeEngine(Engine):
 
 @pytest.fixture
 def server() -> Iterator[StandIn]:
-    """A server that speaks Qdrant's gRPC and keeps its points in the client's local mode."""
+    """A server that speaks Qdrant's gRPC and keeps its points in Qdrant Edge."""
     standing_in = StandIn()
     yield standing_in
-    standing_in.stop()
+    standing_in.discard()
 
 
 @pytest.fixture(params=["edge", "memory", "wire", "server"])

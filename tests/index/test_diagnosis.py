@@ -7,7 +7,7 @@ import pytest
 
 from index.address import ServerAddress
 from index.diagnosis import check_disk, check_engine, check_server
-from tests.index.wire import StandIn
+from tests.support.stand_in.service import StandIn
 
 
 def test_a_server_its_version_and_its_key_are_looked_at(server: StandIn) -> None:

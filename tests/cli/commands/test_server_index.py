@@ -12,7 +12,7 @@ import pytest
 
 from index.address import parse_address
 from index.opening import open_index
-from tests.index.wire import StandIn, cut, refuse
+from tests.support.stand_in.service import StandIn, cut, refuse
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]
     monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "state"))
     standing_in = StandIn()
     yield standing_in
-    standing_in.stop()
+    standing_in.discard()
 
 
 @pytest.mark.usefixtures("ray_here")
@@ -37,7 +37,7 @@ def test_index_search_status_and_copy(
     server.faults = [refuse(grpc.StatusCode.UNAVAILABLE), cut]
     assert cbmir("index", archive, "--index", address, "--model", model_path, "--labels", "folder") == 3
     assert "25 files indexed as 28 points, 0 unchanged, 1 left out" in capsys.readouterr().out
-    assert server.local.count("scans").count == 28
+    assert server.count("scans") == 28
     assert (tmp_path / "state/127.0.0.1_6333_scans/ledger.sqlite").exists()
 
     assert cbmir("index", archive, "--index", address) == 3
@@ -65,10 +65,10 @@ def test_index_search_status_and_copy(
     assert cbmir("index", archive, "--index", tmp_path / "folder") == 3
     assert "0 files indexed as 0 points, 26 unchanged, 1 left out" in capsys.readouterr().out
     assert cbmir("copy", tmp_path / "folder", f"http://127.0.0.1:6333/back?grpc_port={server.port}") == 0
-    assert server.local.count("back").count == 28
+    assert server.count("back") == 28
 
     # A collection that was dropped behind the ledger's back is noticed.
-    server.configs.pop("scans")
+    server.collections.pop("scans")
     assert cbmir("index", archive, "--index", address, "--model", model_path) == 1
     assert "has lost its points" in " ".join(capsys.readouterr().err.split())
 

@@ -10,7 +10,7 @@ from index.address import parse_address
 from index.ledger import FileKey, FileRecord, Ledger
 from index.opening import create_index, open_index
 from tests.index.conftest import describe, make_points
-from tests.index.wire import StandIn
+from tests.support.stand_in.service import StandIn
 
 
 @pytest.fixture

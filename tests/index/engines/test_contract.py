@@ -171,7 +171,7 @@ def test_scrolling_passes_over_every_page(engine: Engine) -> None:
 
 @pytest.mark.parametrize("quantization", ["none", "int8", "turbo4"])
 def test_the_graph_is_built_and_finds_what_exact_search_finds(engine: Engine, quantization: Quantization) -> None:
-    if engine.name in {"memory", "wire"}:
+    if engine.name == "memory":
         pytest.skip("the client's local mode has no graph and no quantization")
     description = describe(quantization=quantization, layers=("fcl1", "fcl3"))
     points = make_points(2700, layers=("fcl1", "fcl3"))

@@ -19,7 +19,7 @@ from index.engines.snapshot import make_snapshot
 from index.schema import KEYWORDS
 from model.errors import NotAnIndexError, VectorIndexError
 from tests.index.conftest import describe, make_points
-from tests.index.wire import Fault, StandIn, cut, refuse
+from tests.support.stand_in.service import Fault, StandIn, cut, refuse
 
 
 def address(server: StandIn) -> ServerAddress:
@@ -39,8 +39,7 @@ def test_vectors_go_over_the_wire_in_requests_of_bounded_size(server: StandIn) -
         assert index.count() == 600
     assert len(server.upserts) == 6  # 112 points of two layers a request
     assert max(server.upserts) < 4 * 2**20
-    stored = server.local.retrieve("scans", [str(points[77].id)], with_vectors=True)[0]
-    assert isinstance(stored.vector, dict)
+    stored = server.collections["scans"].shard.retrieve([points[77].id], True, True)[0]
     assert set(stored.vector) == {"fcl1", "fcl2"}
     assert np.array_equal(np.array(stored.vector["fcl2"], np.float32), points[77].vectors["fcl2"].astype(np.float32))
     assert stored.payload == points[77].payload.to_dict()
@@ -67,7 +66,7 @@ def test_a_build_that_is_under_way_is_not_begun_anew(server: StandIn, monkeypatc
         index.optimize()
         assert server.log.count("Update threshold 20000") == 1
         server.building = 20
-        server.configs["scans"].optimizer_config.indexing_threshold = 0  # by another job
+        server.collections["scans"].config.optimizer_config.indexing_threshold = 0  # by another job
         index.optimize()
     assert server.log.count("Update threshold 20000") == 2
 
@@ -110,7 +109,7 @@ def test_a_passing_fault_delays_an_upsert_and_loses_nothing(
         server.faults = [fault]
         index.upsert(points)
         assert index.count() == 300
-    assert server.local.count("scans").count == 300
+    assert server.count("scans") == 300
     assert "trying again in" in caplog.text
 
 

@@ -12,7 +12,7 @@ from index.opening import create_index, open_index
 from index.upkeep.backup import back_up, restore
 from model.errors import IndexLockedError, SettingError, VectorIndexError
 from tests.index.conftest import describe, make_points
-from tests.index.wire import StandIn
+from tests.support.stand_in.service import StandIn
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from model.errors import CbmirError
 from model.network.bundled import find_model
 from model.network.metadata import read_metadata
 from tests.index.conftest import describe
-from tests.index.wire import StandIn
 from tests.support.jobs import small_job
+from tests.support.stand_in.service import StandIn
 from workers.indexing.job import index_archive
 from workers.indexing.planning import Plan
 from workers.indexing.preparing import check_job, pending_files, plan_job, register_roots
