@@ -34,6 +34,10 @@ class Known(NamedTuple):
         return self.size, self.mtime_ns
 
 
+Row = tuple[int, str, str, int, int, str, str | None, bytes, str | None, str | None]
+"""A file as the database has it: root, directory, name, size, time of change in nanoseconds, state, label, the points'
+ids of 16 bytes each, reason, detail."""
+
 BUSY_SECONDS = 60.0
 """Time to wait for another job's transaction."""
 
@@ -48,6 +52,10 @@ CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY, started TEXT NOT NULL, ended TEXT, outcome TEXT NOT NULL, report TEXT
 );
 """
+
+
+_OF_ONE_MACHINE = "DROP TABLE IF EXISTS shared; DROP TABLE IF EXISTS sessions;"
+"""What :mod:`index.sharing.shared_ledger` notes beside the files, and a copy must not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +175,7 @@ class Ledger:
 
     def put(self, records: Sequence[FileRecord]) -> None:
         """Insert or replace files, all or none of them."""
-        rows = (
+        self.put_rows(
             (
                 r.key.root,
                 r.key.directory,
@@ -182,6 +190,19 @@ class Ledger:
             )
             for r in records
         )
+
+    def rows(self, keys: Iterable[FileKey] | None = None) -> Iterator[Row]:
+        """Known files as the database has them: of these keys, or all."""
+        with self._errors():
+            if keys is None:
+                yield from self._connection.execute("SELECT * FROM files")
+                return
+            query = "SELECT * FROM files WHERE root = ? AND directory = ? AND name = ?"
+            for key in keys:
+                yield from self._connection.execute(query, (key.root, key.directory, key.name))
+
+    def put_rows(self, rows: Iterable[Row]) -> None:
+        """Insert or replace files that :meth:`rows` gave, all or none of them."""
         with self._errors(), self._connection:
             self._connection.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
 
@@ -240,6 +261,15 @@ class Ledger:
             for row in self._connection.execute(query, (state, reason, reason)):
                 yield FileKey(*row)
 
+    def claim(self, roots: Mapping[int, str]) -> None:
+        """Say that this process works at these roots, by number, with their addresses; until the ledger is closed.
+
+        Nobody else can work at the roots of an embedded index, which is locked as a whole, so that this does nothing.
+
+        Raises:
+            IndexLockedError: another process works at one of them.
+        """
+
     def start_job(self, started: str, report: str = "") -> int:
         """Enter a job, with what its report can say yet; return its number."""
         query = "INSERT INTO jobs (started, outcome, report) VALUES (?, 'running', ?)"
@@ -256,7 +286,7 @@ class Ledger:
 
     def jobs(self) -> Iterator[JobRecord]:
         """All jobs, the one that was started last first."""
-        query = "SELECT number, started, ended, outcome, report FROM jobs ORDER BY number DESC"
+        query = "SELECT number, started, ended, outcome, report FROM jobs ORDER BY started DESC, number DESC"
         with self._errors():
             for row in self._connection.execute(query):
                 yield JobRecord(*row)
@@ -269,6 +299,7 @@ class Ledger:
         """Copy the whole ledger into another index's folder, replacing one that is there."""
         with self._errors(), closing(sqlite3.connect(folder / NAME)) as target:
             self._connection.backup(target)
+            target.executescript(_OF_ONE_MACHINE)
 
     def close(self) -> None:
         """Close the database."""

@@ -248,44 +248,28 @@ def _open_read_only(folder: Path) -> Index:
 def _open_server(address: ServerAddress, *, patient: bool) -> Index:
     """Open a collection; a job waits for the server in reads, too, a person does not."""
     from index.engines import server
-    from index.engines.connection import EntryNodes
+    from index.engines.connection import Connection
 
     patience = server.WRITE_PATIENCE_SECONDS if patient else server.READ_PATIENCE_SECONDS
-    entries = EntryNodes(address)
-    client = entries.client()
+    connection = Connection.to(address)
     try:
         return server.ServerIndex(
-            client,
-            address.collection,
-            str(address),
-            patience=(patience, server.WRITE_PATIENCE_SECONDS),
-            entries=entries,
+            connection, address.collection, str(address), patience=(patience, server.WRITE_PATIENCE_SECONDS)
         )
     except BaseException:
-        client.close()
+        connection.close()
         raise
 
 
 def _make_collection(address: ServerAddress, description: Description, layout: Layout, *, patient: bool) -> Index:
     from index.engines import server
     from index.engines.collection import make_collection
-    from index.engines.connection import EntryNodes, patiently
+    from index.engines.connection import Connection
 
-    entries = EntryNodes(address)
-    client = entries.client()
-
-    def go_to_another_entry() -> None:
-        nonlocal client
-        client.close()
-        client = entries.client()
-
+    patience = server.WRITE_PATIENCE_SECONDS if patient else server.READ_PATIENCE_SECONDS
+    connection = Connection.to(address)
     try:
-        patiently(
-            lambda: make_collection(client, address.collection, description, layout),
-            address=str(address),
-            seconds=server.WRITE_PATIENCE_SECONDS if patient else server.READ_PATIENCE_SECONDS,
-            before_retry=go_to_another_entry,
-        )
+        connection.patiently(lambda client: make_collection(client, address.collection, description, layout), patience)
     finally:
-        client.close()
+        connection.close()
     return _open_server(address, patient=patient)

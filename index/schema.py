@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAlias
 from uuid import UUID, uuid5
 
 from model.images.frames import Frame, Header
@@ -44,12 +44,32 @@ def point_id(identity: str) -> UUID:
     return uuid5(_NAMESPACE, identity)
 
 
+class Stamp(NamedTuple):
+    """What a file was when it was read: its size, its time of change in nanoseconds, and the number of its frames."""
+
+    size: int
+    mtime_ns: int
+    frames: int
+
+    def __str__(self) -> str:
+        return f"{self.size} {self.mtime_ns} {self.frames}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """The stamp that ``str`` wrote; ``None`` of an empty text."""
+        return cls(*map(int, text.split())) if text else None
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Location:
-    """Where a file lies: the number of an indexed root (see :class:`Description`) and the path below it."""
+    """Where a file lies: the number of an indexed root (see :class:`Description`) and the path below it.
+
+    Its stamp, by which a lost ledger is made again, is no part of what makes two locations equal.
+    """
 
     root: int
     path: str
+    stamp: Stamp | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{self.root}:{self.path}"
@@ -87,6 +107,7 @@ class Payload:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as Qdrant stores them; absent ones are left out."""
         first, *copies = self.locations
+        stamps = [str(location.stamp or "") for location in self.locations]
         values: dict[str, Any] = {
             "organ": self.organ,
             "best_guess": self.best_guess,
@@ -97,13 +118,15 @@ class Payload:
             "root": first.root,
             "path": first.path,
             "copies": [str(copy) for copy in copies] or None,
+            "stamps": stamps if any(stamps) else None,
         }
         return {key: value for key, value in values.items() if value is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The payload that :meth:`to_dict` gave."""
-        copies = map(Location.parse, values.get("copies", ()))
+        places = [Location(values["root"], values["path"]), *map(Location.parse, values.get("copies", ()))]
+        stamps = [Stamp.parse(stamp) for stamp in values.get("stamps", ())] or [None] * len(places)
         return cls(
             organ=values.get("organ"),
             best_guess=values.get("best_guess"),
@@ -111,7 +134,7 @@ class Payload:
             label=values.get("label"),
             header=Header(**{field.name: values.get(field.name) for field in fields(Header)}),
             frame=values["frame"],
-            locations=(Location(values["root"], values["path"]), *copies),
+            locations=tuple(replace(place, stamp=stamp) for place, stamp in zip(places, stamps, strict=True)),
         )
 
 

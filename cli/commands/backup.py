@@ -56,7 +56,7 @@ def restore(
         Path | None,
         option(
             "--ledger",
-            help="With snapshots: the folder of the jobs' ledger; without it the next job embeds everything again.",
+            help="With snapshots: the folder of the jobs' ledger; without it one is made again from the points.",
             show_default=False,
         ),
     ] = None,
@@ -75,8 +75,8 @@ def restore(
         with StageProgress() as progress:
             copied = restore_snapshots(files, index, ledger=ledger, progress=progress.update)
         output.print(f"{index} holds the {copied.points:,} points of {named}", soft_wrap=True, markup=False)
-        if not copied.has_ledger:
-            messages.print_prose("no ledger came along: the next 'cbmir index' embeds everything again")
+        if copied.rebuilt:
+            messages.print_prose(f"no ledger came along: one was made again from the points, {copied.rebuilt}")
         return
     with StageProgress() as progress:
         progress.wait("unpacking and comparing")

@@ -45,5 +45,5 @@ def copy(
         soft_wrap=True,
         markup=False,
     )
-    if not result.has_ledger:
-        messages.print("[yellow]note:[/] no ledger came along: the next 'cbmir index' into it embeds every file again")
+    if result.rebuilt:
+        messages.print_prose(f"no ledger came along: one was made again from the points, {result.rebuilt}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
@@ -40,7 +39,6 @@ def status(
     """
     from index.opening import describe_index
 
-    folder = index.home
     description = describe_index(index)
     values = _description(str(index), description)
     held = index.server is not None  # a server's index may be written by many
@@ -50,7 +48,7 @@ def status(
         if verify:
             raise
         contents, held = {"in use": str(error)}, True
-    values |= _ledger(folder, description, held=held) | contents
+    values |= _ledger(index, description, held=held) | contents
     if verify:
         values["verified"] = _verified(index)
     values["complete"] = _is_complete(values)
@@ -66,21 +64,18 @@ def _verified(address: Address) -> dict[str, int]:
     """What a comparison of ledger and index finds.
 
     Raises:
-        SettingError: there is no ledger on this machine.
+        SettingError: there is no ledger.
     """
     from cli.rendering.progress import StageProgress
-    from index.ledger import NAME, Ledger
+    from index.ledgers import reading_ledger
     from index.opening import open_index
     from index.upkeep.verify import verify
 
-    if not (address.home / NAME).exists():
-        raise SettingError(f"--verify: {address.home} holds no ledger to compare the index with")
-    ledger = Ledger(address.home, read_only=True)
-    try:
+    with reading_ledger(address) as ledger:
+        if ledger is None:
+            raise SettingError(f"--verify: {address} has no ledger: the next 'cbmir index' makes one of its points")
         with open_index(address, purpose="cbmir status", only_reads=True) as opened, StageProgress() as progress:
             found = verify(opened, ledger, progress=lambda done: progress.update("comparing", done, None))
-    finally:
-        ledger.close()
     return {
         "points": found.points,
         "points_missing": found.points_missing,
@@ -115,15 +110,14 @@ def _description(address: str, description: Description) -> dict[str, Any]:
     }
 
 
-def _ledger(folder: Path, description: Description, *, held: bool) -> dict[str, Any]:
+def _ledger(address: Address, description: Description, *, held: bool) -> dict[str, Any]:
     """What the ledger knows; it can be read while a job writes."""
     from index.completeness import unfinished_archives
-    from index.ledger import NAME, Ledger
+    from index.ledgers import reading_ledger
 
-    if not (folder / NAME).exists():
-        return {"files": {}, "last job": None, "unfinished archives": {}}
-    ledger = Ledger(folder, read_only=True)
-    try:
+    with reading_ledger(address) as ledger:
+        if ledger is None:
+            return {"files": {}, "last job": None, "unfinished archives": {}}
         job = ledger.last_job()
         last = {"started": job.started, "ended": job.ended, "outcome": job.outcome} if job else None
         if last and last["outcome"] == "running" and not held:
@@ -136,8 +130,6 @@ def _ledger(folder: Path, description: Description, *, held: bool) -> dict[str, 
         if in_part := ledger.indexed_in_part():
             counts["without some frames"] = in_part
         return {"files": counts, "last job": last, "unfinished archives": unfinished}
-    finally:
-        ledger.close()
 
 
 def _contents(address: Address) -> dict[str, Any]:
@@ -198,7 +190,7 @@ def _comparison(found: Mapping[str, int]) -> str:
     else:
         text = "yes, every point of the ledger is in the index"
     if found["points_unknown"]:
-        text += f"; {found['points_unknown']:,} of its points are unknown to this machine's ledger"
+        text += f"; {found['points_unknown']:,} of its points are unknown to it: 'cbmir index --repair' enters them"
     return text
 
 

@@ -93,6 +93,7 @@ class IndexingLines(JobObserver):
     """A job's progress, as lines."""
 
     _WAITED_FOR: ClassVar = {
+        "rebuilding": "making the ledger again from the index's points",
         "verifying": "comparing the ledger with the index",
         "starting": "starting Ray",
         "loading": "Ray's workers load the network",

@@ -64,8 +64,7 @@ def print_report(report: JobReport, settings: JobSettings) -> None:
         print_left_out(file.path, file.why)
     if len(lacking) > MAX_LISTED:
         messages.print(f"… and {len(lacking) - MAX_LISTED:,} more, all named in the report")
-    if settings.repair:
-        messages.print(f"{report.files_lost:,} files had lost points in the index, under whichever archive")
+    _print_repaired(report, settings)
     if report.repeated_uids:
         messages.print(f"{len(report.repeated_uids):,} SOP Instance UIDs belong to different pictures; each is kept")
     if report.files_gone and not report.files_pruned:
@@ -97,6 +96,13 @@ def summary(report: JobReport) -> str:
     return line
 
 
+def _print_repaired(report: JobReport, settings: JobSettings) -> None:
+    if report.files_rebuilt:
+        messages.print(f"{report.files_rebuilt:,} files entered into the ledger again, from their points in the index")
+    if settings.repair:
+        messages.print(f"{report.files_lost:,} files had lost points in the index, under whichever archive")
+
+
 def print_next(settings: JobSettings) -> None:
     """After the first job: a command that searches, with a picture of the archive if there is one to name."""
     query = _any_file(settings)
@@ -106,15 +112,12 @@ def print_next(settings: JobSettings) -> None:
 
 def _any_file(settings: JobSettings) -> str:
     from cli.rendering.tables import shown_address
-    from index.ledger import Ledger
+    from index.ledgers import reading_ledger
     from index.opening import describe_index
     from model.images.sources import join
 
-    ledger = Ledger(settings.index.home, read_only=True)
-    try:
-        key = next(ledger.keys("indexed"), None)
-    finally:
-        ledger.close()
+    with reading_ledger(settings.index) as ledger:
+        key = next(ledger.keys("indexed"), None) if ledger else None
     if key is None or settings.privacy.paths == "hash":
         return "QUERY"
     roots = describe_index(settings.index).roots

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
 import httpx
@@ -100,6 +100,43 @@ def _listens(entry: ServerAddress) -> bool:
     except OSError:
         return False
     return True
+
+
+class Connection:
+    """A client of a server, by whichever of its nodes answers, and calls that outlast its pauses.
+
+    Args:
+        client: to begin with.
+        name: how to name the server's collection to people.
+        entries: of a cluster, the nodes of which another is asked after a failure.
+
+    Attributes:
+        client: of the node that is asked now.
+    """
+
+    def __init__(self, client: QdrantClient, name: str, entries: EntryNodes | None = None) -> None:
+        self.client, self._name, self._entries = client, name, entries
+
+    @classmethod
+    def to(cls, address: ServerAddress) -> Self:
+        """A new one; nothing is sent yet but what finds a node that listens, where there are several."""
+        entries = EntryNodes(address)
+        return cls(entries.client(), str(address), entries)
+
+    def patiently(self, call: Callable[[QdrantClient], Result], seconds: float) -> Result:
+        """What a call gives, as :func:`patiently`, by another node after each failure."""
+        return patiently(
+            lambda: call(self.client), address=self._name, seconds=seconds, before_retry=self._go_to_another_entry
+        )
+
+    def close(self) -> None:
+        """Let go of the server."""
+        self.client.close()
+
+    def _go_to_another_entry(self) -> None:
+        if self._entries and self._entries.several:
+            self.client.close()
+            self.client = self._entries.client()
 
 
 def patiently(

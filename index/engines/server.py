@@ -20,7 +20,7 @@ from index.engines.collection import (
     read_collection,
     write_description,
 )
-from index.engines.connection import EntryNodes, patiently
+from index.engines.connection import Connection
 from index.engines.engine import (
     EVERYTHING,
     GRAPH_CANDIDATES,
@@ -62,24 +62,21 @@ class ServerIndex(Index):
     """See :class:`index.engines.engine.Index`. Made by :func:`index.opening.open_index` and ``create_index``.
 
     Args:
-        client: of the server; closed with the index.
+        connection: to the server; closed with the index.
         collection: its name; it must exist.
         address: how to name it to people.
         patience: seconds for which passing failures of reads and of writes are waited out.
-        entries: the nodes of a cluster by which it can be reached, of which another is asked after a failure.
     """
 
     def __init__(
         self,
-        client: QdrantClient,
+        connection: Connection,
         collection: str,
         address: str,
         *,
         patience: tuple[float, float] | None = None,
-        entries: EntryNodes | None = None,
     ) -> None:
-        self._client, self._collection, self._address = client, collection, address
-        self._entries = entries
+        self._connection, self._collection, self._address = connection, collection, address
         self._read_patience, self._write_patience = patience or (READ_PATIENCE_SECONDS, WRITE_PATIENCE_SECONDS)
         self._loading = False
         self.description = self._read_description()
@@ -93,7 +90,7 @@ class ServerIndex(Index):
         batch = max(1, REQUEST_BYTES // sum(values[0].nbytes for values in vectors.values()))
         # Arrays go to the wire as they are. One call opens one channel; its own retries know no back-off.
         self._write(
-            lambda: self._client.upload_collection(
+            lambda client: client.upload_collection(
                 self._collection,
                 vectors=vectors,
                 ids=[str(point.id) for point in points],
@@ -106,20 +103,20 @@ class ServerIndex(Index):
 
     def delete(self, ids: Collection[UUID]) -> None:
         if ids:
-            self._write(lambda: self._client.delete(self._collection, models.PointIdsList(points=_texts(ids))))
+            self._write(lambda client: client.delete(self._collection, models.PointIdsList(points=_texts(ids))))
 
     def set_payload(self, point: UUID, payload: Payload) -> None:
-        self._write(lambda: self._client.overwrite_payload(self._collection, payload.to_dict(), [str(point)]))
+        self._write(lambda client: client.overwrite_payload(self._collection, payload.to_dict(), [str(point)]))
 
     def retrieve(self, ids: Collection[UUID]) -> dict[UUID, Payload]:
         if not ids:
             return {}
-        records = self._read(lambda: self._client.retrieve(self._collection, _texts(ids), with_payload=True))
+        records = self._read(lambda client: client.retrieve(self._collection, _texts(ids), with_payload=True))
         return {UUID(str(record.id)): Payload.from_dict(record.payload or {}) for record in records}
 
     def vector(self, point: UUID, layer: str) -> Vector:
         records = self._read(
-            lambda: self._client.retrieve(self._collection, [str(point)], with_payload=False, with_vectors=[layer])
+            lambda client: client.retrieve(self._collection, [str(point)], with_payload=False, with_vectors=[layer])
         )
         if not records or not isinstance(records[0].vector, dict):
             raise VectorIndexError(f"{self._address} holds no point {point}")
@@ -151,7 +148,7 @@ class ServerIndex(Index):
             for layer, vector in vectors.items()
         ]
         found = self._read(
-            lambda: self._client.query_points(
+            lambda client: client.query_points(
                 self._collection,
                 prefetch=prefetches,
                 query=models.RrfQuery(rrf=models.Rrf(k=RANK_FUSION)),
@@ -165,7 +162,7 @@ class ServerIndex(Index):
         self, vector: Vector, layer: str, top: int, where: Where, exact: bool, *, with_payload: bool
     ) -> list[models.ScoredPoint]:
         return self._read(
-            lambda: self._client.query_points(
+            lambda client: client.query_points(
                 self._collection,
                 np.asarray(vector, dtype=np.float32),
                 using=layer,
@@ -192,8 +189,8 @@ class ServerIndex(Index):
     ) -> Iterator[models.Record]:
         """All points that match, page by page, in order of their ids."""
 
-        def page(at: Any) -> tuple[list[models.Record], Any]:
-            return self._client.scroll(
+        def page(at: Any, client: QdrantClient) -> tuple[list[models.Record], Any]:
+            return client.scroll(
                 self._collection,
                 scroll_filter=_filter(where),
                 limit=limit,
@@ -209,10 +206,10 @@ class ServerIndex(Index):
                 return
 
     def count(self, where: Where = EVERYTHING) -> int:
-        return self._read(lambda: self._client.count(self._collection, _filter(where), exact=True)).count
+        return self._read(lambda client: client.count(self._collection, _filter(where), exact=True)).count
 
     def facet(self, keyword: str) -> dict[str, int]:
-        answer = self._read(lambda: self._client.facet(self._collection, keyword, limit=100_000, exact=True))
+        answer = self._read(lambda client: client.facet(self._collection, keyword, limit=100_000, exact=True))
         return {str(hit.value): hit.count for hit in answer.hits}
 
     def flush(self) -> None:
@@ -220,19 +217,19 @@ class ServerIndex(Index):
 
     def optimize(self) -> None:
         self._loading = False
-        self._write(lambda: allow_graph(self._client, self._collection))
+        self._write(lambda client: allow_graph(client, self._collection))
         for poll in count(1):
             if self._statistics(self._write_patience).complete:
                 return
             time.sleep(_POLL_SECONDS)
             if poll % _REMINDED_POLLS == 0:  # another job may have deferred it again, or the server was restarted
-                self._write(lambda: allow_graph(self._client, self._collection))
+                self._write(lambda client: allow_graph(client, self._collection))
 
     def statistics(self) -> Statistics:
         return self._statistics(self._read_patience)
 
     def _statistics(self, patience: float) -> Statistics:
-        info = self._patiently(lambda: self._client.get_collection(self._collection), patience)
+        info = self._patiently(lambda client: client.get_collection(self._collection), patience)
         if info.status == models.CollectionStatus.RED:
             raise VectorIndexError(f"{self._address} cannot build its vector index: {info.optimizer_status}")
         points = info.points_count or 0
@@ -250,7 +247,7 @@ class ServerIndex(Index):
         if tuple(roots[: len(there.roots)]) == there.roots:  # else another job has added some since they were read
             changed = replace(there, roots=tuple(roots), model_path=model_path)
             if changed != there:
-                self._write(lambda: write_description(self._client, self._collection, changed))
+                self._write(lambda client: write_description(client, self._collection, changed))
             if changed.roots != there.roots:
                 time.sleep(_SETTLING_SECONDS)
             there = self._read_description()
@@ -259,35 +256,29 @@ class ServerIndex(Index):
     def replace_root(self, number: int, address: str) -> None:
         there = self._read_description()
         roots = tuple(address if one == number else root for one, root in enumerate(there.roots))
-        self._write(lambda: write_description(self._client, self._collection, replace(there, roots=roots)))
+        self._write(lambda client: write_description(client, self._collection, replace(there, roots=roots)))
         self.description = self._read_description()
 
     def close(self) -> None:
-        self._client.close()
+        self._connection.close()
 
     def _defer_graph(self) -> None:
         """Before the first points of this process."""
         if not self._loading:
-            self._write(lambda: defer_graph(self._client, self._collection))
+            self._write(lambda client: defer_graph(client, self._collection))
             self._loading = True
 
     def _read_description(self) -> Description:
-        return self._read(lambda: read_collection(self._client, self._collection, self._address))
+        return self._read(lambda client: read_collection(client, self._collection, self._address))
 
-    def _read(self, call: Callable[[], Result]) -> Result:
+    def _read(self, call: Callable[[QdrantClient], Result]) -> Result:
         return self._patiently(call, self._read_patience)
 
-    def _write(self, call: Callable[[], Result]) -> Result:
+    def _write(self, call: Callable[[QdrantClient], Result]) -> Result:
         return self._patiently(call, self._write_patience)
 
-    def _patiently(self, call: Callable[[], Result], seconds: float) -> Result:
-        return patiently(call, address=self._address, seconds=seconds, before_retry=self._go_to_another_entry)
-
-    def _go_to_another_entry(self) -> None:
-        """After a failure: the node that was asked may be gone, and another one of the cluster live."""
-        if self._entries and self._entries.several:
-            self._client.close()
-            self._client = self._entries.client()
+    def _patiently(self, call: Callable[[QdrantClient], Result], seconds: float) -> Result:
+        return self._connection.patiently(call, seconds)
 
 
 def _search_params(*, exact: bool) -> models.SearchParams:

@@ -19,8 +19,10 @@ from index.home.key import KEY_NAME
 from index.home.unfinished import MARKER, source_of
 from index.ledger import NAME as LEDGER
 from index.ledger import Ledger
+from index.ledgers import open_ledger, reading_ledger
 from index.opening import create_index, open_index
 from index.schema import Point
+from index.upkeep.rebuilding import Rebuilt, rebuild_ledger
 from model.errors import SettingError, VectorIndexError
 from model.files import written_whole
 
@@ -38,13 +40,13 @@ class CopyResult:
         points: of both indexes.
         moved: how many of them this call moved.
         vectors_compared: one by one.
-        has_ledger: whether a ledger came along; without one the next job embeds everything again.
+        rebuilt: where no ledger came along, what was made of the points instead.
     """
 
     points: int
     moved: int
     vectors_compared: int
-    has_ledger: bool
+    rebuilt: Rebuilt | None
 
 
 def copy_index(
@@ -74,6 +76,8 @@ def copy_index(
     if source == target:
         raise SettingError(f"{source} cannot be copied onto itself: name another target")
     tell = progress or (lambda _stage, _done, _total: None)
+    if target.server and not (target.home / MARKER).exists():
+        _refuse_earlier_ledger(target)
     with (
         open_index(source, purpose="cbmir copy", only_reads=True) as taken,
         create_index(target, taken.description, purpose="cbmir copy", layout=layout, patient=False) as made,
@@ -92,9 +96,25 @@ def copy_index(
         tell("building the vector index", total, total)
         made.optimize()
         compared = _verify(taken, made, total, tell)
-        has_ledger = copy_ledger(source.home, target.home)
+        rebuilt = _copy_ledger(source, target, made)
         marker.remove()
-    return CopyResult(total, moved, compared, has_ledger)
+    return CopyResult(total, moved, compared, rebuilt)
+
+
+def _refuse_earlier_ledger(target: Address) -> None:
+    """Refuse a collection's name whose ledger lists files of an earlier index.
+
+    Raises:
+        SettingError: it does.
+    """
+    assert target.server
+    with reading_ledger(target) as ledger:
+        known = sum(ledger.counts().values()) if ledger else 0
+    if known:
+        raise SettingError(
+            f"{target} has the ledger of an earlier index, with {known:,} files: delete the collection "
+            f"{target.server.collection}-ledger and {target.home}, or name another target"
+        )
 
 
 class _Marker:
@@ -152,6 +172,19 @@ def _verify(source: Index, target: Index, total: int, tell: Callable[[str, int, 
             tell("verifying", number, total)
     tell("verifying", total, total)
     return compared
+
+
+def _copy_ledger(source: Address, target: Address, made: Index) -> Rebuilt | None:
+    """Bring the ledger along, or make one of the points."""
+    with reading_ledger(source) as found:  # which brings this machine's copy of a server's up to date
+        has_ledger = found is not None
+    copy_ledger(source.home, target.home)
+    hides_paths = made.description.path_privacy == "hash"
+    ledger = open_ledger(target, purpose="cbmir copy", hides_paths=hides_paths)  # which tells a server of all of it
+    try:
+        return None if has_ledger else rebuild_ledger(made, ledger)
+    finally:
+        ledger.close()
 
 
 def copy_ledger(source: Path, target: Path) -> bool:

@@ -14,11 +14,13 @@ from index.engines.engine import Index, Where
 from index.filters import as_stored, check_fields
 from index.home.key import path_hider, require_privacy_key
 from index.home.unfinished import BUILDING
-from index.ledger import NAME, FileKey, Ledger
+from index.ledger import FileKey, Ledger
+from index.ledgers import open_ledger
 from index.opening import open_index
 from index.roots import Root, parts_of, require_utf8_address
 from index.schema import Description, Location
 from index.upkeep.dropping import drop_points
+from index.upkeep.rebuilding import rebuild_ledger
 from model.errors import Reason, SettingError
 
 _DELETE_POINTS = 1024
@@ -86,15 +88,13 @@ def delete_points(
             for location in payload.locations:
                 files[_key(location)].add(point)
         index.flush()  # a disk too full for it refuses here, before anything is deleted
-        with _ledger(address.home) as ledger:
+        with _ledger(address, index.description) as ledger:
             # Before the points: what is cut off here is found again by the same call.
-            if ledger:
-                ledger.leave_out(files, Reason.DELETED.value, "by 'cbmir delete'")
+            ledger.leave_out(files, Reason.DELETED.value, "by 'cbmir delete'")
             for start in range(0, len(points), _DELETE_POINTS):
                 index.delete(points[start : start + _DELETE_POINTS])
             index.flush()
-            if ledger:
-                ledger.drop_points(files)
+            ledger.drop_points(files)
     return len(points)
 
 
@@ -103,8 +103,7 @@ def forget_archives(
 ) -> int:
     """Delete what an index has of folders, files or archive files, which need not exist any more.
 
-    Unlike :func:`delete_points` it keeps nothing out: a later job that finds the files takes them up as new ones. Of a
-    server's index it knows the files that this machine has indexed.
+    Unlike :func:`delete_points` it keeps nothing out: a later job that finds the files takes them up as new ones.
 
     Args:
         address: of the index.
@@ -116,22 +115,22 @@ def forget_archives(
         Number of files forgotten.
 
     Raises:
-        SettingError: nothing of one of them is indexed, or the ledger is not here, or ``--reembed`` is unfinished.
+        SettingError: nothing of one of them is indexed, or ``--reembed`` is unfinished.
         VectorIndexError: the index cannot be opened or written.
     """
     folder = address.home
     if (unfinished := folder.with_name(folder.name + BUILDING)).exists():
         raise SettingError(f"{unfinished} is left from an unfinished --reembed: finish it first, or delete it")
-    with open_index(address, purpose="cbmir delete") as index, _ledger(folder) as ledger:
-        if ledger is None:
-            raise SettingError(f"the ledger of {address} is not on this machine: delete by --where")
+    with open_index(address, purpose="cbmir delete") as index, _ledger(address, index.description) as ledger:
+        if not ledger.counts():
+            rebuild_ledger(index, ledger)
         found: dict[str, list[FileKey]] = {}
         for archive in archives:
             require_utf8_address(archive)
             files = _files_of(archive, index.description, folder, ledger)
             if not files:
                 roots = ", ".join(index.description.roots) or "none"
-                raise SettingError(f"this machine has indexed nothing of {archive}; roots of the index: {roots}")
+                raise SettingError(f"nothing of {archive} is indexed; roots of the index: {roots}")
             found |= files
         if not may({name: len(keys) for name, keys in found.items()}):
             return 0
@@ -169,12 +168,8 @@ def _key(location: Location) -> FileKey:
 
 
 @contextmanager
-def _ledger(folder: Path) -> Iterator[Ledger | None]:
-    """The ledger, if there is one: a server's index may have been made elsewhere."""
-    if not (folder / NAME).exists():
-        yield None
-        return
-    ledger = Ledger(folder)
+def _ledger(address: Address, description: Description) -> Iterator[Ledger]:
+    ledger = open_ledger(address, purpose="cbmir delete", hides_paths=description.path_privacy == "hash")
     try:
         yield ledger
     finally:

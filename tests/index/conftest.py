@@ -94,9 +94,10 @@ class LocalModeEngine(Engine):
         return index
 
     def open(self) -> Index:
+        from index.engines.connection import Connection
         from index.engines.server import ServerIndex
 
-        index = ServerIndex(self._client, "test", "memory")
+        index = ServerIndex(Connection(self._client, "memory"), "test", "memory")
         index.close = lambda: None  # type: ignore[method-assign] # its points live as long as the client
         return index
 

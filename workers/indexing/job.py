@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from index.engines.engine import Index
 from index.ledger import FileKey, Ledger
+from index.ledgers import open_ledger
 from index.opening import create_index
 from index.roots import Archive, number_roots
 from model.errors import CbmirError, JobError, JobInterrupted, Reason, was_interrupted
@@ -56,7 +57,7 @@ def index_archive(settings: JobSettings, observer: JobObserver | None = None) ->
     settings = checked.settings
     description = wanted_description(settings, checked.metadata)
     with create_index(settings.index, description, purpose=PURPOSE, layout=settings.layout) as index:
-        ledger = Ledger(settings.index.home)
+        ledger = open_ledger(settings.index, purpose=PURPOSE, hides_paths=settings.privacy.paths == "hash")
         try:
             return _Job(checked, index, ledger, observer or JobObserver()).run()
         finally:
@@ -77,6 +78,7 @@ class _Job:
         )
         self._move(checked.archives)
         self.roots = register_roots(index, checked.archives, self.report.model)
+        ledger.claim({root.number: root.address for root in self.roots})
         key = provide_key(settings, ledger, index)
         self.read_options = ReadOptions(
             key if settings.privacy.keep_patient_group else None, settings.privacy.skip_burned_in
@@ -105,6 +107,7 @@ class _Job:
         self._complete_before = last is not None and last.outcome == "complete"
         number = self.ledger.start_job(self.report.started, self.report.to_json(files=False))
         try:
+            self._rebuild_ledger()
             self._repair()
             with self._stack:  # Ray, which is started by the first file that must be read
                 self._embed(pending_files(self.settings, self.roots, self.ledger, self.plan))
@@ -138,6 +141,15 @@ class _Job:
                 self.observer.ended(self.report)
             self._notify("done")
         return self.report
+
+    def _rebuild_ledger(self) -> None:
+        """Learn from the index's points what a ledger that was lost had known."""
+        if not self.settings.repair and (self.ledger.counts() or not self.index.count()):
+            return
+        from index.upkeep.rebuilding import rebuild_ledger
+
+        self._notify("rebuilding")
+        self.report.files_rebuilt = rebuild_ledger(self.index, self.ledger).files
 
     def _repair(self) -> None:
         """Call half done what the index has lost, so that it is among what is pending."""

@@ -11,8 +11,8 @@ from index.address import Address
 from index.engines.engine import Index
 from index.home.key import path_hider, privacy_key, require_privacy_key
 from index.home.unfinished import BUILDING, REPLACED, refuse_unfinished_copy
-from index.ledger import NAME as LEDGER
 from index.ledger import Ledger
+from index.ledgers import reading_ledger
 from index.opening import check_creatable, describe_index, resolve_model
 from index.roots import Archive, Root, number_roots
 from index.schema import Description
@@ -86,7 +86,7 @@ def check_job(settings: JobSettings, *, patient: bool) -> Checked:
     stored = check_creatable(settings.index, wanted_description(settings, metadata), patient=patient)
     refuse_lost_index(settings.index, there=stored is not None)
     if stored and (stored.path_privacy == "hash" or stored.patient_groups):
-        _require_key(folder)
+        _require_key(settings.index)
     return Checked(settings, metadata, stored, archives)
 
 
@@ -109,10 +109,9 @@ def plan_job(settings: JobSettings) -> Plan:
         CbmirError: as :func:`check_job`, :func:`workers.indexing.moving.find_move`.
     """
     checked = check_job(settings, patient=False)
-    settings, folder = checked.settings, settings.index.home
+    settings = checked.settings
     known = checked.stored.roots if checked.stored else ()
-    ledger = Ledger(folder, read_only=True) if (folder / LEDGER).exists() else None
-    try:
+    with reading_ledger(settings.index) as ledger:
         if settings.moved_from:
             from workers.indexing.moving import find_move
 
@@ -122,9 +121,6 @@ def plan_job(settings: JobSettings) -> Plan:
         for _ in pending_files(settings, number_roots(known, checked.archives)[1], ledger, plan):
             pass
         return plan
-    finally:
-        if ledger:
-            ledger.close()
 
 
 def wanted_description(settings: JobSettings, metadata: Metadata) -> Description:
@@ -216,14 +212,12 @@ def hider(settings: JobSettings) -> Callable[[str], str]:
     return path_hider(key) if key else str
 
 
-def _require_key(folder: Path) -> None:
+def _require_key(address: Address) -> None:
     """The key of hashes that are stored already: without it every file would look new."""
-    ledger = Ledger(folder, read_only=True) if (folder / LEDGER).exists() else None
-    known = bool(ledger and ledger.counts())
-    if ledger:
-        ledger.close()
+    with reading_ledger(address) as ledger:
+        known = bool(ledger and ledger.counts())
     if known:
-        require_privacy_key(folder)
+        require_privacy_key(address.home)
 
 
 def refuse_lost_index(address: Address, *, there: bool) -> None:
@@ -243,13 +237,13 @@ def refuse_lost_index(address: Address, *, there: bool) -> None:
         from index.engines.edge import has_shard
 
         there = has_shard(folder)
-    if there or not (folder / LEDGER).exists():
+    if there:
         return
-    ledger = Ledger(folder, read_only=True)
-    known = ledger.counts().get("indexed", 0)
-    ledger.close()
+    with reading_ledger(address) as ledger:
+        known = ledger.counts().get("indexed", 0) if ledger else 0
     if known:
+        ledgers = f"the collection {address.server.collection}-ledger and {folder}" if address.server else folder
         raise VectorIndexError(
-            f"{address} has lost its points, though {known:,} files are indexed: restore it, or delete "
-            f"{folder} and index anew"
+            f"{address} has lost its points, though {known:,} files are indexed: restore it, or delete {ledgers} and "
+            "index anew"
         )

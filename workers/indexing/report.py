@@ -64,6 +64,7 @@ class JobReport:
             not give.
         walk_finished: whether every file of the archives was looked at; not so with ``--limit``, or when interrupted.
         files_lost: whose points were not in the index any more, found by ``--repair``, under whichever archive.
+        files_rebuilt: that the index had points of and the ledger had lost, under whichever archive.
         files_labelled: of those found, for which a label was given.
         moved_from: old address of the archive, if ``--moved-from`` named one.
         files_moved: known files that were found at its new address.
@@ -98,6 +99,7 @@ class JobReport:
     files_missing: int = 0
     walk_finished: bool = False
     files_lost: int = 0
+    files_rebuilt: int = 0
     files_labelled: int = 0
     moved_from: str | None = None
     files_moved: int = 0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from workers.indexing.counters import StageCounts
     from workers.indexing.sink import SinkCounts
 
-Stage = Literal["verifying", "starting", "loading", "indexing", "optimizing", "done"]
+Stage = Literal["rebuilding", "verifying", "starting", "loading", "indexing", "optimizing", "done"]
 """Ledger and index are compared; Ray starts; its workers load the network; images are read, embedded and stored; the
 vector index is built; nothing more is to do."""
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from index.engines.engine import Index, Where
 from index.ledger import FileKey, FileRecord, Ledger, State
-from index.schema import Location, Payload, Point, point_id
+from index.schema import Location, Payload, Point, Stamp, point_id
 from index.upkeep.dropping import drop_points
 from model.errors import Reason
 from model.images.frames import Header
@@ -152,7 +152,7 @@ class Sink:
             label=file.label,
             header=Header(**{name: row[name] for name in Header.__dataclass_fields__}),
             frame=row["frame"],
-            locations=(Location(file.key.root, file.key.path),),
+            locations=(Location(file.key.root, file.key.path, Stamp(file.size, file.mtime_ns, row["of"])),),
         )
         vectors = {layer: np.frombuffer(row[layer], dtype=FEATURE) for layer in description.layers}
         return Point(point_id(row["identity"]), payload, vectors)

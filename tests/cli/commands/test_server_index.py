@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,11 @@ import pytest
 
 from index.address import parse_address
 from index.opening import open_index
+from model.errors import IndexLockedError
+from tests.support.jobs import small_job
 from tests.support.stand_in.service import StandIn, cut, refuse
+from workers.indexing.job import index_archive
+from workers.indexing.settings import JobObserver, JobSettings, Progress
 
 
 @pytest.fixture
@@ -80,24 +85,60 @@ def test_two_jobs_at_once_share_a_server(
     server: StandIn,
     cbmir: Callable[..., int],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     address = f"http://127.0.0.1:6333/shared?grpc_port={server.port}"
     base = [*program_without_ray, "index", "--index", address, "--model", model_path]
     organs = {"eye", "knee", "chest"}
     jobs = [
         subprocess.Popen(list(map(str, [*base, *(archive / organ for organ in chosen)])), stderr=subprocess.PIPE)
-        for chosen in (("eye", "knee"), ("chest", "knee"))
+        for chosen in (("eye", "knee"), ("chest",))
     ]
     errors = [job.communicate()[1].decode() for job in jobs]
-    assert [job.returncode for job in jobs] == [3, 3], errors  # a broken file lies in knee
+    assert [job.returncode for job in jobs] == [3, 0], errors  # a broken file lies in knee
     with open_index(parse_address(address), purpose="test") as index:
         roots = index.description.roots
         assert sorted(roots) == [str(archive / organ) for organ in sorted(organs)]
         stored = [Path(roots[one.root], one.path) for _, payload in index.scroll() for one in payload.locations]
     expected = {path for organ in organs for path in (archive / organ).iterdir() if "broken" not in path.name}
     assert set(stored) == expected
-    # What both have done is done for the next one.
+    # What both have done is done for the next one, on whichever machine.
+    monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "another machine"))
     assert cbmir("index", archive / "knee", archive / "chest", "--index", address, "--dry-run") == 0
+    assert "unchanged files  9 (1 of them left out before)" in capsys.readouterr().out
+    assert cbmir("status", "--index", address, "--format", "json") == 0
+    status = json.loads(capsys.readouterr().out)
+    assert (status["files"]["indexed"], status["last job"]["outcome"]) == (len(expected), "complete")
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_an_archive_that_another_job_works_at_is_refused(
+    archive: Path, model_path: Path, server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"http://127.0.0.1:6333/shared?grpc_port={server.port}"
+
+    def settings(*organs: str) -> JobSettings:
+        return small_job(tuple(archive / organ for organ in organs), model_path, address)
+
+    class Another(JobObserver):
+        refused = ""
+
+        def progress(self, progress: Progress) -> None:
+            if progress.stage != "indexing" or self.refused:
+                return
+            monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "another machine"))
+            with pytest.raises(IndexLockedError) as error:
+                index_archive(settings("eye", "knee"))
+            self.refused = str(error.value)
+            index_archive(settings("eye"))  # nobody is at it
+
+    observer = Another()
+    monkeypatch.setattr("workers.indexing.streaming.LOOK_SECONDS", 0.0)
+    assert index_archive(settings("knee", "chest"), observer).files_indexed == 8
+    assert re.match(rf"{archive}/knee is being indexed by 'cbmir index' \(process \d+ on .*: wait", observer.refused)
+    report = index_archive(settings("eye", "knee", "chest"))
+    assert (report.files_indexed, report.files_unchanged) == (0, 13)
 
 
 def test_a_server_that_is_away_is_one_sentence(

@@ -12,7 +12,7 @@ from index import opening
 from index.address import ServerAddress, parse_address
 from index.engines import server as engine
 from index.engines.collection import make_collection
-from index.engines.connection import connect
+from index.engines.connection import Connection, connect
 from index.engines.layout import Layout
 from index.engines.server import ServerIndex
 from index.engines.snapshot import make_snapshot
@@ -29,7 +29,7 @@ def address(server: StandIn) -> ServerAddress:
 def open_index(server: StandIn, patience: tuple[float, float] = (5, 20), **changes: object) -> ServerIndex:
     where, client = address(server), connect(address(server))
     make_collection(client, where.collection, describe(**changes), Layout())
-    return ServerIndex(client, where.collection, str(where), patience=patience)
+    return ServerIndex(Connection(client, str(where)), where.collection, str(where), patience=patience)
 
 
 def test_vectors_go_over_the_wire_in_requests_of_bounded_size(server: StandIn) -> None:
@@ -193,10 +193,10 @@ def test_patience_ends(server: StandIn) -> None:
 def test_a_collection_that_is_missing_or_of_another_program_is_named(server: StandIn) -> None:
     client, where = connect(address(server)), address(server)
     with pytest.raises(NotAnIndexError, match="does not exist: make an index with"):
-        ServerIndex(client, "absent", str(where))
+        ServerIndex(Connection(client, "absent"), "absent", str(where))
     client.create_collection("theirs", vectors_config={})
     with pytest.raises(NotAnIndexError, match="a collection, but no index of cbmir"):
-        ServerIndex(client, "theirs", str(where))
+        ServerIndex(Connection(client, "theirs"), "theirs", str(where))
     client.close()
 
 

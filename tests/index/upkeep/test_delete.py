@@ -201,7 +201,7 @@ def test_what_cannot_be_forgotten_is_said(
 ) -> None:
     index_archive(settings)
     for named in (tmp_path / "elsewhere", copied / "knee" / "*.dcm"):
-        message = f"has indexed nothing of {named}; roots of the index: {copied}"
+        message = f"nothing of {named} is indexed; roots of the index: {copied}"
         with pytest.raises(SettingError, match=re.escape(message)):
             forget_archives(settings.index, [str(copied / "eye"), str(named)])
     assert count(settings) == 8
@@ -219,5 +219,4 @@ def test_what_cannot_be_forgotten_is_said(
         forget_archives(settings.index, [str(copied)])
     unfinished.rmdir()
     (settings.index.home / "ledger.sqlite").unlink()
-    with pytest.raises(SettingError, match="is not on this machine"):
-        forget_archives(settings.index, [str(copied)])
+    assert forget_archives(settings.index, [str(copied)]) == 9  # its points say which files they are of

@@ -267,6 +267,12 @@ class _Points(points_service.PointsServicer):
         found.update(edge.UpdateOperation.overwrite_payload(ids, grpc_to_payload(request.payload)))
         return _done()
 
+    def SetPayload(self, request: Any, context: grpc.ServicerContext) -> PointsOperationResponse:
+        found = self._server.find(request.collection_name, context)
+        ids = edge_ids(request.points_selector.points.ids)
+        found.update(edge.UpdateOperation.set_payload(ids, grpc_to_payload(request.payload)))
+        return _done()
+
     def Get(self, request: Any, context: grpc.ServicerContext) -> GetResponse:
         found = self._server.find(request.collection_name, context)
         ids, vectors = edge_ids(request.ids), selected(request.with_vectors)

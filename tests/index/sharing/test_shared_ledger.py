@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from index.address import Address, parse_address
+from index.ledger import NAME, FileKey, FileRecord, Ledger
+from index.ledgers import open_ledger, reading_ledger
+from index.opening import create_index
+from index.sharing import shared_ledger
+from model.errors import VectorIndexError
+from tests.index.conftest import describe
+from tests.index.sharing.conftest import contents
+from tests.support.stand_in.service import StandIn
+
+At = Callable[[str], Address]
+Opened = Callable[[str], Ledger]
+
+
+def record(name: str, state: str = "indexed", size: int = 1) -> FileRecord:
+    key = FileKey(0, "deep/er", name)
+    return FileRecord(key, size, 1_790_000_000_123_456_789, state, "liver", (uuid4(), uuid4()), None, None)  # type: ignore[arg-type] # one of the states
+
+
+def test_what_one_machine_writes_another_one_knows(at: At, opened: Opened) -> None:
+    ledger = opened("a")
+    ledger.put([record("1"), record("2"), record("3")])
+    number = ledger.start_job("2026-11-01T00:00:00+00:00", json.dumps({"archives": ["/x"]}))
+    ledger.mark_writing([FileKey(0, "deep/er", "1")])
+    rows = set(ledger.rows())
+    assert contents(at("b")) == rows  # also while the other one is at work
+    with reading_ledger(at("b")) as seen:
+        assert seen
+        job = seen.last_job()
+        assert job
+        assert (job.started, job.ended, job.outcome) == ("2026-11-01T00:00:00+00:00", None, "running")
+    ledger.forget([FileKey(0, "deep/er", "2")])
+    ledger.leave_out(
+        {FileKey(0, "deep/er", "3"): ledger.points([FileKey(0, "deep/er", "3")]).popitem()[1]}, "deleted", "x"
+    )
+    ledger.end_job(number, "2026-11-01T01:00:00+00:00", "complete", json.dumps({"archives": ["/x"]}))
+    rows = set(ledger.rows())
+    ledger.close()
+    assert len(rows) == 2
+    assert contents(at("b")) == contents(at("c")) == rows
+    with reading_ledger(at("b")) as seen:
+        assert seen
+        assert [(job.outcome, job.ended) for job in seen.jobs()] == [("complete", "2026-11-01T01:00:00+00:00")]
+    another = opened("b")
+    another.put([record("2", size=7)])
+    another.close()
+    assert contents(at("a")) == contents(at("b"))
+    assert len(contents(at("a"))) == 3
+
+
+def test_a_machine_that_only_reads_tells_nothing(at: At, opened: Opened) -> None:
+    assert contents(at("a")) == set()  # nor makes a collection
+    opened("a").put([record("1")])
+    with reading_ledger(at("b")) as seen:
+        assert seen
+        with pytest.raises(VectorIndexError, match="scans-ledger was opened to be read"):
+            seen.put([record("2")])
+
+
+def test_a_ledger_of_earlier_versions_is_shared(at: At, opened: Opened) -> None:
+    own = {}
+    for name in ("a", "b"):  # each machine knew only its own files
+        at(name).home.mkdir(parents=True, exist_ok=True)
+        own[name] = Ledger(at(name).home)
+        own[name].put([record(name), record("both", size=ord(name))])
+        own[name].end_job(own[name].start_job(f"2026-11-0{ord(name) - 96}"), "2026-11-09", "complete", "")
+        own[name].close()
+    assert {row[2] for row in contents(at("a"))} == {"a", "both"}
+    opened("a").close()
+    opened("b").close()
+    rows = contents(at("c"))
+    assert {row[2]: row[3] for row in rows} == {"a": 1, "b": 1, "both": ord("a")}
+    assert contents(at("a")) == contents(at("b")) == rows
+    with reading_ledger(at("c")) as seen:
+        assert seen
+        assert [job.started for job in seen.jobs()] == ["2026-11-02", "2026-11-01"]
+
+
+def test_what_did_not_arrive_gives_way_to_what_is_shared(
+    at: At, opened: Opened, server: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shared_ledger, "WRITE_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(shared_ledger, "LAST_WORD_SECONDS", 0.5)
+    ledger = opened("a")
+    ledger.put([record("1", "writing")])
+    before = set(ledger.rows())
+    server.stop()
+    with pytest.raises(VectorIndexError, match="cannot be reached"):
+        ledger.put([record("1", "indexed")])
+    assert set(ledger.rows()) != before
+    ledger.close()
+    assert "cannot be reached" in caplog.text
+    server.start()
+    assert contents(at("a")) == contents(at("b")) == before
+
+
+def test_the_ledger_of_an_earlier_index_is_kept_aside(at: At, opened: Opened, server: StandIn) -> None:
+    opened("a").put([record("1")])
+    assert len(contents(at("b"))) == 1
+    server.collections.pop("scans-ledger").drop()
+    (at("c").home).mkdir(parents=True)
+    ledger = opened("c")
+    ledger.put([record("other")])
+    ledger.close()
+    assert {row[2] for row in contents(at("b"))} == {"other"}
+    kept = [path.name for path in at("b").home.iterdir() if path.suffix == ".sqlite" and path.name != NAME]
+    assert len(kept) == 1
+    assert kept[0].startswith("ledger-")
+
+
+def test_an_error_that_may_name_a_hidden_path_is_not_shared(at: At) -> None:
+    ledger = open_ledger(at("a"), purpose="test", hides_paths=True)
+    number = ledger.start_job("2026-11-01", json.dumps({"archives": ["/x"], "error": None}))
+    ledger.end_job(number, "2026-11-02", "failed", json.dumps({"archives": ["/x"], "error": "/x/Doe^Jane.dcm is bad"}))
+    ledger.close()
+    with reading_ledger(at("b")) as seen:
+        assert seen
+        job = seen.last_job()
+        assert job
+        assert json.loads(job.report or "") == {"archives": ["/x"]}
+
+
+def test_another_programs_collection_is_not_touched(at: At, server: StandIn) -> None:
+    from index.engines.connection import connect
+
+    where = at("a").server
+    assert where
+    client = connect(where)
+    client.create_collection("scans-ledger", vectors_config={}, metadata={"theirs": 1})
+    client.close()
+    with pytest.raises(VectorIndexError, match=r"scans-ledger.* is a collection, but no ledger of cbmir"):
+        open_ledger(at("a"), purpose="test")
+
+
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from("ab"),
+        st.sampled_from(["put", "mark", "forget", "drop", "reopen", "kill"]),
+        st.sets(st.sampled_from("123456"), min_size=1),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(operations=OPERATIONS)
+def test_whatever_two_machines_do_they_know_the_same(
+    operations: list[tuple[str, str, set[str]]], server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = uuid4().hex
+    with tempfile.TemporaryDirectory() as folder:
+        address: dict[str, Address] = {}
+        for name in "abc":
+            monkeypatch.setenv("CBMIR_STATE", f"{folder}/{name}")
+            address[name] = parse_address(f"http://127.0.0.1:1/{collection}?grpc_port={server.port}")
+        create_index(address["a"], describe(), purpose="test").close()
+        working, at_work = "a", open_ledger(address["a"], purpose="test")
+        for name, operation, names in operations:
+            if name != working or operation in {"reopen", "kill"}:  # one works at a time, as the leases have it
+                if operation != "kill":
+                    at_work.close()
+                working, at_work = name, open_ledger(address[name], purpose="test")
+            keys = [FileKey(0, "deep/er", one) for one in sorted(names)]
+            match operation:
+                case "put":
+                    at_work.put([record(one, size=len(operations)) for one in sorted(names)])
+                case "mark":
+                    at_work.mark_writing(keys)
+                case "forget":
+                    at_work.forget(keys)
+                case "drop":
+                    at_work.drop_points({key: ids[:1] for key, ids in at_work.points(keys).items()})
+            expected = set(at_work.rows())
+        expected = set(at_work.rows())
+        at_work.close()
+        assert contents(address["a"]) == contents(address["b"]) == contents(address["c"]) == expected
