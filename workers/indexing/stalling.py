@@ -25,6 +25,8 @@ class StallWatch:
 
     Attributes:
         gave_up: why the job was interrupted; ``None`` if it was not.
+        node_lost: why the pipeline was interrupted, in the same way, to go on with the nodes that are left: what runs
+            on them waits for those that are not, and keeps their processors meanwhile. ``None`` if it was not.
     """
 
     def __init__(self, told: Callable[[float, str], None], patience: float) -> None:
@@ -34,6 +36,8 @@ class StallWatch:
         self._main = threading.current_thread() is threading.main_thread()  # others cannot be interrupted
         self._thread = threading.Thread(target=self._watch, name="cbmir-stall-watch", daemon=True)
         self.gave_up: str | None = None
+        self.node_lost: str | None = None
+        self._nodes: set[str] = set()
 
     def moved(self) -> None:
         """Something has come."""
@@ -41,6 +45,7 @@ class StallWatch:
 
     def __enter__(self) -> Self:
         self.moved()
+        self._nodes = living_nodes()
         self._thread.start()
         return self
 
@@ -60,6 +65,19 @@ class StallWatch:
             if now - self._said >= SAID_SECONDS:
                 self._said = now
                 self._told(now - self._moved, nodes_text())
+            if self._main and now - self._moved >= SAID_SECONDS and self._nodes - living_nodes():
+                self.node_lost = nodes_text()
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+
+def living_nodes() -> set[str]:
+    """Ids of the nodes of Ray that answer; Ray takes half a minute to notice that one does not."""
+    import ray
+
+    if not ray.is_initialized():
+        return set()
+    return {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}
 
 
 def nodes_text() -> str:

@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 
 from index.engines.engine import Index
 from index.ledger import Ledger
-from model.errors import JobError, Reason
+from model.errors import JobError, Reason, was_interrupted
 from model.images.reading import ReadOptions
 from workers.indexing.counters import StageCounts
 from workers.indexing.pipeline import RepositorySource, run_pipeline
@@ -79,6 +79,7 @@ class Stream:
         self.workers: dict[str, int] = {}
         self.seconds_waiting = 0.0
         self.gave_up: str | None = None
+        self._node_lost: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -115,7 +116,8 @@ class Stream:
 
     def _send(self, window: list[PendingFile], session: Session, counts: SinkCounts) -> None:
         """Send a window, and again what of it was lost."""
-        for attempt in range(PASSES):
+        passes = PASSES
+        while window and passes:
             source = RepositorySource(
                 window,
                 self._shard,
@@ -129,16 +131,21 @@ class Stream:
             sink = Sink(self._index, self._ledger, window, self._left_out, counts)
             try:
                 self._drain(source, session, sink)
+                passes -= 1
             except (RayError, SystemException, ExecutionTimeoutError) as error:
-                if attempt + 1 == PASSES:
+                passes -= 1
+                if not passes:
                     raise JobError(
                         f"Ray gave the job up: {_last_line(error)}: see --debug, then run it again"
                     ) from error
                 self._worker_lost(len(window) - len(sink.accounted), _last_line(error))
                 session.renew()
+            except (KeyboardInterrupt, Exception) as error:
+                if not (self._node_lost and was_interrupted(error)):
+                    raise
+                self._worker_lost(len(window) - len(sink.accounted), self._node_lost)
+                session.renew()
             window = [file for number, file in enumerate(window) if number not in sink.accounted]
-            if not window:
-                return
         for file in window:
             self._left_out(file, Reason.CRASHED.value, "its worker was lost twice; run the same command again", None)
 
@@ -155,7 +162,7 @@ class Stream:
                         self._moved()
             self.stages = session.counts()
         finally:
-            self.gave_up = watch.gave_up
+            self.gave_up, self._node_lost = watch.gave_up, watch.node_lost
             sink.commit()
 
 

@@ -92,6 +92,29 @@ def test_where_nothing_moves_it_is_said_and_given_up(
     assert (report.files_unchanged, report.files_indexed) == (1, 3)
 
 
+def test_where_a_lost_node_holds_everything_up_the_rest_goes_on_without_it(
+    archive: Path, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stalling, "SAID_SECONDS", 0.4)
+    monkeypatch.setattr(stalling, "nodes_text", lambda: "1 of 2 Ray nodes answer, lost: 10.0.0.7")
+    nodes, hangs = {"head", "10.0.0.7"}, [True]
+    monkeypatch.setattr(stalling, "living_nodes", lambda: set(nodes))
+
+    def hang(*arguments: Any, **settings: Any) -> Iterator[pa.Table]:
+        for table in run_in_process(*arguments, **settings):
+            yield table
+            if hangs:
+                hangs.clear()
+                nodes.remove("10.0.0.7")
+                time.sleep(30)
+
+    monkeypatch.setattr(streaming, "run_pipeline", hang)
+    losses = Losses()
+    report = index_archive(small_job((archive / "eye",), model_path, tmp_path / "index"), losses)
+    assert (report.outcome, report.files_indexed) == ("complete", 4)
+    assert losses.told == [(3, "1 of 2 Ray nodes answer, lost: 10.0.0.7")]
+
+
 def test_a_job_that_loses_the_same_files_twice_gives_up_and_goes_on_later(
     archive: Path, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
