@@ -13,8 +13,9 @@ for one in json.load(sys.stdin)["install"]:
         print(f"{name}=={version}")
 endef
 export NAMES
+export CBMIR_QDRANT_URL
 
-.PHONY: install demo check docs test tests test-fast coverage bench bench-large constraints clean
+.PHONY: install demo check docs test tests server-test test-fast coverage bench bench-large constraints clean
 
 install: $(INSTALLED)
 
@@ -42,6 +43,9 @@ PROCESSES := $(shell awk '/MemTotal/ {print ($$2 > 12e6) ? 3 : 2}' /proc/meminfo
 
 tests: install
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES)
+
+server-test: install  # what a real server promises: make server-test CBMIR_QDRANT_URL=http://HOST:6333 (kills and cuts apart)
+	$(BIN)/python -m pytest -m server
 
 test-fast: install  # for every save: what starts no Ray and trains nothing
 	$(BIN)/python -m pytest --numprocesses 2 -m "not slow" -q

@@ -76,6 +76,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark slow tests."""
     if item.path.relative_to(Path(__file__).parent).as_posix().startswith(SLOW):
         item.add_marker(pytest.mark.slow)
+    if "server_address" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.server)
 
 
 @pytest.fixture(scope="session", autouse=True)

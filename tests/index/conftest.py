@@ -110,7 +110,7 @@ def server() -> Iterator[StandIn]:
     standing_in.discard()
 
 
-@pytest.fixture(params=["edge", "memory", "wire", "server"])
+@pytest.fixture(params=["edge", "memory", "wire", pytest.param("server", marks=pytest.mark.server)])
 def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """Each engine in turn."""
     monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "state"))

@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 
 from index.address import Address, ServerAddress, parse_address
+from index.sharing.collection import SUFFIX
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +54,7 @@ def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def server_address(qdrant_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Address]:
-    """A collection of the real server that does not exist yet; dropped afterwards."""
+    """A collection of the real server that does not exist yet; dropped afterwards, with its ledger."""
     monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "state"))
     base, _, options = qdrant_url.partition("?")
     address = parse_address(f"{base}/test-{uuid4().hex}{'?' + options if options else ''}")
@@ -66,7 +67,8 @@ def _drop(address: ServerAddress) -> None:
     from index.engines.connection import connect
 
     client = connect(address)
-    client.delete_collection(address.collection)
+    for name in (address.collection, address.collection + SUFFIX):
+        client.delete_collection(name)
     client.close()
 
 

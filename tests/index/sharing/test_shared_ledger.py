@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from uuid import uuid4
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from index.address import Address, parse_address
+from index.engines.connection import connect
 from index.ledger import NAME, FileKey, FileRecord, Ledger
 from index.ledgers import open_ledger, reading_ledger
 from index.opening import create_index
@@ -64,7 +66,7 @@ def test_a_machine_that_only_reads_tells_nothing(at: At, opened: Opened) -> None
     opened("a").put([record("1")])
     with reading_ledger(at("b")) as seen:
         assert seen
-        with pytest.raises(VectorIndexError, match="scans-ledger was opened to be read"):
+        with pytest.raises(VectorIndexError, match="-ledger was opened to be read"):
             seen.put([record("2")])
 
 
@@ -87,6 +89,7 @@ def test_a_ledger_of_earlier_versions_is_shared(at: At, opened: Opened) -> None:
         assert [job.started for job in seen.jobs()] == ["2026-11-02", "2026-11-01"]
 
 
+@pytest.mark.parametrize("place", ["wire"], indirect=True)
 def test_what_did_not_arrive_gives_way_to_what_is_shared(
     at: At, opened: Opened, server: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -105,11 +108,10 @@ def test_what_did_not_arrive_gives_way_to_what_is_shared(
     assert contents(at("a")) == contents(at("b")) == before
 
 
-def test_the_ledger_of_an_earlier_index_is_kept_aside(at: At, opened: Opened, server: StandIn) -> None:
+def test_the_ledger_of_an_earlier_index_is_kept_aside(at: At, opened: Opened, drop: Callable[[str], None]) -> None:
     opened("a").put([record("1")])
     assert len(contents(at("b"))) == 1
-    server.collections.pop("scans-ledger").drop()
-    (at("c").home).mkdir(parents=True)
+    drop("-ledger")
     ledger = opened("c")
     ledger.put([record("other")])
     ledger.close()
@@ -131,15 +133,12 @@ def test_an_error_that_may_name_a_hidden_path_is_not_shared(at: At) -> None:
         assert json.loads(job.report or "") == {"archives": ["/x"]}
 
 
-def test_another_programs_collection_is_not_touched(at: At, server: StandIn) -> None:
-    from index.engines.connection import connect
-
+def test_another_programs_collection_is_not_touched(at: At) -> None:
     where = at("a").server
     assert where
-    client = connect(where)
-    client.create_collection("scans-ledger", vectors_config={}, metadata={"theirs": 1})
-    client.close()
-    with pytest.raises(VectorIndexError, match=r"scans-ledger.* is a collection, but no ledger of cbmir"):
+    with closing(connect(where)) as client:
+        client.create_collection(f"{where.collection}-ledger", vectors_config={}, metadata={"theirs": 1})
+    with pytest.raises(VectorIndexError, match=r"-ledger.* is a collection, but no ledger of cbmir"):
         open_ledger(at("a"), purpose="test")
 
 

@@ -27,7 +27,8 @@ class StandInProcess:
         command = [sys.executable, "-m", "tests.support.stand_in", str(self._folder), "--port", str(self.port)]
         self._process = subprocess.Popen([*command, *self._options], stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
-        self.port = int(self._process.stdout.readline())
+        with self._process.stdout as told:
+            self.port = int(told.readline())
 
     def kill(self) -> None:
         """End it without a chance to write anything."""
