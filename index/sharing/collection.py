@@ -94,7 +94,7 @@ class LedgerCollection:
 
     def __init__(self, address: ServerAddress, patience: float) -> None:
         self.index, self._patience = address, patience
-        self._address = replace(address, collection=address.collection + SUFFIX)
+        self._address = ledger_address(address)
         self.name = self._address.collection
         self._connection = Connection.to(self._address)
 
@@ -237,6 +237,11 @@ class LedgerCollection:
             yield [record.payload or {} for record in records]
             if offset is None:
                 return
+
+
+def ledger_address(index: ServerAddress) -> ServerAddress:
+    """The address of the collection beside an index's."""
+    return replace(index, collection=index.collection + SUFFIX)
 
 
 def _file_id(key: FileKey) -> UUID:

@@ -169,3 +169,25 @@ def test_what_reads_a_bucket_and_is_not_installed_is_named(
     for protocol, extra in (("s3", "s3"), ("gs", "gcs"), ("abfs", "azure")):
         assert cbmir("index", f"{protocol}://bucket/scans", "--index", tmp_path / "index") == 1
         assert f"pip install 'cbmir[{extra}]'" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_backup_lies_in_a_bucket(
+    bucket: Bucket,
+    run: Callable[..., JobReport],
+    archive: Path,
+    model_path: Path,
+    tmp_path: Path,
+    cbmir: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(archive / "eye")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.origin)  # the door before it only gives
+    there = f"s3://{bucket.name}/backups/Größe 1.tar.gz"
+    assert cbmir("backup", there, "--index", tmp_path / "index") == 0
+    assert cbmir("backup", there, "--index", tmp_path / "index") == 2  # nothing is overwritten
+    assert cbmir("restore", there, "--index", tmp_path / "back") == 0
+    assert cbmir("restore", f"{there}.none", "--index", tmp_path / "none") == 2
+    with open_index(parse_address(tmp_path / "back"), purpose="test") as index:
+        assert index.count() == 4
+    again = index_archive(small_job((archive / "eye",), model_path, tmp_path / "back"))
+    assert (again.files_indexed, again.files_unchanged) == (0, 4)
