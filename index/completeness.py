@@ -10,13 +10,14 @@ from index.ledger import JobRecord, Ledger
 from index.roots import below
 
 
-def unfinished_archives(ledger: Ledger, roots: Collection[str], *, held: bool) -> dict[str, str]:
+def unfinished_archives(ledger: Ledger, roots: Collection[str], *, held: bool | None) -> dict[str, str]:
     """Archives whose last job did not come to its end, each with how far it came.
 
     Args:
         ledger: of the index.
         roots: the index's roots now; an archive that overlaps none of them was forgotten or moved, and is not named.
-        held: whether another process may be running a job; if not, a job recorded as running was killed.
+        held: whether another process is running a job; if not, a job recorded as running was killed. ``None`` of a
+            server's index, at which processes of other machines may be at work.
     """
     seen: set[str] = set()
     unfinished = {}
@@ -32,9 +33,11 @@ def unfinished_archives(ledger: Ledger, roots: Collection[str], *, held: bool) -
     return unfinished
 
 
-def _why(job: JobRecord, report: dict[str, Any], *, held: bool) -> str | None:
+def _why(job: JobRecord, report: dict[str, Any], *, held: bool | None) -> str | None:
     missing, whole = report.get("files_missing"), report.get("walk_finished", True)
     if job.outcome == "running":
+        if held is None:
+            return "a job is at work, or was killed: run the same command again"
         return "a job is at work" if held else "its job was killed: run the same command again"
     if job.outcome == "complete" and whole and not missing:
         return None

@@ -41,7 +41,7 @@ def status(
 
     description = describe_index(index)
     values = _description(str(index), description)
-    held = index.server is not None  # a server's index may be written by many
+    held: bool | None = None if index.server else False
     try:
         contents = _contents(index)
     except IndexLockedError as error:
@@ -110,7 +110,7 @@ def _description(address: str, description: Description) -> dict[str, Any]:
     }
 
 
-def _ledger(address: Address, description: Description, *, held: bool) -> dict[str, Any]:
+def _ledger(address: Address, description: Description, *, held: bool | None) -> dict[str, Any]:
     """What the ledger knows; it can be read while a job writes."""
     from index.completeness import unfinished_archives
     from index.ledgers import reading_ledger
@@ -120,7 +120,7 @@ def _ledger(address: Address, description: Description, *, held: bool) -> dict[s
             return {"files": {}, "last job": None, "unfinished archives": {}}
         job = ledger.last_job()
         last = {"started": job.started, "ended": job.ended, "outcome": job.outcome} if job else None
-        if last and last["outcome"] == "running" and not held:
+        if last and last["outcome"] == "running" and held is False:
             last["outcome"] = "killed"
         if job and last and job.ended and job.report:
             report = json.loads(job.report)

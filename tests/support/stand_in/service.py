@@ -123,9 +123,13 @@ class StandIn:
         self._server.stop(None)
 
     def discard(self) -> None:
-        """Stop it and remove a temporary folder."""
+        """Stop it, let go of what it stores, and remove a temporary folder."""
         self._server.stop(None).wait()
-        if not self._given and not self._beside:
+        if self._beside:
+            return
+        for collection in self.collections.values():
+            collection.shard.close()
+        if not self._given:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def count(self, name: str) -> int:

@@ -17,6 +17,7 @@ from model.errors import VectorIndexError
 from model.network.embedder import Embedder
 from tests.support import phantoms
 from tests.support.jobs import small_job
+from tests.support.stand_in.service import StandIn
 from workers.indexing.job import index_archive
 from workers.indexing.settings import Privacy
 
@@ -93,6 +94,34 @@ def test_nothing_that_names_a_patient_is_written(archive: Path, tmp_path: Path, 
     (index / KEY_NAME).unlink()
     with pytest.raises(VectorIndexError, match=r"has not the privacy\.key of the index"):
         index_archive(settings)
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_nothing_that_names_a_patient_reaches_a_server(
+    archive: Path, tmp_path: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "state"))
+    server = StandIn(folder=tmp_path / "server")
+    address = f"http://127.0.0.1:1/scans?grpc_port={server.port}"
+    job = small_job((archive,), model_path, address, privacy=Privacy("hash", keep_patient_group=True))
+    assert index_archive(job).files_indexed == 4
+    server.discard()
+    contents = written(tmp_path / "server")
+    assert found("truncated", contents)  # the reason of the fifth file, so this search sees the ledger
+    key = (job.index.home / KEY_NAME).read_text()
+    for secret in ("PLANTED", *SECRETS.values(), key, bytes.fromhex(key).decode("latin-1")):
+        assert not found(secret, contents), secret
+
+    server = StandIn(folder=tmp_path / "server", port=server.port)
+    assert index_archive(job).files_unchanged == 5
+    monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "another machine"))
+    other = small_job((archive,), model_path, address, privacy=Privacy("hash", keep_patient_group=True))
+    with pytest.raises(VectorIndexError, match=r"has not the privacy\.key of the index"):
+        index_archive(other)
+    other.index.home.mkdir(parents=True, exist_ok=True)
+    (other.index.home / KEY_NAME).write_text(key)
+    assert index_archive(other).files_unchanged == 5
+    server.discard()
 
 
 @pytest.mark.usefixtures("without_ray")
