@@ -15,6 +15,9 @@ SAID_SECONDS = 60.0
 
 LOOK_SECONDS = 1.0
 
+_INTERRUPTION = signal.SIGUSR1
+"""A real signal, as the main thread waits inside of Ray; not that of Ctrl-C, which jobs in the background ignore."""
+
 
 class StallWatch:
     """Runs beside a pipeline until its context ends.
@@ -46,6 +49,8 @@ class StallWatch:
     def __enter__(self) -> Self:
         self.moved()
         self._nodes = living_nodes()
+        if self._main:
+            self._handler = signal.signal(_INTERRUPTION, signal.default_int_handler)
         self._thread.start()
         return self
 
@@ -54,20 +59,22 @@ class StallWatch:
     ) -> None:
         self._ended.set()
         self._thread.join()
+        if self._main:
+            signal.signal(_INTERRUPTION, self._handler)
 
     def _watch(self) -> None:
         while not self._ended.wait(min(LOOK_SECONDS, SAID_SECONDS / 4)):
             now = time.monotonic()
             if self._main and now - self._moved >= self._patience:
                 self.gave_up = f"no image has come for {now - self._moved:,.0f} s: {nodes_text()}"
-                os.kill(os.getpid(), signal.SIGINT)  # a real signal, as the main thread waits inside of Ray
+                os.kill(os.getpid(), _INTERRUPTION)
                 return
             if now - self._said >= SAID_SECONDS:
                 self._said = now
                 self._told(now - self._moved, nodes_text())
             if self._main and now - self._moved >= SAID_SECONDS and self._nodes - living_nodes():
                 self.node_lost = nodes_text()
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), _INTERRUPTION)
                 return
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,11 +75,13 @@ def test_where_nothing_moves_it_is_said_and_given_up(
         yield next(tables)
         time.sleep(30)
 
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job that a shell has put into the background
     with monkeypatch.context() as patch, StageProgress() as lines:
         patch.setattr(streaming, "run_pipeline", hang)
         job = small_job((archive / "eye",), model_path, tmp_path / "index", machine=Machine(stall_seconds=1.5))
         with pytest.raises(JobError, match=r"1 of 2 Ray nodes answer, lost: 10\.0\.0\.7: the job gave up") as raised:
             index_archive(job, Observers([IndexingLines(lines), JsonLog()]))
+    signal.signal(signal.SIGINT, before)
     assert not was_interrupted(raised.value)  # which would be told as Ctrl-C
     shown = capfd.readouterr().err
     assert "no image has come for" in shown
