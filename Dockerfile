@@ -11,9 +11,14 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 WORKDIR /build
 COPY pyproject.toml constraints.txt ./
 
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends binutils=2.40-* \
+    && rm -rf /var/lib/apt/lists/*
+
 # What the program needs, without the program: a change of its code leaves this layer as it is. PyPI's own wheel of
 # PyTorch brings CUDA along, gigabytes that an image for processors is not to have unnoticed. What wheels bring for those
-# who build on them or test them goes: 0.45 of 2.3 GB.
+# who build on them, test or debug them goes: 0.7 of 2.3 GB. Libraries in folders NAME.libs keep their symbols, as those
+# that auditwheel has patched do not load without them.
 RUN python -m venv /opt/cbmir \
     && python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 extras = project['optional-dependencies']; \
@@ -23,8 +28,14 @@ print(*project['dependencies'], *extras['cluster'], *extras['openvino'], *extras
     && SITE=/opt/cbmir/lib/python3.11/site-packages \
     && rm -rf "$SITE/torch/test" "$SITE/torch/include" "$SITE/ray/jars" "$SITE/openvino/include" \
         "$SITE"/openvino/libs/libopenvino_intel_gpu* "$SITE"/openvino/libs/libopenvino_intel_npu* \
+        "$SITE/ray/rllib" "$SITE/torch/testing/_internal/distributed" "$SITE/torch/testing/_internal/generated" \
+        "$SITE/pyarrow/include" "$SITE"/pyarrow/libarrow_flight* "$SITE"/pyarrow/*_flight* \
     && find "$SITE/torch/bin" -type f -not -name torch_shm_manager -delete \
     && find "$SITE" -type d -name tests -not -path '*/torch/*' -prune -exec rm -rf {} + \
+    && for package in torch/lib pyarrow ray qdrant_edge openvino pandas grpc cryptography matplotlib sklearn pydantic_core \
+        _gdcm imagecodecs PIL numpy; do \
+        find "$SITE/$package" -type f \( -name '*.so' -o -name '*.so.*' -o -name raylet -o -name gcs_server \) \
+            -exec strip --strip-unneeded {} +; done \
     && if [ "$TORCH" = cpu ]; then /opt/cbmir/bin/python -c "import torch; assert not torch.version.cuda, \
 'PyTorch came with CUDA: is TORCH_INDEX reachable?'"; fi
 

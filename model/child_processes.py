@@ -7,6 +7,7 @@ a lock that nobody holds any more.
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,6 +25,24 @@ def starting_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def ending_children() -> Iterator[None]:
+    """While children are ended here, further interruptions are ignored: they are ending already.
+
+    One in the middle of joining the executor's thread has Python 3.11 take that thread for ended, and the program waits
+    for its children for ever. A mask would not do, as another thread may take the signal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda _number, _frame: None) for number in _INTERRUPTIONS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def leave_interruptions_to_parent(_number: int = 0) -> None:

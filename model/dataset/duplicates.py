@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.child_processes import leave_interruptions_to_parent, starting_children
+from model.child_processes import ending_children, leave_interruptions_to_parent, starting_children
 from model.errors import ImageError
 from model.images.reading import read_frames
 
@@ -65,7 +65,8 @@ def find_pairs(
                 if progress:
                     progress(len(hashes), len(paths))
         except BaseException:  # interrupted: what has not begun is not waited for
-            pool.shutdown(cancel_futures=True)
+            with ending_children():
+                pool.shutdown(cancel_futures=True)
             raise
     known = np.array([number for number, one in enumerate(hashes) if one is not None])
     table = np.array([one for one in hashes if one is not None], np.uint8).view(np.uint64)
