@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import tarfile
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from index.address import parse_address
-from index.ledger import Ledger
+from index.ledger import FileKey, FileRecord, Ledger
+from index.ledgers import open_ledger, reading_ledger
 from index.opening import create_index, open_index
 from index.upkeep.backup import back_up, restore
 from model.errors import IndexLockedError, SettingError, VectorIndexError
@@ -57,9 +60,12 @@ def test_a_servers_index_is_one_file_too_and_comes_back_whole(
         index.upsert(make_points(300))
         query = index.vector(make_points(1)[0].id, "fcl1")
         before = [(hit.id, hit.score) for hit in index.nearest(query, "fcl1", top=10)]
-    ledger = Ledger(address.home)
+    ledger = open_ledger(address, purpose="test")
+    ledger.put([FileRecord(FileKey(0, "a", f"{n}.dcm"), n, n, "indexed", None, (uuid4(),)) for n in range(50)])
     ledger.end_job(ledger.start_job("monday"), "later", "complete", "{}")
+    rows = set(ledger.rows())
     ledger.close()
+    shutil.rmtree(address.home)  # another machine backs it up
     file = tmp_path / "index.tar.gz"
     told: list[str] = []
     assert back_up(address, file, progress=lambda stage, _done, _total: told.append(stage)).points == 300
@@ -74,12 +80,15 @@ def test_a_servers_index_is_one_file_too_and_comes_back_whole(
             after = [(hit.id, hit.score) for hit in index.nearest(query, "fcl1", top=10)]
         assert [point for point, _ in after] == [point for point, _ in before]
         assert [score for _, score in after] == pytest.approx([score for _, score in before], abs=1e-3)
-        ledger = Ledger(target.home, read_only=True)
-        last = ledger.last_job()
-        ledger.close()
-        assert last
-        assert last.outcome == "complete"
-    with pytest.raises(SettingError, match="holds 300 points already"):
+        if target.server:
+            shutil.rmtree(target.home)
+        with reading_ledger(target) as found:
+            assert found
+            last = found.last_job()
+            assert last
+            assert last.outcome == "complete"
+            assert set(found.rows()) == rows
+    with pytest.raises(SettingError, match="has the ledger of an earlier index, with 50 files"):
         restore(file, back)
     another.stop()
 
