@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from index.engines.engine import MISSING, Index
+from index.engines.engine import MISSING, Searchable
 from index.schema import KEYWORDS
 from model.errors import SettingError
 from model.suggestions import unknown_name
@@ -26,7 +26,7 @@ def check_fields(names: Collection[str]) -> None:
             raise SettingError(f"--where {name}=…: {unknown_name('field', name, KEYWORDS)}")
 
 
-def as_stored(index: Index, where: Mapping[str, Collection[str]]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+def as_stored(index: Searchable, where: Mapping[str, Collection[str]]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
     """The filter in the spelling of the index: ``ct`` means CT, and ``unknown`` what lacks the field.
 
     Returns:
@@ -58,7 +58,7 @@ def _spellings(value: str, counts: Mapping[str, int]) -> list[str]:
     return [one for one in counts if one.casefold() == value.casefold()] or [value]
 
 
-def check_label(index: Index, label: str) -> None:
+def check_label(index: Searchable, label: str) -> None:
     """Refuse a true class that neither a label nor the model of the index knows: every hit would be called wrong.
 
     Raises:

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 from index.address import Address, ServerAddress
-from index.engines.engine import Index
+from index.engines.engine import Index, Searchable
 from index.engines.layout import DEFAULT_LAYOUT, Layout
 from index.engines.read_only import PrivateCopy, is_read_only
 from index.home.description import read_description, write_description
-from index.home.lock import IndexLock
+from index.home.lock import IndexLock, holder
 from index.home.unfinished import refuse_unfinished_copy
 from index.schema import Description
 from model.errors import CheckpointError, ModelMismatchError, NotAnIndexError, NothingThereError, VectorIndexError
@@ -53,7 +53,28 @@ def open_index(address: Address, *, purpose: str, wait: float = 5.0, only_reads:
     read_description(address.home)
     if only_reads and is_read_only(address.home):
         return _open_read_only(address.home)
-    return _open_folder(address.home, purpose, wait, create=False)
+    return _open_folder(address.home, purpose, wait, create=False, answers=not only_reads)
+
+
+def open_to_search(address: Address, *, purpose: str, wait: float = 5.0) -> Searchable:
+    """Open an existing index, also while another process of this user writes to it.
+
+    That process then answers instead (:mod:`index.engines.owner`): what it has stored is found, up to that moment.
+
+    Args:
+        address: of the index.
+        purpose: as of :func:`open_index`.
+        wait: as of :func:`open_index`; for a process that does not answer.
+
+    Raises:
+        NotAnIndexError, IndexLockedError, VectorIndexError: as :func:`open_index`.
+    """
+    refuse_unfinished_copy(address.home)
+    if not address.server:
+        read_description(address.home)
+        if asked := _ask_owner(address.home):
+            return asked
+    return open_index(address, purpose=purpose, wait=wait, only_reads=True)
 
 
 def create_index(
@@ -92,7 +113,7 @@ def create_index(
     if address.server:
         index = _make_collection(address.server, description, layout, patient=patient)
     else:
-        index = _open_folder(address.home, purpose, wait, create=True)
+        index = _open_folder(address.home, purpose, wait, create=True, answers=True)
     try:
         check_same(address, index.description, description)  # another process may have made it meanwhile
     except ModelMismatchError:
@@ -222,13 +243,23 @@ def resolve_model(address: Address, description: Description, model: Path | None
     return path
 
 
-def _open_folder(folder: Path, purpose: str, wait: float, *, create: bool) -> Index:
+def _ask_owner(folder: Path) -> Searchable | None:
+    """The index by the process that writes to it, if there is one that answers."""
+    there = holder(folder)
+    if there is None or not there.socket:
+        return None
+    from index.engines.owner import ask_owner
+
+    return ask_owner(folder, there)
+
+
+def _open_folder(folder: Path, purpose: str, wait: float, *, create: bool, answers: bool) -> Index:
     from index.engines.edge import EdgeIndex
 
     lock = IndexLock(folder, purpose)
     lock.acquire(wait)
     try:
-        return EdgeIndex(folder, lock, create=create)
+        return EdgeIndex(folder, lock, create=create, answers=answers)
     except BaseException:
         lock.release()
         raise

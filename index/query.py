@@ -12,7 +12,7 @@ from uuid import UUID
 
 import numpy as np
 
-from index.engines.engine import Index, Where
+from index.engines.engine import Searchable, Where
 from index.schema import Payload, Vector, frame_point_id
 from model.errors import CbmirError, ImageError, Reason, SettingError
 from model.images.frames import Frame, Header
@@ -93,7 +93,9 @@ def query_from_image(
     )
 
 
-def query_from_stored(index: Index, uid: str, *, layers: Sequence[str] = ("fcl1",), frame: int | None = None) -> Query:
+def query_from_stored(
+    index: Searchable, uid: str, *, layers: Sequence[str] = ("fcl1",), frame: int | None = None
+) -> Query:
     """Take a stored picture as the query: by point id, SOP Instance UID, or Series Instance UID (its middle picture).
 
     Of a point id the first digits will do.
@@ -124,7 +126,7 @@ def _frame(address: str | Path, number: int, options: ReadOptions) -> Frame:
     return frame
 
 
-def _stored(index: Index, uid: str, frame: int | None) -> tuple[UUID, Payload]:
+def _stored(index: Searchable, uid: str, frame: int | None) -> tuple[UUID, Payload]:
     digits = uid.replace("-", "").lower()
     if len(digits) in _POINT_DIGITS and set(digits) <= set(hexdigits):
         found = _beginning_with(index, digits)
@@ -144,7 +146,7 @@ def _stored(index: Index, uid: str, frame: int | None) -> tuple[UUID, Payload]:
     )
 
 
-def _beginning_with(index: Index, digits: str) -> list[tuple[UUID, Payload]]:
+def _beginning_with(index: Searchable, digits: str) -> list[tuple[UUID, Payload]]:
     """The first two pictures, at most, whose ids begin with these hexadecimal digits."""
     first = UUID(digits.ljust(32, "0"))
     return [pair for pair in islice(index.scroll(start=first), 2) if pair[0].hex.startswith(digits)]

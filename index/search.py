@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
-from index.engines.engine import Hit, Index, Where
+from index.engines.engine import Hit, Searchable, Where
 from index.filters import check_fields
 from index.query import Query
 from index.schema import Description
@@ -36,7 +36,8 @@ class Options:
 
     Attributes:
         top: number of hits wanted.
-        layers: whose features are compared; of several the ranks are fused (:meth:`index.engines.engine.Index.fused`).
+        layers: whose features are compared; of several the ranks are fused
+            (:meth:`index.engines.engine.Searchable.fused`).
         organs: only hits of these predicted classes; ``None`` is the class predicted for the query ("with class
             prediction"), or the whole index where that is unknown; an empty tuple the whole index ("without").
         where: keyword field → values; all fields must agree.
@@ -112,7 +113,7 @@ def check_options(description: Description, options: Options) -> None:
         raise SettingError(f"--top {options.top} asks for nothing: give at least 1")
 
 
-def search(index: Index, query: Query, options: Options = Options()) -> Answer:
+def search(index: Searchable, query: Query, options: Options = Options()) -> Answer:
     """The nearest neighbours of ``query`` in ``index``.
 
     Raises:
@@ -142,7 +143,7 @@ def measure(description: Description, layers: Sequence[str]) -> Measure:
     return "dot product" if layers[0] in description.dot_layers else "distance"
 
 
-def _nearest(index: Index, query: Query, options: Options, where: Where, top: int) -> list[Hit]:
+def _nearest(index: Searchable, query: Query, options: Options, where: Where, top: int) -> list[Hit]:
     vectors = {layer: query.features[layer] for layer in options.layers}
     if len(vectors) > 1:
         return index.fused(vectors, top=top, where=where, exact=options.exact)
@@ -159,7 +160,7 @@ def _same(query: Query, same: Same) -> tuple[dict[str, list[str]], frozenset[UUI
     return ({_GROUPS[same]: [value]} if value else {}), frozenset({query.id})
 
 
-def _grouped(index: Index, query: Query, options: Options, where: Where) -> list[Hit]:
+def _grouped(index: Searchable, query: Query, options: Options, where: Where) -> list[Hit]:
     """The nearest hit of each series or study: ask for ever more neighbours until enough groups are among them."""
     limit = options.top * _FIRST_OVERFETCH
     while True:

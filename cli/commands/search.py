@@ -31,7 +31,7 @@ from model.errors import CbmirError, ModelMismatchError, SettingError
 
 if TYPE_CHECKING:
     from index.address import Address
-    from index.engines.engine import Index
+    from index.engines.engine import Searchable
     from index.query import Query
     from index.schema import Description
     from index.search import Answer, Options
@@ -112,7 +112,7 @@ def search(
     """
     from index.filters import as_stored, check_label
     from index.home.key import KEY_NAME, privacy_key
-    from index.opening import describe_index, open_index
+    from index.opening import describe_index, open_to_search
     from model.network.embedder import Embedder
 
     if not queries and not like:
@@ -135,9 +135,8 @@ def search(
         files = [_input_file(query, stack) for query in queries or ()]
         load = partial(Embedder.load, device=device, runtime=runtime, probe=bool(description.probe))
         found, failed = _embed(files, index, description, model, options.layers, frame, load) if files else ([], 0)
-        with open_index(index, purpose="cbmir search", only_reads=True) as opened:
-            if _makers(opened.description) != _makers(description):
-                raise ModelMismatchError(f"{index} was made anew by another model meanwhile: ask again")
+        with open_to_search(index, purpose="cbmir search") as opened:
+            _look_at(opened, description, index)
             if label is not None:
                 check_label(opened, label)
             stored, notes = as_stored(opened, options.where)
@@ -152,6 +151,19 @@ def search(
                 open_page(sheet)
     if failed + missing:
         raise typer.Exit(EXIT_LEFT_OUT if pairs else EXIT_ERROR)
+
+
+def _look_at(opened: Searchable, description: Description, address: Address) -> None:
+    """See that the index is still the one for which the queries were made, and say who writes to it.
+
+    Raises:
+        ModelMismatchError: it was made anew meanwhile.
+    """
+    if _makers(opened.description) != _makers(description):
+        raise ModelMismatchError(f"{address} was made anew by another model meanwhile: ask again")
+    if opened.asked:
+        writer = f"{opened.asked} writes to the index: what it has stored so far was searched"
+        messages.print(f"note: {writer}", soft_wrap=True, markup=False)
 
 
 def _options(
@@ -235,7 +247,7 @@ def _embed(
 
 
 def _answers(
-    index: Index,
+    index: Searchable,
     found: list[tuple[Query, str]],
     like: tuple[str, ...] | list[str],
     options: Options,

@@ -34,8 +34,8 @@ def status(
     It is complete when every file of its archives was looked at by a job that came to its end, and the vector index is
     built over every point.
 
-    While another process holds the index, the answer comes from the job ledger and names that process. Exit code 3 says
-    that --verify misses points.
+    While another process holds the index, it is asked for what it has stored so far; where it does not answer, what is
+    known comes from the job ledger. Exit code 3 says that --verify misses points.
     """
     from index.opening import describe_index
 
@@ -44,6 +44,7 @@ def status(
     held: bool | None = None if index.server else False
     try:
         contents = _contents(index)
+        held = "in use" in contents or held
     except IndexLockedError as error:
         if verify:
             raise
@@ -133,11 +134,12 @@ def _ledger(address: Address, description: Description, *, held: bool | None) ->
 
 
 def _contents(address: Address) -> dict[str, Any]:
-    from index.opening import open_index
+    from index.opening import open_to_search
 
-    with open_index(address, purpose="cbmir status", wait=0.5, only_reads=True) as opened:
+    with open_to_search(address, purpose="cbmir status", wait=0.5) as opened:
         statistics = opened.statistics()
-        return {
+        held = {"in use": f"{address} is in use by {opened.asked}"} if opened.asked else {}
+        return held | {
             "points": statistics.points,
             "vectors": statistics.vectors,
             "vectors in the graph": statistics.indexed_vectors,
@@ -171,7 +173,8 @@ def _print(values: dict[str, Any]) -> None:
     print_fields(output, shown)
     if locked:
         messages.print(
-            f"[yellow]in use:[/] {escape(locked)}; the figures above are those of the ledger", soft_wrap=True
+            f"[yellow]in use:[/] {escape(locked)}; the figures above are those of this moment, or of the ledger",
+            soft_wrap=True,
         )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -27,6 +28,7 @@ from index.engines.engine import (
     fusion_depth,
     graph_is_complete,
 )
+from index.engines.owner import Answering
 from index.engines.read_only import PrivateCopy
 from index.home.description import read_description, write_description
 from index.home.lock import IndexLock
@@ -47,8 +49,19 @@ _SCROLL_VECTORS = 256
 class EdgeIndex(Index):
     """See :class:`index.engines.engine.Index`. Made by :func:`index.opening.open_index` and ``create_index``."""
 
-    def __init__(self, folder: Path, lock: IndexLock | PrivateCopy, *, create: bool, shard: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        lock: IndexLock | PrivateCopy,
+        *,
+        create: bool,
+        shard: Path | None = None,
+        answers: bool = False,
+    ) -> None:
         self._folder, self._lock = folder, lock
+        self._loading = threading.Lock()
+        self._answering: Answering | None = None
+        self._loaded: qdrant.EdgeShard | None = None
         self.description = read_description(folder)
         self._path = shard or folder / "shard"
         if not has_shard(folder):
@@ -56,6 +69,8 @@ class EdgeIndex(Index):
                 raise VectorIndexError(f"{folder} has lost its shard: restore it, or delete the folder and index anew")
             with _engine_errors(folder):
                 self._make_shard()
+        if answers and isinstance(lock, IndexLock):
+            self._answering = Answering(self, lock)
 
     def _store(self, points: Sequence[Point]) -> None:
         self._require_space(sum(vector.nbytes for point in points for vector in point.vectors.values()))
@@ -196,18 +211,22 @@ class EdgeIndex(Index):
         self.update_description(roots=roots, model_path=self.description.model_path)
 
     def close(self) -> None:
+        if self._answering:
+            self._answering.stop()
         try:
-            if "_shard" in self.__dict__:
+            if self._loaded:
                 with _engine_errors(self._folder):
-                    self._shard.close()
+                    self._loaded.close()
         finally:
             self._lock.release()
 
-    @cached_property
+    @property
     def _shard(self) -> qdrant.EdgeShard:
         """The shard, loaded when it is first needed: a job with nothing to do need not wait for it."""
-        with _engine_errors(self._folder):
-            return qdrant.EdgeShard.load(str(self._path))
+        with self._loading, _engine_errors(self._folder):  # threads that answer others may come at once
+            if self._loaded is None:
+                self._loaded = qdrant.EdgeShard.load(str(self._path))
+            return self._loaded
 
     def _make_shard(self) -> None:
         """Make the shard beside its place and move it there whole: a half-made one is never taken for a lost one."""

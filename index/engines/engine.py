@@ -103,41 +103,18 @@ class Statistics:
     bytes_on_disk: int | None
 
 
-class Index(ABC):
-    """An open index. Close it, or use it as a context manager.
+class Searchable(ABC):
+    """An open index to search in. Close it, or use it as a context manager.
 
     Every method raises :class:`model.errors.VectorIndexError` when the engine refuses.
+
+    Attributes:
+        description: what the index says of itself.
+        asked: the process that writes to it, for people to read, where that one answers instead of the engine.
     """
 
     description: Description
-
-    def upsert(self, points: Sequence[Point]) -> None:
-        """Insert points, or replace those of the same ids.
-
-        Raises:
-            NonFiniteFeaturesError: a vector holds NaN or infinity; none of the points is stored.
-            DiskFullError: too little space is left; none of the points is stored.
-        """
-        if not points:
-            return
-        for point in points:
-            for layer, vector in point.vectors.items():
-                if not np.isfinite(vector).all():
-                    where = point.payload.locations[0].path
-                    raise NonFiniteFeaturesError(f"{where}, frame {point.payload.frame}: its {layer} is not finite")
-        self._store(points)
-
-    @abstractmethod
-    def _store(self, points: Sequence[Point]) -> None:
-        """Insert or replace points, at least one, whose features are finite."""
-
-    @abstractmethod
-    def delete(self, ids: Collection[UUID]) -> None:
-        """Remove points; ids that are not stored are ignored."""
-
-    @abstractmethod
-    def set_payload(self, point: UUID, payload: Payload) -> None:
-        """Replace the payload of a stored point; its vectors stay."""
+    asked: str | None = None
 
     @abstractmethod
     def retrieve(self, ids: Collection[UUID]) -> dict[UUID, Payload]:
@@ -183,10 +160,6 @@ class Index(ABC):
         """All points that match, in order of their ids, from ``start`` on."""
 
     @abstractmethod
-    def points(self, after: UUID | None = None) -> Iterator[Point]:
-        """All points with their vectors, in order of their ids, from the first one behind ``after``."""
-
-    @abstractmethod
     def count(self, where: Where = EVERYTHING) -> int:
         """How many points match, exactly."""
 
@@ -195,28 +168,8 @@ class Index(ABC):
         """Number of points by each value of a keyword field, most frequent first."""
 
     @abstractmethod
-    def flush(self) -> None:
-        """Return only when everything upserted and deleted would survive a loss of power."""
-
-    @abstractmethod
-    def optimize(self) -> None:
-        """Build the HNSW graph over what was added; blocks until it is complete."""
-
-    @abstractmethod
     def statistics(self) -> Statistics:
         """The state of the index now."""
-
-    @abstractmethod
-    def update_description(self, *, roots: Sequence[str], model_path: str) -> None:
-        """Store new roots (old ones keep their numbers) and where the model lies.
-
-        On a server another job may have added roots since ``description`` was read: then nothing is stored, and
-        ``description`` has them.
-        """
-
-    @abstractmethod
-    def replace_root(self, number: int, address: str) -> None:
-        """Say that everything below a root lies below another address now; the points stay as they are."""
 
     @abstractmethod
     def close(self) -> None:
@@ -229,3 +182,59 @@ class Index(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Index(Searchable):
+    """An open index to search in and to write to."""
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Insert points, or replace those of the same ids.
+
+        Raises:
+            NonFiniteFeaturesError: a vector holds NaN or infinity; none of the points is stored.
+            DiskFullError: too little space is left; none of the points is stored.
+        """
+        if not points:
+            return
+        for point in points:
+            for layer, vector in point.vectors.items():
+                if not np.isfinite(vector).all():
+                    where = point.payload.locations[0].path
+                    raise NonFiniteFeaturesError(f"{where}, frame {point.payload.frame}: its {layer} is not finite")
+        self._store(points)
+
+    @abstractmethod
+    def _store(self, points: Sequence[Point]) -> None:
+        """Insert or replace points, at least one, whose features are finite."""
+
+    @abstractmethod
+    def delete(self, ids: Collection[UUID]) -> None:
+        """Remove points; ids that are not stored are ignored."""
+
+    @abstractmethod
+    def set_payload(self, point: UUID, payload: Payload) -> None:
+        """Replace the payload of a stored point; its vectors stay."""
+
+    @abstractmethod
+    def points(self, after: UUID | None = None) -> Iterator[Point]:
+        """All points with their vectors, in order of their ids, from the first one behind ``after``."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Return only when everything upserted and deleted would survive a loss of power."""
+
+    @abstractmethod
+    def optimize(self) -> None:
+        """Build the HNSW graph over what was added; blocks until it is complete."""
+
+    @abstractmethod
+    def update_description(self, *, roots: Sequence[str], model_path: str) -> None:
+        """Store new roots (old ones keep their numbers) and where the model lies.
+
+        On a server another job may have added roots since ``description`` was read: then nothing is stored, and
+        ``description`` has them.
+        """
+
+    @abstractmethod
+    def replace_root(self, number: int, address: str) -> None:
+        """Say that everything below a root lies below another address now; the points stay as they are."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.address import Address
-from index.engines.engine import Index, Where
+from index.engines.engine import Index, Searchable, Where
 from index.opening import create_index
 from index.schema import Description, Location, Payload, Point
 from model.images.frames import Header
@@ -51,7 +51,7 @@ def database(
 
 
 def rank_database(
-    index: Index,
+    index: Searchable,
     queries: Predictions,
     layer: str,
     *,

@@ -5,25 +5,32 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from model.errors import IndexLockedError, VectorIndexError
+from model.files import written_whole
 
 LOCK_NAME, HOLDER_NAME = "lock", "holder.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that holds an index."""
+    """The process that holds an index.
+
+    Attributes:
+        purpose, pid, host, since: for people to read.
+        socket: where it answers questions (:mod:`index.engines.owner`); empty if it does not.
+    """
 
     purpose: str
     pid: int
     host: str
     since: str
+    socket: str = ""
 
     def __str__(self) -> str:
         return f"'{self.purpose}' (process {self.pid} on {self.host}, since {self.since})"
@@ -57,12 +64,25 @@ class IndexLock:
                 "'cbmir copy' it to where you may write"
             ) from error
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        values = asdict(Holder(self._purpose, os.getpid(), socket.gethostname(), now))
+        self._holder = Holder(self._purpose, os.getpid(), socket.gethostname(), now)
         try:
-            (self._folder / HOLDER_NAME).write_text(json.dumps(values), encoding="utf-8")
+            self._write()
         except OSError as error:
             self._lock.release()
             raise VectorIndexError(f"{self._folder} cannot be written: {error.strerror or error}") from error
+
+    def tell_socket(self, path: str) -> None:
+        """Let others know where this process answers questions.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._holder = replace(self._holder, socket=path)
+        self._write()
+
+    def _write(self) -> None:
+        with written_whole(self._folder / HOLDER_NAME) as partial:
+            partial.write_text(json.dumps(asdict(self._holder)), encoding="utf-8")
 
     def release(self) -> None:
         """Let go of the lock."""

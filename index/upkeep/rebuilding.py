@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from index.engines.engine import Index
+from index.engines.engine import Searchable
 from index.ledger import FileKey, FileRecord, Ledger
 from index.schema import Stamp
 
@@ -43,7 +43,7 @@ class Rebuilt:
         return f"{self.files:,} files, of which the next job reads {self.files_again:,} again"
 
 
-def rebuild_ledger(index: Index, ledger: Ledger, *, progress: Callable[[int], None] = lambda _: None) -> Rebuilt:
+def rebuild_ledger(index: Searchable, ledger: Ledger, *, progress: Callable[[int], None] = lambda _: None) -> Rebuilt:
     """Enter the files that the index has points of, and the ledger does not know.
 
     Files that were left out have no points: the next job tries them again.
@@ -73,7 +73,7 @@ def rebuild_ledger(index: Index, ledger: Ledger, *, progress: Callable[[int], No
     return Rebuilt(files, again)
 
 
-def _found(index: Index, progress: Callable[[int], None]) -> Iterator[tuple[Any, ...]]:
+def _found(index: Searchable, progress: Callable[[int], None]) -> Iterator[tuple[Any, ...]]:
     """A row for each file that each point lies in."""
     for number, (point, payload) in enumerate(index.scroll(), 1):
         for location in payload.locations:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from index.engines.engine import Index
+from index.engines.engine import Searchable
 from index.ledger import FileKey, Ledger
 
 _TOLD = 10_000
@@ -29,7 +29,7 @@ class Verification:
     points_unknown: int
 
 
-def verify(index: Index, ledger: Ledger, *, progress: Callable[[int], None] | None = None) -> Verification:
+def verify(index: Searchable, ledger: Ledger, *, progress: Callable[[int], None] | None = None) -> Verification:
     """Look for every point of the ledger in the index, and for every point of the index in the ledger.
 
     No vector is read. It takes 0.1 GB of memory for a million points.
