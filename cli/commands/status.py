@@ -162,13 +162,15 @@ def _print(values: dict[str, Any]) -> None:
 
     locked = values.pop("in use", None)
     if "vectors in the graph" in values:
-        values["vector index complete"] = _graph(values["vector index complete"], values)
+        values["vector index complete"] = _graph(values["vector index complete"], values, held=locked is not None)
         del values["vectors in the graph"]
     size = values.pop("bytes on disk", None)  # a server does not tell
     if size is not None:
         values["size on disk"] = f"{size / 2**20:,.1f} MB"
     if not values["unfinished archives"]:
         del values["unfinished archives"]
+    if locked and values["complete"] is False:
+        values["complete"] = "not yet"
     shown = {name: _TEXTS.get(name, _plain_text)(value) for name, value in values.items()}
     print_fields(output, shown)
     if locked:
@@ -178,9 +180,11 @@ def _print(values: dict[str, Any]) -> None:
         )
 
 
-def _graph(complete: bool, values: Mapping[str, Any]) -> str:
+def _graph(complete: bool, values: Mapping[str, Any], *, held: bool) -> str:
     inside, every = values["vectors in the graph"], values["vectors"]
     counted = f"{inside:,} of {every:,} vectors are in its graph"
+    if not complete and held:
+        return f"not yet, {counted}"
     if not complete:
         return f"no, {counted}: run 'cbmir index' again to build it"
     return f"yes, {counted}" + (", and so few are compared one by one" if inside < every else "")
@@ -205,7 +209,9 @@ _TEXTS: Final[Mapping[str, Callable[[Any], str | list[str]]]] = {
     "verified": _comparison,
     "files": lambda states: _counts({_STATES.get(state, state): count for state, count in states.items()}),
     "unfinished archives": lambda archives: [f"{archive}: {why}" for archive, why in archives.items()],
-    "complete": {True: "yes", False: "no: run the same 'cbmir index' again", None: "not known"}.__getitem__,
+    "complete": lambda said: {True: "yes", False: "no: run the same 'cbmir index' again", None: "not known"}.get(
+        said, said
+    ),
 }
 """How values are said, paths each on a line of its own; the others by their kind."""
 

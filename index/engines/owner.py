@@ -16,6 +16,7 @@ import tempfile
 import threading
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -30,7 +31,7 @@ from index.home.lock import Holder, IndexLock, in_use
 from index.schema import Payload, Vector
 from model.errors import CbmirError, IndexLockedError, VectorIndexError
 
-_NAME = "socket"
+_NAME, _PREFIX = "socket", "cbmir-answers-"
 
 LONGEST_PATH = 100
 """Bytes of a socket's path; the system takes 107."""
@@ -56,6 +57,8 @@ class Answering:
 
     def __init__(self, index: Searchable, lock: IndexLock) -> None:
         self._folder: Path | None = None
+        if lock.former and lock.former.socket:
+            _sweep(Path(lock.former.socket))
         try:
             self._folder = _private_folder()
             self._server = _Server(str(self._folder / _NAME), _Handler)
@@ -87,8 +90,16 @@ class Answering:
 def _private_folder() -> Path:
     """A new folder of this user alone, where a socket's name is not too long."""
     usual = Path(tempfile.gettempdir())
-    short = usual if len(bytes(usual)) + len("/cbmir-answers-12345678/") + len(_NAME) <= LONGEST_PATH else Path("/tmp")  # noqa: S108 (mkdtemp in it)
-    return Path(tempfile.mkdtemp(prefix="cbmir-answers-", dir=short))
+    short = usual if len(bytes(usual)) + len(f"/{_PREFIX}12345678/{_NAME}") <= LONGEST_PATH else Path("/tmp")  # noqa: S108 (mkdtemp in it)
+    return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=short))
+
+
+def _sweep(left: Path) -> None:
+    """Remove what a process that was killed has left behind: its socket, and nothing else that a word may name."""
+    with suppress(OSError):
+        if left.parent.name.startswith(_PREFIX) and left.is_socket():
+            left.unlink()
+            left.parent.rmdir()
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):

@@ -42,11 +42,15 @@ class IndexLock:
     Args:
         folder: the index folder; ``lock`` and ``holder.json`` are written into it.
         purpose: what this process does with the index, for the others to read.
+
+    Attributes:
+        former: the process that held it before and was killed, once it is acquired; ``None`` if none was.
     """
 
     def __init__(self, folder: Path, purpose: str) -> None:
         self._folder, self._purpose = folder, purpose
         self._lock = FileLock(folder / LOCK_NAME)
+        self.former: Holder | None = None
 
     def acquire(self, wait: float) -> None:
         """Take the lock, waiting for it up to ``wait`` seconds.
@@ -63,6 +67,7 @@ class IndexLock:
                 f"{self._folder} cannot be written ({error.strerror or error}), only searched: "
                 "'cbmir copy' it to where you may write"
             ) from error
+        self.former = holder(self._folder)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self._holder = Holder(self._purpose, os.getpid(), socket.gethostname(), now)
         try:

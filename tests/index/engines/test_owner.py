@@ -120,6 +120,22 @@ def test_when_the_writer_has_ended_the_folder_is_opened(tmp_path: Path) -> None:
         assert opened.count() == 5
 
 
+def test_a_killed_writers_socket_is_swept_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, swept = tmp_path / "precious" / "socket", tmp_path / "cbmir-answers-x" / "socket"
+    for path in (kept, swept):
+        path.parent.mkdir()
+        with socket.socket(socket.AF_UNIX) as left:
+            monkeypatch.chdir(path.parent)  # the whole name may be too long
+            left.bind(path.name)
+        address = parse_address(tmp_path / "index")
+        create_index(address, describe(), purpose="writing").close()
+        word = {"purpose": "x", "pid": 1, "host": "h", "since": "s", "socket": str(path)}
+        (tmp_path / "index/holder.json").write_text(json.dumps(word))
+        create_index(address, describe(), purpose="writing").close()
+    assert kept.exists()
+    assert not swept.parent.exists()
+
+
 def test_a_writer_that_is_busy_or_gone_is_said(
     writer: Index, asked: Searchable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
