@@ -78,10 +78,12 @@ class EntryNodes:
         address: of the server.
 
     Attributes:
+        address: as given.
         several: whether there are more than one.
     """
 
     def __init__(self, address: ServerAddress) -> None:
+        self.address = address
         self._entries, self._asked = address.entries, address.entries[0]
         self.several = len(self._entries) > 1
         self._first = True
@@ -122,6 +124,10 @@ class Connection:
         """A new one; nothing is sent yet but what finds a node that listens, where there are several."""
         entries = EntryNodes(address)
         return cls(entries.client(), str(address), entries)
+
+    def another(self) -> Connection:
+        """One more connection to the same server; of a client without an address this one."""
+        return self.to(self._entries.address) if self._entries else self
 
     def patiently(self, call: Callable[[QdrantClient], Result], seconds: float) -> Result:
         """What a call gives, as :func:`patiently`, by another node after each failure."""

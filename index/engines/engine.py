@@ -185,7 +185,13 @@ class Searchable(ABC):
 
 
 class Index(Searchable):
-    """An open index to search in and to write to."""
+    """An open index to search in and to write to.
+
+    Attributes:
+        takes_several: whether it gains from points that several threads upsert at once.
+    """
+
+    takes_several = False
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Insert points, or replace those of the same ids.

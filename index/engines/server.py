@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -68,6 +69,8 @@ class ServerIndex(Index):
         patience: seconds for which passing failures of reads and of writes are waited out.
     """
 
+    takes_several = True
+
     def __init__(
         self,
         connection: Connection,
@@ -76,7 +79,10 @@ class ServerIndex(Index):
         *,
         patience: tuple[float, float] | None = None,
     ) -> None:
-        self._connection, self._collection, self._address = connection, collection, address
+        self._collection, self._address = collection, address
+        self._connections, self._of_threads = [connection], threading.local()
+        self._of_threads.connection = connection
+        self._deferring = threading.Lock()
         self._read_patience, self._write_patience = patience or (READ_PATIENCE_SECONDS, WRITE_PATIENCE_SECONDS)
         self._loading = False
         self.description = self._read_description()
@@ -260,11 +266,14 @@ class ServerIndex(Index):
         self.description = self._read_description()
 
     def close(self) -> None:
-        self._connection.close()
+        for connection in self._connections:
+            connection.close()
 
     def _defer_graph(self) -> None:
         """Before the first points of this process."""
-        if not self._loading:
+        with self._deferring:
+            if self._loading:
+                return
             self._write(lambda client: defer_graph(client, self._collection))
             self._loading = True
 
@@ -278,7 +287,11 @@ class ServerIndex(Index):
         return self._patiently(call, self._write_patience)
 
     def _patiently(self, call: Callable[[QdrantClient], Result], seconds: float) -> Result:
-        return self._connection.patiently(call, seconds)
+        connection: Connection | None = getattr(self._of_threads, "connection", None)
+        if connection is None:  # a thread that stores; after a failure each goes to another node by itself
+            connection = self._of_threads.connection = self._connections[0].another()
+            self._connections.append(connection)
+        return connection.patiently(call, seconds)
 
 
 def _search_params(*, exact: bool) -> models.SearchParams:

@@ -22,6 +22,7 @@ from model.network.calibration import UNKNOWN
 from workers.indexing.planning import PendingFile
 from workers.indexing.report import TRANSIENT
 from workers.indexing.rows import FEATURE
+from workers.indexing.storing import Storing
 
 UPSERT_POINTS = 256
 """Points sent to the index at once: 2 MB a layer."""
@@ -84,9 +85,16 @@ class Sink:
     """
 
     def __init__(
-        self, index: Index, ledger: Ledger, window: Sequence[PendingFile], left_out: LeftOut, counts: SinkCounts
+        self,
+        index: Index,
+        ledger: Ledger,
+        window: Sequence[PendingFile],
+        left_out: LeftOut,
+        counts: SinkCounts,
+        storing: Storing | None = None,
     ) -> None:
         self._index, self._ledger, self._window = index, ledger, window
+        self._storing = storing or Storing(index)
         self._left_out, self._counts = left_out, counts
         self._rows: defaultdict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
         self._ready: list[_Complete] = []
@@ -115,7 +123,12 @@ class Sink:
 
     def commit(self) -> None:
         """Store what is ready, drop what is no longer any file's, flush the index, and call the files done."""
-        self._store()
+        try:
+            self._store()
+            self._storing.wait()
+        except Exception:
+            self._count_back()
+            raise
         if self._uncommitted:
             former = {one.file.key: one.former for one in self._uncommitted}
             files_to_reindex = drop_points(self._index, self._ledger, former)
@@ -125,6 +138,12 @@ class Sink:
             self._ledger.put([replace(one, state="writing") if one.key in files_to_reindex else one for one in records])
             self._uncommitted = []
         self._committed_at = time.monotonic()
+
+    def _count_back(self) -> None:
+        """After a failure: files that perhaps are not stored are not counted, and never called done."""
+        self._counts.files -= sum(bool(complete.points) for complete in self._uncommitted)
+        self._counts.points -= sum(len(complete.points) for complete in self._uncommitted)
+        self._uncommitted = []
 
     def _complete(self, number: int, rows: list[dict[str, Any]]) -> None:
         file = self._window[number]
@@ -175,7 +194,7 @@ class Sink:
         arrived = [point for complete in stored for point in complete.points]
         points = self._merge(arrived, doomed)
         for start in range(0, len(points), UPSERT_POINTS):
-            self._index.upsert(points[start : start + UPSERT_POINTS])
+            self._storing.upsert(points[start : start + UPSERT_POINTS])
         self._counts.points += len(arrived)
         self._counts.files += sum(bool(complete.points) for complete in stored)
         self._uncommitted += stored
@@ -187,7 +206,10 @@ class Sink:
         So the payload does not depend on which copy arrives first.
         """
         self._note_repeated_uids(points, doomed)
-        payloads = self._index.retrieve({point.id for point in points}) if points else {}
+        ids = {point.id for point in points}
+        payloads = self._storing.under_way(ids)
+        if unknown := ids - payloads.keys():
+            payloads |= self._index.retrieve(unknown)
         merged: dict[UUID, Point] = {}
         for point in points:
             other = payloads.get(point.id)
@@ -204,7 +226,10 @@ class Sink:
             return
         seen: dict[tuple[str | None, int], UUID] = {}
         stored = self._index.scroll(Where(must={"sop_instance_uid": uids}, exclude_ids=doomed))
-        for point, payload in [*stored, *((point.id, point.payload) for point in points)]:
+        under_way = (
+            (one, payload) for one, payload in self._storing.everything_under_way().items() if one not in doomed
+        )
+        for point, payload in [*stored, *under_way, *((point.id, point.payload) for point in points)]:
             uid = payload.header.sop_instance_uid
             if uid in uids and seen.setdefault((uid, payload.frame), point) != point:
                 self._counts.repeated_uids.add(str(uid))

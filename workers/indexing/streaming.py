@@ -24,6 +24,7 @@ from workers.indexing.settings import Machine
 from workers.indexing.sink import LeftOut, Sink, SinkCounts
 from workers.indexing.stages import Network
 from workers.indexing.stalling import StallWatch
+from workers.indexing.storing import Storing
 
 PASSES = 2
 """Times that a window's files are sent through the pipeline; the second takes up what was lost with a worker."""
@@ -73,6 +74,7 @@ class Stream:
         self._left_out, self._worker_lost, self._stalled = left_out, worker_lost, stalled
         self._loading, self._moved = loading, moved
         self._stack = ExitStack()
+        self._storing = self._stack.enter_context(Storing(index))
         self._session: Session | None = None
         self._shard, self._looked_at = 0, 0.0
         self.stages, self.stored = StageCounts(), SinkCounts()
@@ -87,7 +89,7 @@ class Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._stack.__exit__(kind, error, trace)
 
     def run(self, files: Iterator[PendingFile], *, counts: SinkCounts | None = None) -> None:
         """Embed and store all files; they are counted in :attr:`stored`, or in ``counts``.
@@ -128,7 +130,7 @@ class Stream:
                 counters=session.counters,
             )
             self._shard += len(source.shards)
-            sink = Sink(self._index, self._ledger, window, self._left_out, counts)
+            sink = Sink(self._index, self._ledger, window, self._left_out, counts, self._storing)
             try:
                 self._drain(source, session, sink)
                 passes -= 1
