@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +20,10 @@ from workers.indexing.settings import check_actors
 from workers.ray_folders import temporary_folder, token
 
 OBJECT_STORE_BYTES = 2**28
-"""Shared memory of a local Ray: frames wait in it between the stages, so it bounds the pipeline's memory."""
+"""Least shared memory of a local Ray: frames wait in it between the stages, so it bounds the pipeline's memory."""
+
+CORE_OBJECT_STORE_BYTES = 2**27
+"""Of it for each core, as each decodes: 2 GB on 16 cores, where 256 MB would be 16 MB of frames a core."""
 
 LISTENER_SECONDS = 5.0
 """Time within which a cluster's head takes a connection."""
@@ -114,6 +118,13 @@ def share_resources(
     return Resources((low, high), actor_cpus, per_actor, threads, decode_cpus, decode_tasks, size)
 
 
+def object_store_bytes(cpus: int | None) -> int:
+    """Shared memory of a local Ray of so many processors (by default all): at most half of what there is."""
+    shared = shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else 0  # noqa: S108 (Ray's place)
+    wanted = CORE_OBJECT_STORE_BYTES * (cpus or os.cpu_count() or 1)
+    return max(OBJECT_STORE_BYTES, min(wanted, shared // 2))
+
+
 def set_ray_environment() -> None:
     """Tell Ray, before it is imported, not to report home, and never to start itself.
 
@@ -150,7 +161,7 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
         empty = stack.enter_context(tempfile.TemporaryDirectory(prefix="cbmir-empty-", dir=folder))
         if own and not address:
             stack.enter_context(token())
-            local = {"num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+            local = {"num_cpus": cpus, "object_store_memory": object_store_bytes(cpus), "include_dashboard": False}
             local["_temp_dir"] = str(folder / "ray")
         if own:
             try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from model.diagnosis import Check
 from model.errors import JobError
-from workers.cluster import OBJECT_STORE_BYTES, ray_session, share_resources
+from workers.cluster import OBJECT_STORE_BYTES, object_store_bytes, ray_session, share_resources
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where Linux has it)
 
@@ -40,7 +40,7 @@ def check_shared_memory() -> Iterator[Check]:
         yield Check("shared memory", "note", f"there is no {_SHARED_MEMORY}: Ray uses files, slower")
         return
     size = shutil.disk_usage(_SHARED_MEMORY).total
-    detail = f"{size / 2**20:,.0f} MB, a job takes {OBJECT_STORE_BYTES / 2**20:,.0f} MB"
+    detail = f"{size / 2**20:,.0f} MB, a job takes {object_store_bytes(None) / 2**20:,.0f} MB"
     if size < OBJECT_STORE_BYTES * 1.1:
         yield Check(
             "shared memory", "note", detail, "in a container give --shm-size 1g; Ray uses slower files otherwise"

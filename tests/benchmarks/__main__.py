@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from model.network.bundled import find_model
-from tests.benchmarks import decoding, indexing, neighbours, resuming, runtimes, uploading
+from tests.benchmarks import decoding, indexing, neighbours, pipeline, resuming, runtimes, uploading
 from tests.benchmarks.archive import first_files, write_archive
 from tests.benchmarks.figures import Figure, print_figures, print_machine
 
@@ -46,6 +46,7 @@ def run(model: Path, archive: Path | None, repository: Path | None, images: int,
     figures += indexing.run(model, archive, small, images, work)
     figures += neighbours.run(work / "index-large", work / "index-small")
     figures += resuming.run(model, archive, work / "index-large")
+    figures += pipeline.run(model, images // 2, work / "pipeline")
     figures += decoding.run()
     figures += uploading.run()
     figures += runtimes.run(model, repository)

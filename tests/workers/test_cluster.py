@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from model.errors import SettingError
-from workers.cluster import share_resources
+from workers.cluster import object_store_bytes, share_resources
 
 
 @given(cpus=st.integers(1, 256), actors=st.none() | st.integers(1, 32), gpus=st.integers(0, 8))
@@ -52,3 +54,14 @@ def test_an_actor_finds_room_on_a_node_of_a_cluster(node: int, nodes: int, actor
     assert resources.actor_cpus < node
     assert resources.actor_threads <= node
     assert resources.actors[1] * resources.actor_cpus + resources.decode_cpus <= node * nodes
+
+
+@pytest.mark.parametrize(
+    ("cpus", "shared", "expected"), [(2, 2**34, 2**28), (16, 2**34, 2**31), (64, 2**32, 2**31), (16, 2**26, 2**28)]
+)
+def test_the_object_store_follows_the_machine(
+    cpus: int, shared: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = SimpleNamespace(total=shared)
+    monkeypatch.setattr("workers.cluster.shutil.disk_usage", lambda _path: usage)
+    assert object_store_bytes(cpus) == expected
