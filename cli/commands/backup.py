@@ -41,7 +41,7 @@ def _snapshot(address: ServerAddress) -> None:
     from index.engines.snapshot import make_snapshot
     from index.sharing.collection import ledger_address
 
-    for one in (address, ledger_address(address)):
+    for one in (ledger_address(address), address):  # the ledger must not know more than the points
         try:
             name = make_snapshot(one)
         except NotAnIndexError:

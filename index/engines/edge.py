@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -211,14 +211,16 @@ class EdgeIndex(Index):
         self.update_description(roots=roots, model_path=self.description.model_path)
 
     def close(self) -> None:
-        if self._answering:
-            self._answering.stop()
         try:
-            if self._loaded:
-                with _engine_errors(self._folder):
-                    self._loaded.close()
+            if self._answering:
+                self._answering.stop()
         finally:
-            self._lock.release()
+            try:
+                if self._loaded:
+                    with _engine_errors(self._folder):
+                        self._loaded.close()
+            finally:
+                self._lock.release()
 
     @property
     def _shard(self) -> qdrant.EdgeShard:
@@ -340,4 +342,8 @@ def _engine_errors(folder: Path) -> Iterator[None]:
 
 def _bytes_on_disk(folder: Path) -> int:
     """Allocated bytes, as sparse files of the engine are larger by name than on disk."""
-    return sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
+    size = 0
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # one that the engine has replaced meanwhile
+            size += file.stat().st_blocks * 512 if file.is_file() else 0
+    return size

@@ -69,7 +69,11 @@ class Answering:
         self._server.index = index
         self._thread = threading.Thread(target=self._server.serve_forever, name="cbmir-answering", daemon=True)
         self._thread.start()
-        lock.tell_socket(str(self._folder / _NAME))
+        try:
+            lock.tell_socket(str(self._folder / _NAME))
+        except OSError as error:
+            _log.warning("others cannot search this index meanwhile: %s", error)
+            self.stop()
 
     def stop(self) -> None:
         """Answer what was asked, then nothing more."""
@@ -126,6 +130,8 @@ class _Handler(socketserver.StreamRequestHandler):
             answer = {"error": str(error)}
         except (ValueError, KeyError, TypeError) as error:
             answer = {"error": f"the question was not understood: {error!r}"}
+        except Exception as error:  # said to whoever asks; the job goes on
+            answer = {"error": f"the question could not be answered: {error!r}"}
         self.wfile.write(json.dumps(answer).encode() + b"\n")
 
 
@@ -166,12 +172,13 @@ _ANSWERS: dict[str, Callable[[Searchable, Request], Any]] = {
 
 def ask_owner(folder: Path, holder: Holder) -> Searchable | None:
     """The index as the process that holds it answers; ``None`` if that one has gone."""
-    asked = AskedIndex(folder, holder)
     try:
-        asked.count()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(ANSWER_SECONDS)
+            connection.connect(holder.socket)
     except OSError:
         return None
-    return asked
+    return AskedIndex(folder, holder)
 
 
 class AskedIndex(Searchable):
@@ -190,14 +197,13 @@ class AskedIndex(Searchable):
         """What the owner answers.
 
         Raises:
-            OSError: nobody listens.
             IndexLockedError: it does not answer in time, or ended meanwhile.
             VectorIndexError: its engine refused.
         """
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(ANSWER_SECONDS)
-            connection.connect(self._socket)
             try:
+                connection.connect(self._socket)
                 connection.sendall(json.dumps({"call": call, **more}).encode() + b"\n")
                 with connection.makefile("rb") as answers:
                     line = answers.readline()

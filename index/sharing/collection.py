@@ -67,7 +67,8 @@ class Lease:
         root: number of the root.
         session: of the holder; empty if there is none.
         machine: tells processes that see each other's numbers from those that do not.
-        process, host, purpose, since: of the holder.
+        process, process_start, host, purpose, since: of the holder; the start tells it from a later process of the same
+            number.
         beat: changes as long as the holder lives.
     """
 
@@ -78,6 +79,7 @@ class Lease:
     host: str
     purpose: str
     since: str
+    process_start: int = 0
     beat: int = 0
 
     def __str__(self) -> str:
@@ -159,6 +161,14 @@ class LedgerCollection:
         for start in range(0, len(names), _ROWS):
             wanted = {"kind": ["file"], "session": names[start : start + _ROWS]}
             yield from ([_to_row(payload) for payload in page] for page in self._pages(wanted))
+
+    def find_files(self, keys: Iterable[FileKey]) -> list[Row]:
+        """The rows of these files, whoever wrote them; forgotten ones among them."""
+        ids: list[Any] = [str(_file_id(key)) for key in keys]
+        records = self._connection.patiently(
+            lambda client: client.retrieve(self.name, ids, with_payload=True) if ids else [], self._patience
+        )
+        return [_to_row(record.payload or {}) for record in records]
 
     def put_session(self, session: Session, *, patience: float | None = None) -> None:
         """Enter a session, or what has changed of it; with a patience of its own for the last word of a job."""

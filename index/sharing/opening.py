@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
+import tempfile
+import weakref
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 from index.address import Address
 from index.engines.server import READ_PATIENCE_SECONDS, WRITE_PATIENCE_SECONDS
 from index.ledger import NAME, Ledger
 from index.sharing.collection import LedgerCollection
 from index.sharing.shared_ledger import SharedLedger
+from model.errors import VectorIndexError
 
 
 def open_shared_ledger(address: Address, *, purpose: str, hides_paths: bool) -> Ledger:
@@ -19,7 +26,12 @@ def open_shared_ledger(address: Address, *, purpose: str, hides_paths: bool) -> 
     connect = partial(LedgerCollection, address.server)
     with closing(connect(WRITE_PATIENCE_SECONDS)) as collection:
         identity = collection.identity() or collection.make()
-    address.home.mkdir(parents=True, exist_ok=True)
+    try:
+        address.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VectorIndexError(
+            f"{address.home} cannot be made ({error.strerror or error}): name another folder by CBMIR_STATE"
+        ) from error
     _set_aside_another(address, identity)
     return SharedLedger(address.home, connect, identity, purpose=purpose, hides_paths=hides_paths)
 
@@ -32,9 +44,22 @@ def find_shared_ledger(address: Address) -> Ledger | None:
         identity = collection.identity()
     if identity is None:
         return Ledger(address.home, read_only=True) if (address.home / NAME).exists() else None
-    address.home.mkdir(parents=True, exist_ok=True)
+    try:
+        address.home.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return _without_home(connect, identity)
+    if not os.access(address.home, os.W_OK):
+        return _without_home(connect, identity)
     _set_aside_another(address, identity)
     return SharedLedger(address.home, connect, identity, purpose=None)
+
+
+def _without_home(connect: Callable[[float], LedgerCollection], identity: str) -> Ledger:
+    """A copy for this once, where nothing can be kept."""
+    folder = tempfile.mkdtemp(prefix="cbmir-ledger-")
+    ledger = SharedLedger(Path(folder), connect, identity, purpose=None)
+    weakref.finalize(ledger, shutil.rmtree, folder, ignore_errors=True)
+    return ledger
 
 
 def _set_aside_another(address: Address, identity: str) -> None:

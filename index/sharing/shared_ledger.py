@@ -77,10 +77,14 @@ class SharedLedger(Ledger):
         if (own or jobs) and not self._purpose:
             self._pull()
             return  # a reader tells nothing: the next writer does
-        self._pull(own.discard)
+        with self._errors():
+            told = {job for (job,) in self._connection.execute("SELECT job FROM sessions WHERE job IS NOT NULL")}
+        # A row that was made again from points of an earlier version knows less than the one that is here.
+        self._pull(own.discard, unless=lambda row: row[3] < 0 and FileKey(*row[:3]) in own)
         self._tell(own)
         for job in jobs:
-            self._tell_job(job)
+            if job.number not in told:
+                self._tell_job(job)
         with self._errors(), self._connection:
             self._connection.execute("INSERT INTO shared VALUES (?)", (identity,))
 
@@ -92,16 +96,19 @@ class SharedLedger(Ledger):
     def mark_writing(self, keys: Iterable[FileKey]) -> None:
         """As of :class:`index.ledger.Ledger`; told."""
         every = list(keys)
+        self._refresh(every)
         super().mark_writing(every)
         self._tell(every)
 
     def leave_out(self, points: Mapping[FileKey, Collection[UUID]], reason: str, detail: str) -> None:
         """As of :class:`index.ledger.Ledger`; told."""
+        self._refresh(points)
         super().leave_out(points, reason, detail)
         self._tell(points)
 
     def drop_points(self, points: Mapping[FileKey, Collection[UUID]]) -> None:
         """As of :class:`index.ledger.Ledger`; told."""
+        self._refresh(points)
         super().drop_points(points)
         self._tell(points)
 
@@ -109,7 +116,7 @@ class SharedLedger(Ledger):
         """Remove files from the ledger, everywhere."""
         every = list(keys)
         super().forget(every)
-        self._tell(every)
+        self._tell(every, forgotten=True)
 
     def claim(self, roots: Mapping[int, str]) -> None:
         """Take the leases of roots, then learn what was done to them before.
@@ -126,11 +133,11 @@ class SharedLedger(Ledger):
         """Enter a job, here and for the others; return its number here."""
         number = super().start_job(started, report)
         self._session = replace(self._begin(), started=started, outcome="running", report=self._shown(report))
-        self._collection.put_session(self._session)
-        with self._errors(), self._connection:
+        with self._errors(), self._connection:  # first: another process here must not enter the job once more
             self._connection.execute(
                 "INSERT OR REPLACE INTO sessions VALUES (?, ?, 0)", (str(self._session.id), number)
             )
+        self._collection.put_session(self._session)
         return number
 
     def end_job(self, number: int, ended: str, outcome: str, report: str) -> None:
@@ -153,9 +160,9 @@ class SharedLedger(Ledger):
             outcome=job.outcome,
             report=self._shown(job.report or ""),
         )
-        self._collection.put_session(told)
         with self._errors(), self._connection:
             self._connection.execute("INSERT INTO sessions VALUES (?, ?, 1)", (str(told.id), job.number))
+        self._collection.put_session(told)
 
     def close(self) -> None:
         """Give back the leases, end the session and close both."""
@@ -193,25 +200,36 @@ class SharedLedger(Ledger):
             self._collection.put_session(self._session)
         return self._session
 
-    def _tell(self, keys: Collection[FileKey]) -> None:
-        """Share what this machine's copy has of these files now."""
+    def _refresh(self, keys: Collection[FileKey]) -> None:
+        """Learn what is shared of files in roots of which this session has no lease: another machine may be at them."""
+        strange = [key for key in keys if not (self._leases and self._leases.holds(key.root))]
+        for start in range(0, len(strange), _BATCH):
+            self._take(self._collection.find_files(strange[start : start + _BATCH]))
+
+    def _tell(self, keys: Collection[FileKey], *, forgotten: bool = False) -> None:
+        """Share what this machine's copy has of these files now; of absent ones, if so, that they are forgotten."""
         if not keys:
             return
-        session = self._begin()
         self._told_all = False
+        session = self._begin()
         if self._leases:
             self._leases.check()
         every = list(keys)
         for start in range(0, len(every), _BATCH):
             asked = every[start : start + _BATCH]
             rows = list(self.rows(asked))
-            self._collection.put_files(rows, session.id)
-            gone = set(asked) - {FileKey(*row[:3]) for row in rows}
-            self._collection.forget_files(gone, session.id)
+            # What a library says of a broken file may quote it.
+            shown = ((*row[:9], None) for row in rows) if self._hides_paths else rows
+            self._collection.put_files(shown, session.id)
+            if forgotten:
+                gone = set(asked) - {FileKey(*row[:3]) for row in rows}
+                self._collection.forget_files(gone, session.id)
         self._told_all = True
 
-    def _pull(self, came: Callable[[FileKey], object] = lambda _: None) -> None:
-        """Bring the copy up to what is shared, and tell of each file that came."""
+    def _pull(
+        self, came: Callable[[FileKey], object] = lambda _: None, unless: Callable[[Row], bool] = lambda _: False
+    ) -> None:
+        """Bring the copy up to what is shared, but for some rows, and tell of each file that came."""
         with self._errors():
             whole = {one for (one,) in self._connection.execute("SELECT id FROM sessions WHERE known = 1")}
         if self._session:
@@ -220,8 +238,9 @@ class SharedLedger(Ledger):
         if not sessions:
             return
         for page in self._collection.files([session.id for session in sessions]):
-            self._take(page)
-            for row in page:
+            wanted = [row for row in page if not unless(row)]
+            self._take(wanted)
+            for row in wanted:
                 came(FileKey(*row[:3]))
         for session in sorted(sessions, key=lambda one: one.since):
             self._take_session(session)

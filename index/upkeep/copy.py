@@ -85,6 +85,8 @@ def copy_index(
         marker = _Marker(target.home / MARKER, name or str(source))
         done = marker.begin(made)
         made.update_description(roots=taken.description.roots, model_path=taken.description.model_path)
+        with reading_ledger(source) as found:
+            has_ledger = found is not None  # of a server's now: it must not know more than the points that follow
         total, moved = taken.count(), 0
         already = made.count() if done else 0
         for batch in _batches(taken.points(done)):
@@ -96,7 +98,7 @@ def copy_index(
         tell("building the vector index", total, total)
         made.optimize()
         compared = _verify(taken, made, total, tell)
-        rebuilt = _copy_ledger(source, target, made)
+        rebuilt = _copy_ledger(source, target, made, has_ledger=has_ledger)
         marker.remove()
     return CopyResult(total, moved, compared, rebuilt)
 
@@ -174,10 +176,8 @@ def _verify(source: Index, target: Index, total: int, tell: Callable[[str, int, 
     return compared
 
 
-def _copy_ledger(source: Address, target: Address, made: Index) -> Rebuilt | None:
+def _copy_ledger(source: Address, target: Address, made: Index, *, has_ledger: bool) -> Rebuilt | None:
     """Bring the ledger along, or make one of the points."""
-    with reading_ledger(source) as found:  # which brings this machine's copy of a server's up to date
-        has_ledger = found is not None
     copy_ledger(source.home, target.home)
     hides_paths = made.description.path_privacy == "hash"
     ledger = open_ledger(target, purpose="cbmir copy", hides_paths=hides_paths)  # which tells a server of all of it

@@ -73,7 +73,8 @@ def delete_points(
     if not where:
         raise SettingError("--where is missing: name what to delete, as in --where modality=CT")
     check_fields(where)
-    with open_index(address, purpose="cbmir delete") as index:
+    with open_index(address, purpose="cbmir delete") as index, _ledger(address, index.description) as ledger:
+        ledger.claim(dict(enumerate(index.description.roots)))
         stored, notes = as_stored(index, where)
         for note in notes:
             tell(note)
@@ -88,13 +89,12 @@ def delete_points(
             for location in payload.locations:
                 files[_key(location)].add(point)
         index.flush()  # a disk too full for it refuses here, before anything is deleted
-        with _ledger(address, index.description) as ledger:
-            # Before the points: what is cut off here is found again by the same call.
-            ledger.leave_out(files, Reason.DELETED.value, "by 'cbmir delete'")
-            for start in range(0, len(points), _DELETE_POINTS):
-                index.delete(points[start : start + _DELETE_POINTS])
-            index.flush()
-            ledger.drop_points(files)
+        # Before the points: what is cut off here is found again by the same call.
+        ledger.leave_out(files, Reason.DELETED.value, "by 'cbmir delete'")
+        for start in range(0, len(points), _DELETE_POINTS):
+            index.delete(points[start : start + _DELETE_POINTS])
+        index.flush()
+        ledger.drop_points(files)
     return len(points)
 
 
@@ -122,6 +122,7 @@ def forget_archives(
     if (unfinished := folder.with_name(folder.name + BUILDING)).exists():
         raise SettingError(f"{unfinished} is left from an unfinished --reembed: finish it first, or delete it")
     with open_index(address, purpose="cbmir delete") as index, _ledger(address, index.description) as ledger:
+        ledger.claim(dict(enumerate(index.description.roots)))
         if not ledger.counts():
             rebuild_ledger(index, ledger)
         found: dict[str, list[FileKey]] = {}

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from index.engines.engine import Searchable
-from index.ledger import FileKey, FileRecord, Ledger
+from index.ledger import FileKey, FileRecord, Ledger, State
 from index.schema import Stamp
 
 _BATCH = 1024
@@ -92,4 +92,7 @@ def _records(database: sqlite3.Connection) -> Iterator[FileRecord]:
         # Of copies that were read at different times the last one counts.
         size, mtime_ns, frames = max((row[3:6] for row in points), key=lambda stamp: int(stamp[1]))
         ids = tuple(dict.fromkeys(UUID(bytes=row[7]) for row in points))
-        yield FileRecord(key, size, mtime_ns, "indexed" if len(ids) >= frames else "writing", points[0][6], ids)
+        # Points of a former version of the file are no frames of this one; the next job drops them.
+        whole = len({row[7] for row in points if row[3:6] == (size, mtime_ns, frames)})
+        state: State = "indexed" if whole >= frames and whole == len(ids) else "writing"
+        yield FileRecord(key, size, mtime_ns, state, points[0][6], ids)

@@ -98,6 +98,7 @@ class _Job:
 
         move = find_move(self.settings, archives, self.index.description.roots, self.ledger)
         if move.number is not None:
+            self.ledger.claim({move.number: move.new})
             self.index.replace_root(move.number, move.new)
         self.report.moved_from, self.report.files_moved = move.old, move.files
 

@@ -61,9 +61,9 @@ class Storing:
             self.wait()
         self._settle()
         batch: _Batch = (points, Future())
+        self._batches.put(batch)  # first: what an interruption cuts off here must not be waited for
         self._unfinished.append(batch)
         self._under_way.update((point.id, point.payload) for point in points)
-        self._batches.put(batch)
 
     def under_way(self, ids: Iterable[UUID]) -> dict[UUID, Payload]:
         """The payloads of those points that are taken and perhaps not stored yet."""

@@ -159,6 +159,8 @@ def test_a_writer_that_is_busy_or_gone_is_said(
         with pytest.raises(IndexLockedError, match="has ended meanwhile: ask again"):
             asked.count()
         hangs_up.join()
+    with pytest.raises(IndexLockedError, match="has ended meanwhile: ask again"):
+        asked.count()  # nobody listens any more
 
 
 @pytest.mark.parametrize("sent", [b"", b"nonsense\n", b'{"call": "delete"}\n', b'{"call": "nearest"}\n', b"[1]\n"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,9 +13,12 @@ import pytest
 from index.address import Address
 from index.ledger import FileKey, FileRecord, Ledger
 from index.ledgers import open_ledger, reading_ledger
+from index.opening import open_index
 from index.sharing import leases
 from index.sharing.collection import Lease, LedgerCollection, Session
+from index.upkeep.delete import delete_points
 from model.errors import IndexLockedError
+from tests.index.conftest import make_points
 
 At = Callable[[str], Address]
 Opened = Callable[[str], Ledger]
@@ -115,6 +119,35 @@ def _unless_machine_is(cut_off: str) -> Callable[[LedgerCollection, Lease, str],
         return real(self, lease, holder)
 
     return replace_lease
+
+
+def test_a_restarted_container_is_not_refused_by_its_ghost(at: At, opened: Opened) -> None:
+    opened("a").close()
+    there = collection(at("a"))
+    there.put_session(Session(DEAD, "test", "here", os.getpid(), "2026"))
+    held = Lease(0, str(DEAD), leases.machine(), os.getpid(), "here", "test", "2026", process_start=1)
+    assert there.replace_lease(held, "")
+    opened("b").claim(ROOTS)
+    there.close()
+
+
+def test_all_or_none_is_claimed(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = opened("a"), opened("b")
+    first.claim({1: "/other"})
+    with pytest.raises(IndexLockedError):
+        second.claim({**ROOTS, 1: "/other"})
+    opened("c").claim(ROOTS)
+
+
+def test_nothing_is_deleted_from_under_a_job(at: At, opened: Opened) -> None:
+    with open_index(at("a"), purpose="test") as index:
+        index.upsert(make_points(5))
+        index.update_description(roots=("/archive",), model_path="/m")
+    opened("a").claim(ROOTS)
+    with pytest.raises(IndexLockedError, match="is being indexed by"):
+        delete_points(at("b"), {"modality": ["CT", "MR"]})
+    with open_index(at("b"), purpose="test") as index:
+        assert index.count() == 5
 
 
 def test_only_one_of_many_gets_a_lease(at: At, opened: Opened) -> None:

@@ -70,6 +70,68 @@ def test_a_machine_that_only_reads_tells_nothing(at: At, opened: Opened) -> None
             seen.put([record("2")])
 
 
+def test_what_another_machine_has_done_meanwhile_is_not_undone(at: At, opened: Opened) -> None:
+    first, second = opened("a"), opened("b")
+    second.put([record("new"), record("changed", size=1)])
+    first.close()
+    first = opened("a")
+    second.put([record("changed", size=2), record("newer")])
+    before = {row[2]: row for row in second.rows()}
+    first.mark_writing([record(name).key for name in ("newer", "changed")])  # as heirs of a shared picture
+    after = {row[2]: row for row in contents(at("c"))}
+    assert after["newer"][:5] == before["newer"][:5]
+    assert (after["newer"][5], after["newer"][7]) == ("writing", before["newer"][7])
+    assert (after["changed"][3], after["changed"][5]) == (2, "writing")
+    assert after["new"] == before["new"]
+
+
+def test_a_job_is_told_once(at: At, opened: Opened) -> None:
+    at("a").home.mkdir(parents=True, exist_ok=True)
+    own = Ledger(at("a").home)
+    own.put([record("1")])
+    own.end_job(own.start_job("2026-11-01"), "2026-11-02", "complete", "")
+    own.close()
+    other = opened("b")
+    other.start_job("2026-11-03", "")
+    assert len(contents(at("a"))) == 1  # a reader, before any job has shared what is here
+    opened("a").close()
+    with reading_ledger(at("c")) as seen:
+        assert seen
+        assert [(job.started, job.outcome) for job in seen.jobs()] == [
+            ("2026-11-03", "running"),
+            ("2026-11-01", "complete"),
+        ]
+
+
+def test_rows_made_again_from_old_points_give_way_to_a_ledger_that_knows(at: At, opened: Opened) -> None:
+    at("a").home.mkdir(parents=True, exist_ok=True)
+    own = Ledger(at("a").home)
+    own.put([record("1", size=5)])
+    own.close()
+    opened("b").put([record("1", size=-1), record("2", size=-1)])
+    opened("a").close()
+    assert {row[2]: row[3] for row in contents(at("c"))} == {"1": 5, "2": -1}
+
+
+def test_where_nothing_can_be_kept_it_is_read_all_the_same(
+    at: At, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened("a").put([record("1")])
+    monkeypatch.setattr("os.access", lambda _path, _mode: False)
+    assert len(contents(at("b"))) == 1
+    assert not list(at("b").home.iterdir())
+
+
+def test_what_a_library_says_of_a_file_stays_here_where_paths_are_hidden(at: At) -> None:
+    ledger = open_ledger(at("a"), purpose="test", hides_paths=True)
+    key = FileKey(0, "f00", "ba5")
+    ledger.put([FileRecord(key, 1, 2, "left out", None, (), "corrupt or truncated", "header: Doe^Jane")])
+    assert next(ledger.rows())[9] == "header: Doe^Jane"
+    ledger.close()
+    [row] = contents(at("b"))
+    assert (row[8], row[9]) == ("corrupt or truncated", None)
+
+
 def test_a_ledger_of_earlier_versions_is_shared(at: At, opened: Opened) -> None:
     own = {}
     for name in ("a", "b"):  # each machine knew only its own files

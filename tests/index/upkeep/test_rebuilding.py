@@ -61,6 +61,17 @@ def test_what_is_not_whole_or_of_an_old_version_is_read_again(tmp_path: Path) ->
         ledger.close()
 
 
+def test_a_file_that_was_half_replaced_is_read_again(tmp_path: Path) -> None:
+    with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as index:
+        stamps = [Stamp(10, 20, 3)] * 3 + [Stamp(11, 21, 3)]
+        for point, stamp in zip(make_points(4), stamps, strict=True):
+            index.upsert([replace(point, payload=replace(point.payload, locations=(Location(0, "a", stamp),)))])
+        ledger = Ledger(tmp_path / "index")
+        assert rebuild_ledger(index, ledger).files_again == 1
+        assert len(ledger.points([FileKey(0, "", "a")]).popitem()[1]) == 4  # so that the former ones are dropped
+        ledger.close()
+
+
 def test_a_stamp_comes_back_and_makes_no_two_locations_of_one() -> None:
     stamped, plain = Location(1, "a/b", Stamp(5, 1_790_000_000_123_456_789, 3)), Location(1, "a/b")
     assert stamped == plain

@@ -46,8 +46,9 @@ class Collection:
     def save(self) -> None:
         """Keep the settings, whole."""
         partial = self._folder / "config.partial"
-        partial.write_bytes(self.config.SerializeToString())
-        partial.rename(self._folder / SETTINGS)
+        with self._lock:
+            partial.write_bytes(self.config.SerializeToString())
+            partial.rename(self._folder / SETTINGS)
 
     def update(self, operation: edge.UpdateOperation) -> None:
         """One write after another, each in the engine's write-ahead log before it is confirmed."""

@@ -113,6 +113,28 @@ def test_a_server_gets_several_batches_at_once(index: Index, monkeypatch: pytest
 
 
 @on_a_server
+def test_an_interruption_while_there_is_no_room_leaves_nothing_to_wait_for_in_vain(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(index, "upsert", lambda _points: release.wait(30))
+    storing, points = Storing(index), make_points(40)
+    for start in range(2 * SERVER_THREADS):
+        storing.upsert(points[start : start + 1])
+
+    def interrupt(_batch: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storing._batches, "put", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            storing.upsert(points[20:21])
+    threading.Timer(0.2, release.set).start()
+    storing.wait()
+    assert storing.everything_under_way() == {}
+
+
+@on_a_server
 def test_an_interrupted_job_does_not_wait_for_its_threads(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     monkeypatch.setattr(index, "upsert", lambda _points: release.wait(30))
