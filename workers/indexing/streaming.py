@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -184,5 +185,11 @@ def _spared_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
+_FAULT = re.compile(r"\s*(?!ray\.)[\w.]*(?:Error|Exception): ")
+"""A line of a traceback that says what went wrong, before Ray's hints on how often it might be tried."""
+
+
 def _last_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    lines = str(error).strip().splitlines()
+    faults = [line for line in lines if _FAULT.match(line)]
+    return (faults or lines or [type(error).__name__])[-1].strip()

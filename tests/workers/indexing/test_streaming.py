@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from ray.exceptions import NodeDiedError
+from ray.exceptions import NodeDiedError, RayError
 
 from cli.rendering.indexing_progress import IndexingLines
 from cli.rendering.json_log import JsonLog
@@ -62,6 +62,21 @@ def test_what_is_done_again_after_a_loss_is_said(
     assert "a worker was lost" in shown
     assert "3 files are done again" in shown
     assert '"event": "worker lost"' in shown
+
+
+def test_a_fault_of_the_program_is_named_and_not_rays_hints(
+    archive: Path, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: Any, **_settings: Any) -> Iterator[pa.Table]:
+        raise RayError(
+            "ray::MapWorker(MapBatches(EmbeddingActor)).submit()\n  File ...\nIndexError: only integers\n\n"
+            "ray.exceptions.UserCodeException: UDF failed to process a data block.\n"
+            "To change retry attempts, backoff, or which errors are retried, configure ..."
+        )
+
+    monkeypatch.setattr(streaming, "run_pipeline", fail)
+    with pytest.raises(JobError, match="Ray gave the job up: IndexError: only integers: see --debug"):
+        index_archive(small_job((archive / "eye",), model_path, tmp_path / "index"))
 
 
 def test_where_nothing_moves_it_is_said_and_given_up(
