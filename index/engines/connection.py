@@ -202,18 +202,14 @@ def already_exists(error: BaseException) -> bool:
     """Whether a collection could not be made because it is there."""
     if isinstance(error, grpc.RpcError):
         return _code(error) is grpc.StatusCode.ALREADY_EXISTS or "already exists" in _details(error)
-    if isinstance(error, UnexpectedResponse):
-        return error.status_code == 409 or b"already exists" in error.content
-    return isinstance(error, ValueError) and "already exists" in str(error)  # the client's local mode
+    return isinstance(error, UnexpectedResponse) and (error.status_code == 409 or b"already exists" in error.content)
 
 
 def is_missing(error: BaseException) -> bool:
     """Whether there is no such collection."""
     if isinstance(error, grpc.RpcError):
         return _code(error) is grpc.StatusCode.NOT_FOUND
-    if isinstance(error, UnexpectedResponse):
-        return error.status_code == 404
-    return isinstance(error, ValueError) and "not found" in str(error)  # the client's local mode
+    return isinstance(error, UnexpectedResponse) and error.status_code == 404
 
 
 def _wait(state: RetryCallState) -> float:

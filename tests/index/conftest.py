@@ -11,8 +11,7 @@ import pytest
 
 from index.address import Address, parse_address
 from index.engines.engine import Index
-from index.engines.layout import Layout
-from index.opening import check_same, create_index, open_index
+from index.opening import create_index, open_index
 from index.schema import Description, Location, Payload, Point, point_id
 from model.images.frames import Header
 from tests.support.stand_in.service import StandIn
@@ -76,32 +75,6 @@ class Engine:
         return open_index(self.address, purpose="test")
 
 
-class LocalModeEngine(Engine):
-    """The server engine over ``QdrantClient(":memory:")``: its behaviour, without its storage and its wire."""
-
-    def __init__(self) -> None:
-        from qdrant_client import QdrantClient
-
-        super().__init__("memory", parse_address("memory"))
-        self._client = QdrantClient(":memory:")
-
-    def create(self, description: Description) -> Index:
-        from index.engines.collection import make_collection
-
-        make_collection(self._client, "test", description, Layout())
-        index = self.open()
-        check_same(self.address, index.description, description)
-        return index
-
-    def open(self) -> Index:
-        from index.engines.connection import Connection
-        from index.engines.server import ServerIndex
-
-        index = ServerIndex(Connection(self._client, "memory"), "test", "memory")
-        index.close = lambda: None  # type: ignore[method-assign] # its points live as long as the client
-        return index
-
-
 @pytest.fixture
 def server() -> Iterator[StandIn]:
     """A server that speaks Qdrant's gRPC and keeps its points in Qdrant Edge."""
@@ -110,15 +83,13 @@ def server() -> Iterator[StandIn]:
     standing_in.discard()
 
 
-@pytest.fixture(params=["edge", "memory", "wire", pytest.param("server", marks=pytest.mark.server)])
+@pytest.fixture(params=["edge", "wire", pytest.param("server", marks=pytest.mark.server)])
 def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """Each engine in turn."""
     monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "state"))
     match request.param:
         case "edge":
             yield Engine("edge", parse_address(tmp_path / "index"))
-        case "memory":
-            yield LocalModeEngine()
         case "wire":
             port = request.getfixturevalue("server").port
             yield Engine("wire", parse_address(f"http://127.0.0.1:1/test?grpc_port={port}"))

@@ -65,7 +65,7 @@ def test_index_search_status_and_copy(
     )
     embedded = json.loads(capsys.readouterr().out)
     for ours, theirs in zip(embedded[0]["hits"], over_the_wire[0]["hits"], strict=True):
-        assert ours["distance"] == pytest.approx(theirs["distance"], rel=1e-2)  # local mode stores single precision
+        assert ours["distance"] == pytest.approx(theirs["distance"], rel=1e-2)
     # The ledger came along: nothing is embedded again.
     assert cbmir("index", archive, "--index", tmp_path / "folder") == 3
     assert "0 files indexed as 0 points, 26 unchanged, 1 left out" in capsys.readouterr().out

@@ -1,7 +1,7 @@
 """What every engine promises.
 
-Run over the embedded engine and a real server; for behaviour over the client's local mode, too, with and without a real
-gRPC connection before it.
+Run over the embedded engine, over a stand-in for a server that stores in it behind a real gRPC connection, and over a
+real server where there is one.
 """
 
 from __future__ import annotations
@@ -171,8 +171,6 @@ def test_scrolling_passes_over_every_page(engine: Engine) -> None:
 
 @pytest.mark.parametrize("quantization", ["none", "int8", "turbo4"])
 def test_the_graph_is_built_and_finds_what_exact_search_finds(engine: Engine, quantization: Quantization) -> None:
-    if engine.name == "memory":
-        pytest.skip("the client's local mode has no graph and no quantization")
     description = describe(quantization=quantization, layers=("fcl1", "fcl3"))
     points = make_points(2700, layers=("fcl1", "fcl3"))
     with engine.create(description) as index:
