@@ -214,7 +214,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations=OPERATIONS)
 def test_whatever_two_machines_do_they_know_the_same(
     operations: list[tuple[str, str, set[str]]], server: StandIn, monkeypatch: pytest.MonkeyPatch
