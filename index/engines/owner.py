@@ -64,7 +64,7 @@ class Answering:
             self._server = _Server(str(self._folder / _NAME), _Handler)
         except OSError as error:
             _log.warning("others cannot search this index meanwhile: %s", error)
-            self.stop_folder()
+            self._remove_folder()
             return
         self._server.index = index
         self._thread = threading.Thread(target=self._server.serve_forever, name="cbmir-answering", daemon=True)
@@ -82,10 +82,9 @@ class Answering:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-        self.stop_folder()
+        self._remove_folder()
 
-    def stop_folder(self) -> None:
-        """Remove the socket's folder."""
+    def _remove_folder(self) -> None:
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -93,9 +92,10 @@ class Answering:
 
 def _private_folder() -> Path:
     """A new folder of this user alone, where a socket's name is not too long."""
-    usual = Path(tempfile.gettempdir())
-    short = usual if len(bytes(usual)) + len(f"/{_PREFIX}12345678/{_NAME}") <= LONGEST_PATH else Path("/tmp")  # noqa: S108 (mkdtemp in it)
-    return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=short))
+    folder = Path(tempfile.gettempdir())
+    if len(bytes(folder)) + len(f"/{_PREFIX}12345678/{_NAME}") > LONGEST_PATH:
+        folder = Path("/tmp")  # noqa: S108 (only to make a folder of our own in it)
+    return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
 
 
 def _sweep(left: Path) -> None:

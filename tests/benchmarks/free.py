@@ -13,6 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import psutil
@@ -101,12 +102,12 @@ def _kind(process: psutil.Process) -> str:
 
 def main(archive: str, index: str, model: str, output: str) -> None:
     """Index, and write how fast it went and what it took, once it was running."""
-    setattr(pipeline, "EmbeddingActor", FreeActor)  # noqa: B010 (it is no name that the module exports)
     spent, path = Spent(), Path(model)
     started = time.time()
     machine = Machine(actors=(1, 1))
     settings = JobSettings((Path(archive),), parse_address(index), path, default_layers(path), machine=machine)
-    report = index_archive(settings, spent)
+    with patch.object(pipeline, "EmbeddingActor", FreeActor):
+        report = index_archive(settings, spent)
     ended = time.time()
     first = next(moment for moment in spent.moments if moment[1] >= WARM_SHARE * report.points)
     last = next(moment for moment in spent.moments if moment[1] >= LAST_SHARE * report.points)

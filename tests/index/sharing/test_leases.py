@@ -101,10 +101,14 @@ def test_a_silent_holder_is_taken_over_and_stops(
     monkeypatch.setattr(leases, "BEAT_SECONDS", 0.2)
     deadline = time.monotonic() + 20
     late = [FileRecord(FileKey(0, "", "2"), 1, 1, "indexed", None, ())]
-    with pytest.raises(IndexLockedError, match=r"/archive was taken over by 'test' .*: it stops"):  # noqa: PT012 (until it knows)
+
+    def write_until_it_is_noticed() -> None:
         while time.monotonic() < deadline:
             first.put(late)
             time.sleep(0.1)
+
+    with pytest.raises(IndexLockedError, match=r"/archive was taken over by 'test' .*: it stops"):
+        write_until_it_is_noticed()
     first.end_job(number, "2026-11-02", "failed", "")
 
 

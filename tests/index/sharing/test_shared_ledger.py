@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from index.address import Address, parse_address
 from index.engines.connection import connect
-from index.ledger import NAME, FileKey, FileRecord, Ledger
+from index.ledger import NAME, FileKey, FileRecord, Ledger, State
 from index.ledgers import open_ledger, reading_ledger
 from index.opening import create_index
 from index.sharing import shared_ledger
@@ -25,9 +25,9 @@ At = Callable[[str], Address]
 Opened = Callable[[str], Ledger]
 
 
-def record(name: str, state: str = "indexed", size: int = 1) -> FileRecord:
+def record(name: str, state: State = "indexed", size: int = 1) -> FileRecord:
     key = FileKey(0, "deep/er", name)
-    return FileRecord(key, size, 1_790_000_000_123_456_789, state, "liver", (uuid4(), uuid4()), None, None)  # type: ignore[arg-type] # one of the states
+    return FileRecord(key, size, 1_790_000_000_123_456_789, state, "liver", (uuid4(), uuid4()))
 
 
 def test_what_one_machine_writes_another_one_knows(at: At, opened: Opened) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -61,29 +62,19 @@ def expect_everything(job: JobSettings, monkeypatch: pytest.MonkeyPatch, tmp_pat
         assert ledger
         found = verify(index, ledger)
         assert (found.points, found.points_missing, found.points_unknown) == (POINTS, 0, 0)
-    again = index_archive(small_job(job.archives, job.model, str(job.index)))  # type: ignore[arg-type] # they are paths
+    again = index_archive(replace(job, index=address))
     assert (again.files_indexed, again.files_unchanged) == (0, 26)
 
 
-def test_a_server_that_is_killed_and_comes_back_delays_a_job(
-    job: JobSettings, server: StandInProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(("end", "back"), [("kill", "start"), ("pause", "resume")])
+def test_a_server_that_is_away_for_a_while_delays_a_job(
+    job: JobSettings, server: StandInProcess, end: str, back: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def kill() -> None:
-        server.kill()
-        threading.Timer(1.0, server.start).start()
+    def go_away() -> None:
+        getattr(server, end)()
+        threading.Timer(1.5, getattr(server, back)).start()
 
-    assert index_archive(job, Midway(kill)).outcome == "complete"
-    expect_everything(job, monkeypatch, tmp_path)
-
-
-def test_a_server_that_is_paused_delays_a_job(
-    job: JobSettings, server: StandInProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def pause() -> None:
-        server.pause()
-        threading.Timer(2.0, server.resume).start()
-
-    assert index_archive(job, Midway(pause)).outcome == "complete"
+    assert index_archive(job, Midway(go_away)).outcome == "complete"
     expect_everything(job, monkeypatch, tmp_path)
 
 
@@ -101,7 +92,7 @@ def test_a_server_that_stays_away_ends_a_job_that_another_machine_finishes(
     monkeypatch.setattr("index.sharing.leases.LIFE_SECONDS", 1.0)
     monkeypatch.setattr("index.sharing.leases.machine", lambda: "another")
     monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "first to come"))
-    finished = index_archive(small_job(job.archives, job.model, str(job.index)))  # type: ignore[arg-type] # they are paths
+    finished = index_archive(replace(job, index=parse_address(str(job.index))))
     assert finished.files_unchanged >= 8
     assert finished.outcome == "complete"
     expect_everything(job, monkeypatch, tmp_path)
