@@ -33,7 +33,9 @@ def describe_index(address: Address, *, patient: bool = False) -> Description:
         return index.description
 
 
-def open_index(address: Address, *, purpose: str, wait: float = 5.0, only_reads: bool = False) -> Index:
+def open_index(
+    address: Address, *, purpose: str, wait: float = 5.0, only_reads: bool = False, patient: bool = False
+) -> Index:
     """Open an existing index.
 
     Args:
@@ -41,6 +43,7 @@ def open_index(address: Address, *, purpose: str, wait: float = 5.0, only_reads:
         purpose: what this process does with it, told to other processes that find it locked.
         wait: seconds to wait for another process to let go of an embedded index; a server serves many.
         only_reads: nothing will be written, so that the folder need not be writable (:mod:`index.engines.read_only`).
+        patient: wait for a server that is away, as a job does, and not only as long as a person would.
 
     Raises:
         NotAnIndexError: there is none at this address.
@@ -49,7 +52,7 @@ def open_index(address: Address, *, purpose: str, wait: float = 5.0, only_reads:
     """
     refuse_unfinished_copy(address.home)
     if address.server:
-        return _open_server(address.server, patient=False)
+        return _open_server(address.server, patient=patient)
     read_description(address.home)
     if only_reads and is_read_only(address.home):
         return _open_read_only(address.home)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAlias
 from uuid import UUID, uuid5
 
+import numpy as np
+
 from model.images.frames import Frame, Header
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 SCHEMA_VERSION: Final = 3
@@ -145,6 +146,30 @@ class Point:
     id: UUID
     payload: Payload
     vectors: Mapping[str, Vector]
+
+
+@dataclass(frozen=True, slots=True)
+class PointBatch:
+    """Pictures on their way into the index, as columns.
+
+    Attributes:
+        ids: of the points.
+        payloads: as :meth:`Payload.to_dict` gives them.
+        vectors: one ``(n, dimension)`` array a stored layer.
+    """
+
+    ids: Sequence[UUID]
+    payloads: Sequence[Mapping[str, Any]]
+    vectors: Mapping[str, Vector]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def of(cls, points: Sequence[Point]) -> Self:
+        """Points, at least one, as columns."""
+        vectors = {layer: np.stack([point.vectors[layer] for point in points]) for layer in points[0].vectors}
+        return cls([point.id for point in points], [point.payload.to_dict() for point in points], vectors)
 
 
 @dataclass(frozen=True, slots=True)

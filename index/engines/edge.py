@@ -32,7 +32,7 @@ from index.engines.owner import Answering
 from index.engines.read_only import PrivateCopy
 from index.home.description import read_description, write_description
 from index.home.lock import IndexLock
-from index.schema import KEYWORDS, Description, Payload, Point, Quantization, Vector
+from index.schema import KEYWORDS, Description, Payload, Point, PointBatch, Quantization, Vector
 from model.errors import DiskFullError, VectorIndexError
 
 INDEXING_THRESHOLD_KB = 20_000
@@ -72,9 +72,11 @@ class EdgeIndex(Index):
         if answers and isinstance(lock, IndexLock):
             self._answering = Answering(self, lock)
 
-    def _store(self, points: Sequence[Point]) -> None:
-        self._require_space(sum(vector.nbytes for point in points for vector in point.vectors.values()))
-        records = [qdrant.Point(point.id, _lists(point.vectors), point.payload.to_dict()) for point in points]
+    def _store(self, batch: PointBatch) -> None:
+        self._require_space(sum(vectors.nbytes for vectors in batch.vectors.values()))
+        lists = [_lists(vectors) for vectors in batch.vectors.values()]
+        named = (dict(zip(batch.vectors, vectors, strict=True)) for vectors in zip(*lists, strict=True))
+        records = list(map(qdrant.Point, batch.ids, named, batch.payloads))
         with _engine_errors(self._folder):
             self._shard.update(qdrant.UpdateOperation.upsert_points(records))
 
@@ -299,15 +301,11 @@ def _to_array(values: Sequence[float]) -> Vector:
     return np.asarray(values, dtype=np.float32)
 
 
-def _lists(vectors: Mapping[str, Vector]) -> dict[str, list[float]]:
+def _lists(vectors: Vector) -> list[list[float]]:
     """Vectors as lists, of which the engine makes points a third faster than of arrays."""
-    return {layer: _list(vector) for layer, vector in vectors.items()}
-
-
-def _list(vector: Vector) -> list[float]:
-    if vector.dtype != "float16":
-        return list(vector.tolist())
-    return list(_float16_numbers()[vector.view("uint16")].tolist())
+    if vectors.dtype != "float16":
+        return list(vectors.tolist())
+    return list(_float16_numbers()[np.ascontiguousarray(vectors).view("uint16")].tolist())
 
 
 @cache

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import numpy as np
 
-from index.schema import Description, Payload, Point, Vector
+from index.schema import Description, Payload, Point, PointBatch, Vector
 from model.errors import NonFiniteFeaturesError
 
 MISSING = "unknown"
@@ -185,32 +185,31 @@ class Searchable(ABC):
 
 
 class Index(Searchable):
-    """An open index to search in and to write to.
-
-    Attributes:
-        takes_several: whether it gains from points that several threads upsert at once.
-    """
-
-    takes_several = False
+    """An open index to search in and to write to."""
 
     def upsert(self, points: Sequence[Point]) -> None:
+        """As :meth:`upsert_batch`."""
+        if points:
+            self.upsert_batch(PointBatch.of(points))
+
+    def upsert_batch(self, batch: PointBatch) -> None:
         """Insert points, or replace those of the same ids.
 
         Raises:
             NonFiniteFeaturesError: a vector holds NaN or infinity; none of the points is stored.
             DiskFullError: too little space is left; none of the points is stored.
         """
-        if not points:
+        if not batch.ids:
             return
-        for point in points:
-            for layer, vector in point.vectors.items():
-                if not np.isfinite(vector).all():
-                    where = point.payload.locations[0].path
-                    raise NonFiniteFeaturesError(f"{where}, frame {point.payload.frame}: its {layer} is not finite")
-        self._store(points)
+        for layer, vectors in batch.vectors.items():
+            finite = np.isfinite(vectors).all(axis=1)
+            if not finite.all():
+                first = batch.payloads[int(finite.argmin())]
+                raise NonFiniteFeaturesError(f"{first['path']}, frame {first['frame']}: its {layer} is not finite")
+        self._store(batch)
 
     @abstractmethod
-    def _store(self, points: Sequence[Point]) -> None:
+    def _store(self, batch: PointBatch) -> None:
         """Insert or replace points, at least one, whose features are finite."""
 
     @abstractmethod

@@ -35,7 +35,7 @@ from index.engines.engine import (
     fusion_depth,
     graph_is_complete,
 )
-from index.schema import Description, Payload, Point, Vector
+from index.schema import Description, Payload, Point, PointBatch, Vector
 from model.errors import VectorIndexError
 
 REQUEST_BYTES = 7 * 2**19
@@ -69,8 +69,6 @@ class ServerIndex(Index):
         patience: seconds for which passing failures of reads and of writes are waited out.
     """
 
-    takes_several = True
-
     def __init__(
         self,
         connection: Connection,
@@ -87,21 +85,18 @@ class ServerIndex(Index):
         self._loading = False
         self.description = self._read_description()
 
-    def _store(self, points: Sequence[Point]) -> None:
+    def _store(self, batch: PointBatch) -> None:
         self._defer_graph()
-        layers = self.description.layers
-        vectors: dict[str, Any] = {
-            layer: np.stack([np.asarray(point.vectors[layer], np.float32) for point in points]) for layer in layers
-        }
-        batch = max(1, REQUEST_BYTES // sum(values[0].nbytes for values in vectors.values()))
+        vectors: dict[str, Any] = {layer: values.astype(np.float32) for layer, values in batch.vectors.items()}
+        request = max(1, REQUEST_BYTES // sum(values[0].nbytes for values in vectors.values()))
         # Arrays go to the wire as they are. One call opens one channel; its own retries know no back-off.
         self._write(
             lambda client: client.upload_collection(
                 self._collection,
                 vectors=vectors,
-                ids=[str(point.id) for point in points],
-                payload=[point.payload.to_dict() for point in points],
-                batch_size=batch,
+                ids=list(map(str, batch.ids)),
+                payload=list(map(dict, batch.payloads)),
+                batch_size=request,
                 max_retries=0,
                 wait=True,
             )

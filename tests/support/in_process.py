@@ -7,7 +7,7 @@ Ray has no part in that, and would take nine tenths of their time. What it does 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, Self
@@ -15,6 +15,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pytest
 
+from index.address import Address
 from workers.cluster import Resources, share_resources
 from workers.indexing.counters import Counters, StageCounts
 from workers.indexing.decoding import deadline, decode_file
@@ -27,7 +28,9 @@ from workers.indexing.stages import EmbeddingActor, Network
 class InProcessSession:
     """Stands where :class:`workers.indexing.session.Session` starts or joins Ray."""
 
-    def __init__(self, machine: Machine) -> None:
+    storing: Mapping[str, Any] = {}
+
+    def __init__(self, machine: Machine, _server: Address | None) -> None:
         self.resources = share_resources(2, 0, actors=(1, 1), actor_gpus=machine.gpus, batch_size=machine.batch_size)
         self.counters = Counters()
 
@@ -46,7 +49,13 @@ class InProcessSession:
 
 
 def run_in_process(
-    source: RepositorySource, network: Network, _resources: Resources, counters: Counters, *, debug: bool
+    source: RepositorySource,
+    network: Network,
+    _resources: Resources,
+    counters: Counters,
+    _keepers: Mapping[str, Any],
+    *,
+    debug: bool,
 ) -> Iterator[pa.Table]:
     """Stands where :func:`workers.indexing.pipeline.run_pipeline` has Ray Data run the stages."""
     embed = _actor(network)

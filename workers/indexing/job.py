@@ -201,6 +201,7 @@ class _Job:
                 self.ledger,
                 options=self.read_options,
                 left_out=self._leave_out,
+                server=self.settings.index if self.settings.index.server else None,
                 stalled=self.observer.stalled,
                 worker_lost=self.observer.worker_lost,
                 loading=lambda: self._notify("loading"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -79,7 +79,13 @@ class RepositorySource(Datasource):
         ]
 
 
-def build_dataset(source: RepositorySource, network: Network, resources: Resources, counters: Any) -> Dataset:
+def build_dataset(
+    source: RepositorySource,
+    network: Network,
+    resources: Resources,
+    counters: Any,
+    keepers: Mapping[str, Any] | None = None,
+) -> Dataset:
     """The lazy dataset: decode, then embed. The two stages are never fused, as their resources differ."""
     low, high = (min(actors, len(source.shards)) for actors in resources.actors)
     with warnings.catch_warnings():
@@ -97,6 +103,7 @@ def build_dataset(source: RepositorySource, network: Network, resources: Resourc
                 resources.device,
                 resources.actor_threads,
                 counters,
+                keepers,
             ),
             batch_size=resources.batch_size,
             batch_format="pyarrow",
@@ -108,9 +115,18 @@ def build_dataset(source: RepositorySource, network: Network, resources: Resourc
 
 
 def run_pipeline(
-    source: RepositorySource, network: Network, resources: Resources, counters: Any, *, debug: bool
+    source: RepositorySource,
+    network: Network,
+    resources: Resources,
+    counters: Any,
+    keepers: Mapping[str, Any] | None = None,
+    *,
+    debug: bool,
 ) -> Generator[pa.Table, None, None]:
-    """Stream a window through the pipeline; yield tables of embedded frames and of files left out, in any order."""
+    """Stream a window through the pipeline; yield tables of embedded frames and of files left out, in any order.
+
+    The arguments are those of the stages (:mod:`workers.indexing.stages`).
+    """
     context = DataContext.get_current()
     context.enable_progress_bars = debug
     context.print_on_execution_start = debug
@@ -119,5 +135,5 @@ def run_pipeline(
     )
     if not debug:
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its failures come to us as exceptions
-    dataset = build_dataset(source, network, resources, counters)
+    dataset = build_dataset(source, network, resources, counters, keepers)
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)

@@ -36,11 +36,22 @@ FEATURE = np.dtype(np.float16)
 """Type of the features from the network to the index, which stores them so."""
 
 
+_PREDICTION = [("best_guess", pa.int32()), ("organ_probability", pa.float32()), ("known", pa.bool_())]
+
+KEPT_BY, KEPT_AS, KEPT_ROW = "kept_by", "kept_as", "kept_row"
+"""Where a frame's features are kept (:mod:`workers.indexing.storing_actor`): the node, the number there, and the row
+of them; null for what was left out."""
+
+
 def embedded_schema(dimensions: Mapping[str, int]) -> pa.Schema:
     """Embedded frames: the likeliest class by number, its probability, whether it is known, and one feature a layer."""
     features = [(layer, pa.binary(values * FEATURE.itemsize)) for layer, values in dimensions.items()]
-    prediction = [("best_guess", pa.int32()), ("organ_probability", pa.float32()), ("known", pa.bool_())]
-    return pa.schema([*_FILE, *prediction, *features])
+    return pa.schema([*_FILE, *_PREDICTION, *features])
+
+
+def kept_schema() -> pa.Schema:
+    """Embedded frames, as :func:`embedded_schema`; instead of their features, where those are kept."""
+    return pa.schema([*_FILE, *_PREDICTION, (KEPT_BY, pa.string()), (KEPT_AS, pa.int64()), (KEPT_ROW, pa.int32())])
 
 
 def frame_row(file: int, frame: Frame, pixels: NDArray[np.uint8]) -> dict[str, Any]:
@@ -75,6 +86,19 @@ def to_table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
 def to_array(column: pa.ChunkedArray, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     """A fixed-size binary column as ``(n, *shape)``."""
     return np.frombuffer(b"".join(column.to_pylist()), dtype=dtype).reshape(len(column), *shape)
+
+
+def to_matrix(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A fixed-size binary column of numbers as ``(n, d)``, without a copy where it is in one piece; nulls are zero."""
+    width = column.type.byte_width // dtype.itemsize
+    pieces = [
+        np.frombuffer(chunk.buffers()[1], dtype)[chunk.offset * width : (chunk.offset + len(chunk)) * width]
+        if chunk.buffers()[1]
+        else np.zeros(len(chunk) * width, dtype)
+        for chunk in column.chunks
+    ]
+    whole = pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, dtype), *pieces])
+    return whole.reshape(len(column), width)
 
 
 def to_binary(values: NDArray[Any]) -> pa.Array:

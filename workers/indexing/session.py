@@ -11,9 +11,11 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from index.address import Address
 from workers.cluster import Resources, ray_session, share_resources
 from workers.indexing.counters import Counters, StageCounts
 from workers.indexing.settings import Machine
+from workers.indexing.storing import start_storing
 
 
 class Session:
@@ -22,13 +24,20 @@ class Session:
     Attributes:
         resources: what each worker takes of what Ray has now.
         counters: handle of the :class:`workers.indexing.counters.Counters` to which the workers report.
+        storing: by node, handles of the :class:`workers.indexing.storing_actor.StoringActor` there; none where the
+            job's own process stores.
+
+    Args:
+        machine: what the job may use.
+        server: the index, where it is a server's.
     """
 
     resources: Resources
     counters: Any
+    storing: dict[str, Any]
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
+    def __init__(self, machine: Machine, server: Address | None) -> None:
+        self._machine, self._server = machine, server
         self._stack = ExitStack()
         self._before = self._last = StageCounts()
 
@@ -53,13 +62,16 @@ class Session:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Counters)
         self.counters = actor.remote()
+        living = [str(node["NodeID"]) for node in ray.nodes() if node["Alive"]]
+        self.storing = start_storing(self._server, living) if self._server else {}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(RayError):
-            ray.kill(self.counters)  # in a Ray that goes on it would go on, too, as long as anything refers to it
+        for actor in (self.counters, *self.storing.values()):
+            with suppress(RayError):
+                ray.kill(actor)  # in a Ray that goes on it would go on, too, as long as anything refers to it
         self._stack.close()
 
     def counts(self) -> StageCounts:

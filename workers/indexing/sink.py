@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-import numpy as np
 import pyarrow as pa
 
 from index.engines.engine import Index, Where
 from index.ledger import FileKey, FileRecord, Ledger, State
-from index.schema import Location, Payload, Point, Stamp, point_id
+from index.schema import Location, Payload, Stamp, point_id
 from index.upkeep.dropping import drop_points
 from model.errors import Reason
 from model.images.frames import Header
 from model.network.calibration import UNKNOWN
 from workers.indexing.planning import PendingFile
 from workers.indexing.report import TRANSIENT
-from workers.indexing.rows import FEATURE
-from workers.indexing.storing import Storing
+from workers.indexing.storing import Arrived, Storing, StoringHere
 
 UPSERT_POINTS = 256
 """Points sent to the index at once: 2 MB a layer."""
@@ -58,30 +56,88 @@ class SinkCounts:
     files_to_reindex: set[FileKey] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
-class _Complete:
-    """A file of which every row has arrived: its points, or why it is left out, or why some of its frames are."""
+class _Row(NamedTuple):
+    """What a table says of a frame, or of a file that was left out (see :mod:`workers.indexing.rows`)."""
+
+    file: int
+    frame: int
+    of: int
+    identity: str
+    reason: str | None
+    detail: str | None
+    best_guess: int | None
+    organ_probability: float | None
+    known: bool | None
+    header: Header
+
+
+_HEADER = tuple(Header.__dataclass_fields__)
+
+
+@dataclass(slots=True)
+class _Arriving:
+    """A file whose rows arrive.
+
+    Attributes:
+        file: which.
+        points: of its good frames so far, by frame.
+        waiting: those of the frames that are not sent yet.
+        broken: reason and detail of its broken frames so far; by frame, 0 of the whole file.
+        of: number of rows that it has in all, once they are there.
+        before: points that it may have had in the index before; ``None`` until that is looked up.
+        noted: all points that the ledger has for it.
+    """
 
     file: PendingFile
-    points: tuple[Point, ...]
-    reason: str | None = None
-    detail: str | None = None
-    former: tuple[UUID, ...] = ()
-    """Points that an earlier version of the file has in the index, and this one has not."""
+    points: dict[int, UUID] = field(default_factory=dict)
+    waiting: dict[int, Arrived] = field(default_factory=dict)
+    broken: dict[int, tuple[str, str]] = field(default_factory=dict)
+    of: int | None = None
+    before: tuple[UUID, ...] | None = None
+    noted: set[UUID] = field(default_factory=set)
 
-    def record(self) -> FileRecord:
-        state: State = "indexed" if self.points else "left out"
-        ids = tuple(point.id for point in self.points)
+    @property
+    def left_out(self) -> tuple[str, str] | None:
+        """Why the whole file is left out, if it is and all is known of it."""
+        return None if self.of is None or self.points else self.broken[min(self.broken)]
+
+    @property
+    def is_tried_again(self) -> bool:
+        """Whether it is left out for now only: what is stored of it stays, and the next job tries again."""
+        reason = self.left_out and self.left_out[0]
+        return reason == Reason.UNREACHABLE.value or (reason in TRANSIENT and bool(self.before))
+
+    @property
+    def former(self) -> set[UUID]:
+        """Points that the index may have of it, and that are none of it any more."""
+        return self.noted - set(self.points.values())
+
+    def record(self, state: State | None = None) -> FileRecord:
+        """What the ledger is told: all points that it may have, or in the end those that it has."""
+        points = tuple(self.points[frame] for frame in sorted(self.points))
+        reason = detail = None
+        if state == "writing":
+            points = tuple(dict.fromkeys([*points, *self.noted]))
+        elif self.broken:
+            frames = _alike(self.broken)
+            (reason, detail), first = next(iter(frames.items()))
+            if self.points:
+                detail = f"frame {_ranges(first)} of {self.of}: {detail}"
+        state = state or ("indexed" if points else "left out")
         file = self.file
-        return FileRecord(file.key, file.size, file.mtime_ns, state, file.label, ids, self.reason, self.detail)
+        return FileRecord(file.key, file.size, file.mtime_ns, state, file.label, points, reason, detail)
 
 
 class Sink:
     """Takes the tables of one window in any order.
 
-    A file is stored with all its good frames at once, or not at all. Before its points are sent the ledger notes their
-    ids beside those of the file's former points; once the index has flushed them the ledger calls the file done. So a
-    job that dies anywhere leaves nothing that the next one would not find and mend.
+    Frames are stored as they come. Before they are sent the ledger notes their points beside those that their file had
+    before; once all frames of a file are stored and the index has flushed them, the ledger calls it done. So a job that
+    dies anywhere leaves nothing that the next one would not find and mend.
+
+    Attributes:
+        accounted: numbers of the window's files of which everything is known; after a failure without those that
+            perhaps are not stored.
     """
 
     def __init__(
@@ -94,35 +150,31 @@ class Sink:
         storing: Storing | None = None,
     ) -> None:
         self._index, self._ledger, self._window = index, ledger, window
-        self._storing = storing or Storing(index)
+        self._storing = storing or StoringHere(index)
         self._left_out, self._counts = left_out, counts
-        self._rows: defaultdict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
-        self._ready: list[_Complete] = []
-        self._uncommitted: list[_Complete] = []
+        self._arriving: dict[int, _Arriving] = {}
+        self._touched: dict[int, _Arriving] = {}
+        self._waiting = 0
+        self._uncommitted: dict[int, _Arriving] = {}
         self._committed_at = time.monotonic()
         self.accounted: set[int] = set()
 
     def take(self, table: pa.Table) -> None:
-        """Add the rows of a table; store the files that they complete."""
+        """Add the rows of a table; store its frames, perhaps with those of the next ones."""
         started = time.perf_counter()
-        for row in table.to_pylist():
-            number = row["file"]
-            if number in self.accounted:
-                continue  # a task that was lost and run again brings a file twice
-            rows = self._rows[number]
-            if row["frame"] == 0:  # the whole file, whatever came of it before its task was lost
-                rows.clear()
-            rows[row["frame"]] = row  # as it may bring a frame
-            if row["frame"] == 0 or len(rows) >= row["of"]:
-                self._complete(number, list(rows.values()))
-        if sum(len(complete.points) or 1 for complete in self._ready) >= UPSERT_POINTS:
+        features = self._storing.take(table)
+        headers = map(Header, *(table[name].to_pylist() for name in _HEADER))
+        columns = (table[name].to_pylist() for name in _Row._fields[:-1])
+        for place, values in enumerate(zip(*columns, headers, strict=True)):
+            self._take(_Row(*values), features, place)
+        if self._waiting >= UPSERT_POINTS:
             self._store()
         if time.monotonic() - self._committed_at > COMMIT_SECONDS:
             self.commit()
         self._counts.seconds += time.perf_counter() - started
 
     def commit(self) -> None:
-        """Store what is ready, drop what is no longer any file's, flush the index, and call the files done."""
+        """Store what has arrived, drop what is no longer any file's, flush the index, and call the files done."""
         try:
             self._store()
             self._storing.wait()
@@ -130,120 +182,155 @@ class Sink:
             self._count_back()
             raise
         if self._uncommitted:
-            former = {one.file.key: one.former for one in self._uncommitted}
-            files_to_reindex = drop_points(self._index, self._ledger, former)
+            done = self._uncommitted.values()
+            files_to_reindex = drop_points(self._index, self._ledger, {one.file.key: one.former for one in done})
             self._counts.files_to_reindex |= files_to_reindex
             self._index.flush()
-            records = [complete.record() for complete in self._uncommitted]
+            records = [one.record() for one in done]
             self._ledger.put([replace(one, state="writing") if one.key in files_to_reindex else one for one in records])
-            self._uncommitted = []
+            for one in done:
+                self._say_broken_frames(one)
+            self._uncommitted = {}
         self._committed_at = time.monotonic()
+
+    def _take(self, row: _Row, features: Any, place: int) -> None:
+        if row.file in self.accounted:
+            return  # a task that was lost and run again brings a file twice
+        one = self._arriving.get(row.file)
+        if one is None:
+            one = self._arriving[row.file] = _Arriving(self._window[row.file])
+        self._touched[row.file] = one
+        if row.frame == 0:  # the whole file, whatever came of it before its task was lost
+            one.points.clear()
+            one.waiting.clear()
+        if row.reason:
+            one.points.pop(row.frame, None)
+            one.waiting.pop(row.frame, None)
+            one.broken[row.frame] = row.reason, row.detail or ""
+        else:
+            one.broken.pop(row.frame, None)
+            point = point_id(row.identity)
+            if one.points.get(row.frame) != point:  # it may come twice, too
+                one.points[row.frame] = point
+                one.waiting[row.frame] = Arrived(point, self._payload(one.file, row), features, place)
+                self._waiting += 1
+        if row.frame == 0 or len(one.points) + len(one.broken) >= row.of:
+            one.of = row.of
+            self.accounted.add(row.file)
+            del self._arriving[row.file]
+            if one.left_out:
+                self._left_out(one.file, *one.left_out, None)
+
+    def _payload(self, file: PendingFile, row: _Row) -> Payload:
+        guess = None if row.best_guess is None else self._index.description.classes[row.best_guess]
+        return Payload(
+            organ=UNKNOWN if guess and not row.known else guess,
+            best_guess=guess,
+            organ_probability=None if guess is None else row.organ_probability,
+            label=file.label,
+            header=row.header,
+            frame=row.frame,
+            locations=(Location(file.key.root, file.key.path, Stamp(file.size, file.mtime_ns, row.of)),),
+        )
+
+    def _store(self) -> None:
+        """Send what has arrived; what an interruption cuts off here is done again by the commit that follows it."""
+        touched = self._touched
+        if not touched:
+            return
+        self._look_up(touched.values())
+        self._note_points([one for one in touched.values() if not one.is_tried_again])
+        frames = [frame for one in touched.values() for frame in one.waiting.values()]
+        doomed = {point for one in touched.values() for point in one.former if not one.is_tried_again}
+        self._storing.store(self._merge(frames, doomed))
+        while touched:
+            number, one = touched.popitem()
+            one.waiting.clear()
+            if one.of is not None and not one.is_tried_again:
+                self._uncommitted[number] = one
+                self._counts.points += len(one.points)
+                self._counts.files += bool(one.points)
+        self._waiting = 0
+
+    def _look_up(self, files: Iterable[_Arriving]) -> None:
+        """Learn from the ledger which points the files had before."""
+        known = self._ledger.points(one.file.key for one in files if one.before is None)
+        for one in files:
+            if one.before is None:
+                one.before = known.get(one.file.key, ())
+                one.noted.update(one.before)
+
+    def _note_points(self, files: Iterable[_Arriving]) -> None:
+        """Tell the ledger which points the index may have of the files from now on, or that there are none."""
+        changed = []
+        for one in files:
+            new = set(one.points.values()) - one.noted
+            one.noted |= new
+            if new or (one.former and one.of is not None):
+                changed.append(one.record("writing"))
+            elif one.left_out:
+                changed.append(one.record())
+        self._ledger.put(changed)
 
     def _count_back(self) -> None:
         """After a failure: files that perhaps are not stored are not counted, and never called done."""
-        self._counts.files -= sum(bool(complete.points) for complete in self._uncommitted)
-        self._counts.points -= sum(len(complete.points) for complete in self._uncommitted)
-        self._uncommitted = []
+        self._counts.files -= sum(bool(one.points) for one in self._uncommitted.values())
+        self._counts.points -= sum(len(one.points) for one in self._uncommitted.values())
+        perhaps_not_stored = self._uncommitted | self._touched
+        self.accounted -= {number for number, one in perhaps_not_stored.items() if one.points}
+        self._uncommitted = {}
 
-    def _complete(self, number: int, rows: list[dict[str, Any]]) -> None:
-        file = self._window[number]
-        self.accounted.add(number)
-        del self._rows[number]
-        rows.sort(key=lambda row: int(row["frame"]))
-        points = tuple(self._point(file, row) for row in rows if not row["reason"])
-        reason = detail = None
-        for (its_reason, its_detail), frames in _alike(rows).items():
-            named = f"{_ranges(frames)} of {rows[0]['of']}" if points else None
-            self._left_out(file, its_reason, its_detail, named)
-            if reason is None:
-                reason, detail = its_reason, f"frame {named}: {its_detail}" if named else its_detail
-            if not points:
-                break  # one reason is enough for the whole file
-        self._ready.append(_Complete(file, points, reason, detail))
+    def _say_broken_frames(self, one: _Arriving) -> None:
+        if one.points:
+            for (reason, detail), frames in _alike(one.broken).items():
+                self._left_out(one.file, reason, detail, f"{_ranges(frames)} of {one.of}")
 
-    def _point(self, file: PendingFile, row: dict[str, Any]) -> Point:
-        description = self._index.description
-        guess = None if row["best_guess"] is None else description.classes[row["best_guess"]]
-        payload = Payload(
-            organ=UNKNOWN if guess and not row["known"] else guess,
-            best_guess=guess,
-            organ_probability=None if guess is None else float(row["organ_probability"]),
-            label=file.label,
-            header=Header(**{name: row[name] for name in Header.__dataclass_fields__}),
-            frame=row["frame"],
-            locations=(Location(file.key.root, file.key.path, Stamp(file.size, file.mtime_ns, row["of"])),),
-        )
-        vectors = {layer: np.frombuffer(row[layer], dtype=FEATURE) for layer in description.layers}
-        return Point(point_id(row["identity"]), payload, vectors)
-
-    def _store(self) -> None:
-        if not self._ready:
-            return
-        known = self._ledger.points(complete.file.key for complete in self._ready)
-        stored, intents = [], []
-        for complete in self._ready:
-            record, before = complete.record(), known.get(complete.file.key, ())
-            again = complete.reason == Reason.UNREACHABLE.value or (complete.reason in TRANSIENT and before)
-            if not complete.points and again:
-                continue  # what is stored of it stays, and the next job tries again
-            if every := tuple(dict.fromkeys(record.points + before)):
-                intents.append(replace(record, state="writing", points=every, reason=None, detail=None))
-            stored.append(replace(complete, former=tuple(set(before) - set(record.points))))
-        self._ledger.put(intents)
-        doomed = {point for complete in stored for point in complete.former}
-        arrived = [point for complete in stored for point in complete.points]
-        points = self._merge(arrived, doomed)
-        for start in range(0, len(points), UPSERT_POINTS):
-            self._storing.upsert(points[start : start + UPSERT_POINTS])
-        self._counts.points += len(arrived)
-        self._counts.files += sum(bool(complete.points) for complete in stored)
-        self._uncommitted += stored
-        self._ready = []  # not before: what an interruption cuts off here is done again by the commit that follows it
-
-    def _merge(self, points: list[Point], doomed: set[UUID]) -> list[Point]:
-        """One point an id, with the locations of all copies; the least location's file gives the rest of the payload.
+    def _merge(self, frames: Sequence[Arrived], doomed: set[UUID]) -> list[Arrived]:
+        """One frame a point, with the locations of all copies; the least location's file gives the rest of the payload.
 
         So the payload does not depend on which copy arrives first.
         """
-        self._note_repeated_uids(points, doomed)
-        ids = {point.id for point in points}
-        payloads = self._storing.under_way(ids)
+        under_way = self._storing.under_way()
+        self._note_repeated_uids(frames, doomed, under_way)
+        ids = {frame.id for frame in frames}
+        payloads = {point: under_way[point] for point in ids if point in under_way}
         if unknown := ids - payloads.keys():
             payloads |= self._index.retrieve(unknown)
-        merged: dict[UUID, Point] = {}
-        for point in points:
-            other = payloads.get(point.id)
-            payload = point.payload if other is None else _merge_payloads(point.payload, other)
-            self._counts.copies += other is not None and len(payload.locations) > 1
-            payloads[point.id] = payload
-            merged[point.id] = replace(point, payload=payload)
+        merged: dict[UUID, Arrived] = {}
+        for frame in frames:
+            other = payloads.get(frame.id)
+            if other is not None:
+                payload = _merge_payloads(frame.payload, other)
+                self._counts.copies += len(payload.locations) > 1
+                frame = replace(frame, payload=payload)  # noqa: PLW2901
+            payloads[frame.id] = frame.payload
+            merged[frame.id] = frame
         return list(merged.values())
 
-    def _note_repeated_uids(self, points: list[Point], doomed: set[UUID]) -> None:
-        uids = {uid for point in points if (uid := point.payload.header.sop_instance_uid)}
+    def _note_repeated_uids(
+        self, frames: Sequence[Arrived], doomed: set[UUID], under_way: Mapping[UUID, Payload]
+    ) -> None:
+        uids = {uid for frame in frames if (uid := frame.payload.header.sop_instance_uid)}
         uids -= self._counts.repeated_uids  # asked for again, a UID of a whole archive would bring all of its points
         if not uids:
             return
         seen: dict[tuple[str | None, int], UUID] = {}
         stored = self._index.scroll(Where(must={"sop_instance_uid": uids}, exclude_ids=doomed))
-        under_way = (
-            (one, payload) for one, payload in self._storing.everything_under_way().items() if one not in doomed
-        )
-        for point, payload in [*stored, *under_way, *((point.id, point.payload) for point in points)]:
+        on_their_way = ((point, payload) for point, payload in under_way.items() if point not in doomed)
+        for point, payload in [*stored, *on_their_way, *((frame.id, frame.payload) for frame in frames)]:
             uid = payload.header.sop_instance_uid
             if uid in uids and seen.setdefault((uid, payload.frame), point) != point:
                 self._counts.repeated_uids.add(str(uid))
 
 
-def _alike(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[int]]:
+def _alike(broken: Mapping[int, tuple[str, str]]) -> dict[tuple[str, str], list[int]]:
     """Reason and detail → frames, of a file's broken ones in order."""
-    broken = [row for row in rows if row["reason"]]
-    if len({row["detail"] for row in broken}) > MAX_DETAILS:  # messages that have a number of their frame in them
-        first: dict[str, str] = {}
-        broken = [row | {"detail": first.setdefault(row["reason"], row["detail"])} for row in broken]
+    first: dict[str, str] = {}
+    many = len({detail for _, detail in broken.values()}) > MAX_DETAILS  # messages with a number of their frame in them
     found: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for row in broken:
-        found[row["reason"], row["detail"]].append(row["frame"])
+    for frame in sorted(broken):
+        reason, detail = broken[frame]
+        found[reason, first.setdefault(reason, detail) if many else detail].append(frame)
     return found
 
 

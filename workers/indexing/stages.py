@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -20,9 +21,22 @@ from model.errors import JobError, Reason
 from model.images.reading import READ_ALL, ReadOptions
 from model.network.preparation import PAPER, AnyPreparation
 from workers.indexing.decoding import DecoderProcess, deadline, decode_file
-from workers.indexing.rows import FEATURE, embedded_schema, frames_schema, to_array, to_binary, to_table
+from workers.indexing.rows import (
+    FEATURE,
+    KEPT_AS,
+    KEPT_BY,
+    KEPT_ROW,
+    embedded_schema,
+    frames_schema,
+    kept_schema,
+    to_array,
+    to_binary,
+    to_table,
+)
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from model.network.embedder import Embeddings
 
 BLOCK_BYTES = 2**24
@@ -63,7 +77,7 @@ def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
     """
     import ray
 
-    _exit_at_once()
+    exit_at_once()
     _freeze_imports()
     attempt = ray.get(counters.begin.remote(shard.number))
     rows: list[dict[str, Any]] = []
@@ -89,7 +103,7 @@ def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
 
 
 @cache
-def _exit_at_once() -> None:
+def exit_at_once() -> None:
     """End this worker's process without the handlers of Ray's C++ core, of which one was seen to wait for itself.
 
     Such a process (ray 2.60: a publisher's destructor, at exit) kept its memory and its actor's processors for good.
@@ -142,12 +156,21 @@ class EmbeddingActor:
         device: torch device.
         threads: torch threads, for a CPU.
         counters: handle of the job's :class:`workers.indexing.counters.Counters`.
+        keepers: by node, handles of the :class:`workers.indexing.storing_actor.StoringActor` that keeps the features
+            until they are stored; where there are none, they go on with the rows.
     """
 
-    def __init__(self, network: Network, device: str, threads: int, counters: Any) -> None:
+    def __init__(
+        self,
+        network: Network,
+        device: str,
+        threads: int,
+        counters: Any,
+        keepers: Mapping[str, Any] | None = None,
+    ) -> None:
         from model.network.embedder import Embedder
 
-        _exit_at_once()
+        exit_at_once()
         self._embedder = embedder = Embedder.load(
             network.path, device=device, runtime=network.runtime, threads=threads, probe=bool(network.probe)
         )
@@ -156,11 +179,14 @@ class EmbeddingActor:
         if (embedder.metadata.fingerprint, heads, probe) != (network.fingerprint, network.heads, network.probe):
             raise JobError(f"{network.path} was replaced while the job was starting: run the same command again")
         self._layers, self._counters = network.layers, counters
+        self._keeper = _Keeper(keepers) if keepers else None
 
     def __call__(self, frames: pa.Table) -> pa.Table:
         """Embed the frames of a block; pass on the rows of files and frames that were left out."""
         started = time.perf_counter()
         schema = embedded_schema({layer: self._embedder.layers[layer] for layer in self._layers})
+        if self._keeper:
+            schema = kept_schema()
         readable = frames.filter(pc.is_null(frames["reason"]))
         skipped = frames.filter(pc.is_valid(frames["reason"])).drop_columns(["pixels"])
         tables = [pa.Table.from_pylist(skipped.to_pylist(), schema)]
@@ -171,7 +197,7 @@ class EmbeddingActor:
                 features = {layer: embeddings.features[layer].astype(FEATURE) for layer in self._layers}
             columns = {
                 **_predictions(embeddings),
-                **{layer: to_binary(values) for layer, values in features.items()},
+                **(self._keeper.keep(features) if self._keeper else _columns(features)),
             }
             embedded = readable.drop_columns(["pixels"])
             for name, column in columns.items():
@@ -180,6 +206,33 @@ class EmbeddingActor:
             tables.append(_without_non_finite(embedded, finite).cast(schema))
         self._counters.embedded.remote(readable.num_rows, time.perf_counter() - started)
         return pa.concat_tables(tables)
+
+
+class _Keeper:
+    """Hands features to the storing actor of this node, or of any where this one has none."""
+
+    def __init__(self, keepers: Mapping[str, Any]) -> None:
+        import ray
+
+        here = ray.get_runtime_context().get_node_id()
+        self._node = here if here in keepers else next(iter(keepers))
+        self._actor = keepers[self._node]
+
+    def keep(self, features: Mapping[str, NDArray[np.float16]]) -> dict[str, pa.Array]:
+        """Return where they are, row by row, once they are there."""
+        import ray
+
+        number, rows = secrets.randbits(63), len(next(iter(features.values())))
+        ray.get(self._actor.keep.options(concurrency_group="keep").remote(number, dict(features)))
+        return {
+            KEPT_BY: pa.array([self._node] * rows),
+            KEPT_AS: pa.array([number] * rows, pa.int64()),
+            KEPT_ROW: pa.array(np.arange(rows, dtype=np.int32)),
+        }
+
+
+def _columns(features: Mapping[str, NDArray[np.float16]]) -> dict[str, pa.Array]:
+    return {layer: to_binary(values) for layer, values in features.items()}
 
 
 def _predictions(embeddings: Embeddings) -> dict[str, pa.Array]:

@@ -1,33 +1,83 @@
-"""Points on their way into a server's index: threads of their own send them, while the next ones are made ready.
+"""The way of embedded frames into the index: by this process, or by processes beside those that embed.
 
-A job that waits for the answer to each request leaves itself and the server idle by turns. The embedded engine (Qdrant
-Edge 0.9) holds Python's lock while it stores, so that there threads would only be in each other's way.
+The embedded engine (Qdrant Edge 0.9) is open in one process, the job's own, so that the features come there. To a
+server they go from the node on which they were computed (:mod:`workers.indexing.storing_actor`); the job's process
+gets ids and headers only, and says what is stored.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
-from types import TracebackType
-from typing import Self
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.exceptions import RayError, RayTaskError
+
 from index.engines.engine import Index
-from index.schema import Payload, Point
+from index.schema import Payload, PointBatch, Vector
+from workers.indexing.rows import FEATURE, KEPT_AS, KEPT_BY, KEPT_ROW, to_matrix
 
-SERVER_THREADS = 4
-"""Requests that a server gets at once; each thread has a connection of its own."""
-
-_Batch = tuple[Sequence[Point], "Future[None]"]
+REQUESTS_A_NODE = 4
+"""Requests that a server gets at once from each node; each thread there has a connection of its own."""
 
 
-class Storing:
-    """Stores batches of points in an index, on a server a few at once, and knows which are not stored yet.
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A frame of which everything is known but whether it is stored.
 
-    A point is never on its way twice, so that the last word on it is the last one that is stored. The threads are
-    daemons: a program that was interrupted does not wait for a server that is away.
+    Attributes:
+        id: of its point.
+        payload: of its point.
+        features: what :meth:`Storing.take` gave for its table.
+        row: of it in that table.
+    """
+
+    id: UUID
+    payload: Payload
+    features: Any
+    row: int
+
+
+class Storing(ABC):
+    """Stores frames, perhaps a while later, and knows which are not stored yet.
+
+    A point is never on its way twice, so that the last word on it is the last one that is stored.
+    """
+
+    @abstractmethod
+    def take(self, table: pa.Table) -> Any:
+        """What stands behind the rows of a table of embedded frames, for :attr:`Arrived.features`."""
+
+    @abstractmethod
+    def store(self, frames: Sequence[Arrived]) -> None:
+        """Take frames of different points; those of tables taken before that are not among them are let go.
+
+        Raises:
+            VectorIndexError: these, or some that were taken before, could not be stored.
+            RayError: a process that stores was lost, with what it had.
+        """
+
+    @abstractmethod
+    def under_way(self) -> Mapping[UUID, Payload]:
+        """The payloads of all points that are taken and perhaps not stored yet."""
+
+    @abstractmethod
+    def wait(self) -> None:
+        """Return when everything that was taken is stored.
+
+        Raises:
+            VectorIndexError, RayError: as :meth:`store`; what was taken before and after may be stored or not.
+        """
+
+
+class StoringHere(Storing):
+    """This process stores, at once.
 
     Args:
         index: open, to be written.
@@ -35,90 +85,133 @@ class Storing:
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._batches: queue.Queue[_Batch | None] = queue.Queue(maxsize=SERVER_THREADS)
-        self._under_way: dict[UUID, Payload] = {}
-        self._unfinished: list[_Batch] = []
-        self._running: list[threading.Thread] = []
-        self._failed: BaseException | None = None
 
-    def upsert(self, points: Sequence[Point]) -> None:
-        """Take a batch, or store it at once; wait for room, and for points of it that are on their way already.
+    def take(self, table: pa.Table) -> Mapping[str, Vector]:
+        """The features themselves, by layer; rows that were left out have some, too, which mean nothing."""
+        return {layer: to_matrix(table[layer], FEATURE) for layer in self._index.description.layers}
 
-        Raises:
-            VectorIndexError: an earlier batch could not be stored.
-        """
-        if not self._index.takes_several:
-            self._index.upsert(points)
+    def store(self, frames: Sequence[Arrived]) -> None:
+        """Store them now."""
+        if not frames:
             return
-        if not self._running:
-            self._running = [
-                threading.Thread(target=self._work, name=f"cbmir-storing-{number}", daemon=True)
-                for number in range(SERVER_THREADS)
-            ]
-            for thread in self._running:
-                thread.start()
-        if any(point.id in self._under_way for point in points):
-            self.wait()
-        self._settle()
-        batch: _Batch = (points, Future())
-        self._batches.put(batch)  # first: what an interruption cuts off here must not be waited for
-        self._unfinished.append(batch)
-        self._under_way.update((point.id, point.payload) for point in points)
+        vectors = {
+            layer: np.stack([frame.features[layer][frame.row] for frame in frames])
+            for layer in self._index.description.layers
+        }
+        payloads = [frame.payload.to_dict() for frame in frames]
+        self._index.upsert_batch(PointBatch([frame.id for frame in frames], payloads, vectors))
 
-    def under_way(self, ids: Iterable[UUID]) -> dict[UUID, Payload]:
-        """The payloads of those points that are taken and perhaps not stored yet."""
-        return {one: self._under_way[one] for one in ids if one in self._under_way}
-
-    def everything_under_way(self) -> dict[UUID, Payload]:
-        """The payloads of all points that are taken and perhaps not stored yet."""
-        return dict(self._under_way)
+    def under_way(self) -> Mapping[UUID, Payload]:
+        """None: what was taken is stored."""
+        return {}
 
     def wait(self) -> None:
-        """Return when every batch is stored.
+        """Everything is stored."""
 
-        Raises:
-            VectorIndexError: one could not be; what was taken before and after it may be stored or not.
-        """
-        for _, done in self._unfinished:
-            done.exception()
+
+_Place = tuple[str, int]
+"""Where features are kept: the node, and a number there."""
+
+
+class StoringBesideEmbedding(Storing):
+    """A process on each node stores what is embedded there.
+
+    Args:
+        actors: by node, handles of the :class:`workers.indexing.storing_actor.StoringActor` there.
+    """
+
+    def __init__(self, actors: Mapping[str, Any]) -> None:
+        self._actors = actors
+        self._taken: set[_Place] = set()
+        self._unfinished: dict[Any, Sequence[Arrived]] = {}
+        self._under_way: dict[UUID, Payload] = {}
+        self._failed: BaseException | None = None
+
+    def take(self, table: pa.Table) -> Sequence[tuple[_Place, int] | None]:
+        """Where the features of each row are kept."""
+        columns = (table[name].to_pylist() for name in (KEPT_BY, KEPT_AS, KEPT_ROW))
+        places = [None if node is None else ((node, number), row) for node, number, row in zip(*columns, strict=True)]
+        self._taken.update(place[0] for place in places if place)
+        return places
+
+    def store(self, frames: Sequence[Arrived]) -> None:
+        """Tell the nodes which of what they keep is stored, and under which ids; what is left they let go."""
+        if any(frame.id in self._under_way for frame in frames):
+            self.wait()
+        self._settle()
+        by_place: defaultdict[_Place, list[Arrived]] = defaultdict(list)
+        for frame in frames:
+            by_place[frame.features[frame.row][0]].append(frame)
+        for (node, number), its_frames in by_place.items():
+            self._wait_for_room()
+            rows = [frame.features[frame.row][1] for frame in its_frames]
+            payloads = [frame.payload.to_dict() for frame in its_frames]
+            ids = [frame.id for frame in its_frames]
+            done = self._actors[node].store.options(concurrency_group="store").remote(number, rows, ids, payloads)
+            self._unfinished[done] = its_frames
+            self._under_way.update((frame.id, frame.payload) for frame in its_frames)
+        for node, number in self._taken - by_place.keys():
+            self._actors[node].let_go.options(concurrency_group="store").remote(number)
+        self._taken.clear()
+
+    def under_way(self) -> Mapping[UUID, Payload]:
+        """What the nodes have not said to be stored."""
+        return self._under_way
+
+    def wait(self) -> None:
+        """Return when the nodes have said that everything is stored."""
+        if self._unfinished:
+            ray.wait(list(self._unfinished), num_returns=len(self._unfinished), fetch_local=False)
         self._settle()
 
+    def _wait_for_room(self) -> None:
+        while len(self._unfinished) >= 2 * REQUESTS_A_NODE * len(self._actors):
+            ray.wait(list(self._unfinished), num_returns=1, fetch_local=False)
+            self._settle()
+
     def _settle(self) -> None:
-        """Forget the batches that are stored; of one that could not be, the error is raised from now on, each time."""
-        unfinished = []
-        for points, done in self._unfinished:
-            if not done.done():
-                unfinished.append((points, done))
-                continue
-            for point in points:
-                self._under_way.pop(point.id, None)
-            self._failed = self._failed or done.exception()
-        self._unfinished = unfinished
+        """Forget what is stored; of what could not be, the error is raised from now on, each time."""
+        unfinished = list(self._unfinished)
+        finished = ray.wait(unfinished, num_returns=len(unfinished), timeout=0)[0] if unfinished else []
+        for done in finished:
+            for frame in self._unfinished.pop(done):
+                self._under_way.pop(frame.id, None)
+            self._failed = self._failed or _error_of(done)
         if self._failed:
             raise self._failed
 
-    def _work(self) -> None:
-        while (batch := self._batches.get()) is not None:
-            points, done = batch
-            try:
-                self._index.upsert(points)
-            except BaseException as error:  # raised where it is waited for
-                done.set_exception(error)
-            else:
-                done.set_result(None)
 
-    def __enter__(self) -> Self:
-        return self
+def _error_of(done: Any) -> BaseException | None:
+    """Why a call has failed, in the words of whoever failed; ``None`` if it has not."""
+    failed: BaseException
+    try:
+        ray.get(done)
+    except RayTaskError as error:
+        failed = error.cause or error
+        if isinstance(failed, LookupError):
+            failed = RayError("a process that stores has ended, with what it had")
+    except Exception as error:  # raised where it is waited for
+        failed = error
+    else:
+        return None
+    return failed
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Let the threads end, once each has stored what it is at; do not wait for it if the job was interrupted."""
-        for _ in self._running:
-            try:
-                self._batches.put_nowait(None)
-            except queue.Full:
-                break
-        if error is None:
-            for thread in self._running:
-                thread.join()
+
+def start_storing(address: Any, nodes: Iterable[str]) -> dict[str, Any]:
+    """A storing actor on each node, by its id; they are there until they are killed, or Ray ends.
+
+    Args:
+        address: of the server's collection.
+        nodes: ids of Ray's nodes.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from workers.indexing.storing_actor import MOST_EMBEDDERS, StoringActor
+
+    actor = ray.remote(
+        num_cpus=0, max_restarts=-1, concurrency_groups={"keep": MOST_EMBEDDERS, "store": REQUESTS_A_NODE}
+    )(StoringActor)
+    return {
+        node: actor.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(address)
+        for node in nodes
+    }

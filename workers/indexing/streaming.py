@@ -6,13 +6,14 @@ import gc
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
 from ray.data.exceptions import ExecutionTimeoutError, SystemException
 from ray.exceptions import RayError
 
+from index.address import Address
 from index.engines.engine import Index
 from index.ledger import Ledger
 from model.errors import JobError, Reason, was_interrupted
@@ -25,7 +26,7 @@ from workers.indexing.settings import Machine
 from workers.indexing.sink import LeftOut, Sink, SinkCounts
 from workers.indexing.stages import Network
 from workers.indexing.stalling import StallWatch
-from workers.indexing.storing import Storing
+from workers.indexing.storing import StoringBesideEmbedding
 
 PASSES = 2
 """Times that a window's files are sent through the pipeline; the second takes up what was lost with a worker."""
@@ -43,6 +44,7 @@ class Stream:
         ledger: which files are done.
         options: how files are read.
         left_out: told of every file that is left out.
+        server: where the index is, if on a server.
         stalled: told, in another thread, for how many seconds no image has come, and which nodes answer.
         worker_lost: told how many files are done again after a loss, and why, in Ray's words.
         loading: called when Ray is there, and its workers load the network.
@@ -65,6 +67,7 @@ class Stream:
         *,
         options: ReadOptions,
         left_out: LeftOut,
+        server: Address | None,
         stalled: Callable[[float, str], None],
         worker_lost: Callable[[int, str], None],
         loading: Callable[[], None],
@@ -74,8 +77,8 @@ class Stream:
         self._index, self._ledger = index, ledger
         self._left_out, self._worker_lost, self._stalled = left_out, worker_lost, stalled
         self._loading, self._moved = loading, moved
+        self._server = server
         self._stack = ExitStack()
-        self._storing = self._stack.enter_context(Storing(index))
         self._session: Session | None = None
         self._shard, self._looked_at = 0, 0.0
         self.stages, self.stored = StageCounts(), SinkCounts()
@@ -100,7 +103,7 @@ class Stream:
             VectorIndexError: the index cannot be written.
         """
         if self._session is None:
-            self._session = self._stack.enter_context(Session(self._machine))
+            self._session = self._stack.enter_context(Session(self._machine, self._server))
             resources = self._session.resources
             self.workers = {"decode": resources.decode_tasks, "embed": resources.actors[1]}
         self._loading()
@@ -131,7 +134,8 @@ class Stream:
                 counters=session.counters,
             )
             self._shard += len(source.shards)
-            sink = Sink(self._index, self._ledger, window, self._left_out, counts, self._storing)
+            storing = StoringBesideEmbedding(session.storing) if session.storing else None
+            sink = Sink(self._index, self._ledger, window, self._left_out, counts, storing)
             try:
                 self._drain(source, session, sink)
                 passes -= 1
@@ -153,7 +157,9 @@ class Stream:
             self._left_out(file, Reason.CRASHED.value, "its worker was lost twice; run the same command again", None)
 
     def _drain(self, source: RepositorySource, session: Session, sink: Sink) -> None:
-        tables = run_pipeline(source, self._network, session.resources, session.counters, debug=self._machine.debug)
+        tables = run_pipeline(
+            source, self._network, session.resources, session.counters, session.storing, debug=self._machine.debug
+        )
         watch = StallWatch(self._stalled, self._machine.stall_seconds)
         try:
             with closing(tables), watch:  # its threads end before Ray does
@@ -164,9 +170,14 @@ class Stream:
                         self.stages, self._looked_at = session.counts(), time.monotonic()
                         self._moved()
             self.stages = session.counts()
+        except BaseException:
+            with suppress(RayError):  # what could not be stored for a loss is no reason beside the first one
+                sink.commit()
+            raise
+        else:
+            sink.commit()
         finally:
             self.gave_up, self._node_lost = watch.gave_up, watch.node_lost
-            sink.commit()
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def test_the_engine_is_given_every_number_as_it_is() -> None:
     every = np.arange(2**16, dtype=np.uint16).view(np.float16)
     every = every[np.isfinite(every)]
     for vector in (every, every[::-3], every.astype(np.float32)):
-        (values,) = _lists({"fcl1": vector}).values()
+        (values,) = _lists(vector[np.newaxis])
         assert [value.hex() for value in values] == [value.hex() for value in vector.tolist()]  # -0.0 is not 0.0
 
 

@@ -103,7 +103,7 @@ def test_frames_may_come_in_any_order_and_in_pieces(store: Store) -> None:
     sink.take(table(row(0, "frame3", frame=3, of=3), row(1, "single")))
     sink.take(table(row(0, "frame1", frame=1, of=3)))
     sink.commit()
-    assert store.ledger.counts() == {"indexed": 1}
+    assert store.ledger.counts() == {"indexed": 1, "writing": 1}
     assert sink.accounted == {1}
     sink.take(table(row(0, "frame2", frame=2, of=3)))
     sink.commit()
@@ -139,6 +139,7 @@ def test_many_kinds_of_fault_in_one_file_are_one_line_a_reason(store: Store) -> 
     broken = {"reason": "corrupt or truncated"}
     rows = [row(0, f"{n}", frame=n, of=60) | broken | {"detail": f"byte {n}"} for n in range(2, 61)]
     sink.take(table(row(0, "1", frame=1, of=60), *rows))
+    sink.commit()
     assert store.left_out == {"cine": "corrupt or truncated: byte 2 (frame 2-60 of 60)"}
 
 

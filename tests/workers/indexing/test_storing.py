@@ -1,165 +1,200 @@
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from ray.exceptions import RayError
 
-from index.address import parse_address
-from index.engines.engine import Index
+from index.address import Address, parse_address
+from index.engines.edge import EdgeIndex
 from index.engines.server import ServerIndex
 from index.ledger import Ledger
 from index.opening import create_index, open_index
-from index.schema import Point
-from model.errors import DiskFullError, VectorIndexError
+from index.schema import Point, PointBatch
+from model.errors import VectorIndexError
 from tests.index.conftest import describe, make_points
 from tests.support.jobs import small_job
+from tests.support.stand_in.process import StandInProcess
 from tests.support.stand_in.service import StandIn
-from workers.indexing import sink
+from workers.indexing import sink, storing_actor
 from workers.indexing.job import index_archive
 from workers.indexing.report import JobReport
+from workers.indexing.rows import FEATURE, KEPT_AS, KEPT_BY, KEPT_ROW
 from workers.indexing.settings import JobObserver
-from workers.indexing.storing import SERVER_THREADS, Storing
+from workers.indexing.storing import Arrived, StoringBesideEmbedding, StoringHere, start_storing
+from workers.indexing.storing_actor import StoringActor
 
 
-@pytest.fixture(params=["edge", "server"])
-def index(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
-    """An index that stores at once, and one whose points are under way for a while."""
-    if request.param == "edge":
-        yield create_index(parse_address(tmp_path / "index"), describe(), purpose="test")
-        return
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInProcess]:
     monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "state"))
-    server = StandIn()
-    yield create_index(parse_address(f"http://127.0.0.1:1/x?grpc_port={server.port}"), describe(), purpose="test")
-    server.discard()
+    with StandInProcess(tmp_path / "server") as process:
+        yield process
 
 
-on_a_server = pytest.mark.parametrize("index", ["server"], indirect=True)
+@pytest.fixture
+def address(server: StandInProcess) -> Address:
+    """A collection of the server, which is there."""
+    there = parse_address(f"http://127.0.0.1:1/x?grpc_port={server.port}")
+    create_index(there, describe(), purpose="test").close()
+    return there
 
 
-def test_everything_is_stored_when_it_was_waited_for(index: Index) -> None:
+class Nodes:
+    """Storing actors, one on each of Ray's nodes, and tables whose features they keep."""
+
+    def __init__(self, address: Address) -> None:
+        import ray
+
+        self.actors = start_storing(address, [str(node["NodeID"]) for node in ray.nodes() if node["Alive"]])
+        self.storing = StoringBesideEmbedding(self.actors)
+        self.node, self._number = next(iter(self.actors)), 0
+
+    def keep(self, points: Sequence[Point]) -> list[Arrived]:
+        """Points of which the features are with an actor, and the rest here."""
+        import ray
+
+        self._number += 1
+        features = {"fcl1": np.stack([point.vectors["fcl1"] for point in points]).astype(FEATURE)}
+        ray.get(self.actors[self.node].keep.options(concurrency_group="keep").remote(self._number, features))
+        every = len(points)
+        columns = {KEPT_BY: [self.node] * every, KEPT_AS: [self._number] * every, KEPT_ROW: range(every)}
+        table = pa.table({name: pa.array(values) for name, values in columns.items()})
+        taken = self.storing.take(table)
+        return [Arrived(point.id, point.payload, taken, row) for row, point in enumerate(points)]
+
+
+@pytest.fixture
+def nodes(ray_here: None, address: Address) -> Iterator[Nodes]:
+    import ray
+
+    started = Nodes(address)
+    yield started
+    for actor in started.actors.values():
+        ray.kill(actor)
+
+
+def test_what_is_kept_on_a_node_is_stored_by_it(nodes: Nodes, address: Address) -> None:
     points = make_points(60)
-    with index, Storing(index) as storing:
-        for start in range(0, 60, 10):
-            storing.upsert(points[start : start + 10])
-        assert set(storing.under_way([points[55].id])) <= {points[55].id}
-        storing.wait()
-        assert storing.everything_under_way() == {}
-        assert index.count() == 60
+    kept = [nodes.keep(points[start : start + 20]) for start in (0, 20, 40)]
+    nodes.storing.store([*kept[0], *kept[1][5:]])
+    assert nodes.storing.under_way().keys() <= {point.id for point in points}
+    nodes.storing.wait()
+    assert nodes.storing.under_way() == {}
+    with open_index(address, purpose="test") as index:
+        assert index.count() == 35
+        stored = {point.id: point.vectors["fcl1"] for point in index.points()}
+    for point in (points[0], points[39]):
+        assert np.array_equal(stored[point.id], point.vectors["fcl1"])
+    nodes.storing.store(kept[2])  # it was let go, as one whose process was lost
+    with pytest.raises(RayError, match="has ended, with what it had"):
+        nodes.storing.wait()
 
 
-@on_a_server
-def test_the_last_word_on_a_point_is_stored_last(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    slowly(index, monkeypatch, lambda points: 0.2 if points[0].payload.label == "first" else 0.0)
+def test_the_last_word_on_a_point_is_stored_last(nodes: Nodes, address: Address) -> None:
     point = make_points(1)[0]
-    first, last = (relabelled(point, label) for label in ("first", "last"))
-    with index, Storing(index) as storing:
-        storing.upsert([first])
-        assert storing.under_way([point.id]) == {point.id: first.payload}
-        storing.upsert([last])
-        storing.wait()
+    first, last = (replace(point, payload=replace(point.payload, label=label)) for label in ("first", "last"))
+    nodes.storing.store(nodes.keep([first]))
+    assert nodes.storing.under_way() == {point.id: first.payload}
+    nodes.storing.store(nodes.keep([last]))
+    nodes.storing.wait()
+    with open_index(address, purpose="test") as index:
         assert index.retrieve([point.id])[point.id].label == "last"
 
 
-def relabelled(point: Point, label: str) -> Point:
-    return replace(point, payload=replace(point.payload, label=label))
-
-
-def slowly(index: Index, monkeypatch: pytest.MonkeyPatch, seconds: Callable[[Sequence[Point]], float]) -> list[int]:
-    """Let upserts take a while; return how many were under way at each."""
-    real, together, now = index.upsert, [], [0]
-
-    def upsert(points: Sequence[Point]) -> None:
-        now[0] += 1
-        together.append(now[0])
-        time.sleep(seconds(points))
-        real(points)
-        now[0] -= 1
-
-    monkeypatch.setattr(index, "upsert", upsert)
-    return together
-
-
-@on_a_server
-def test_a_failure_is_told_at_once_and_ever_after(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_points: Sequence[Point]) -> None:
-        raise DiskFullError("full")
-
+def test_what_a_server_refuses_is_said_from_then_on(nodes: Nodes, address: Address) -> None:
     points = make_points(4)
-    with index:
-        storing = Storing(index)
-        with monkeypatch.context() as patch:
-            patch.setattr(index, "upsert", fail)
-            storing.upsert(points[:1])
-            for call in (storing.wait, storing.wait, lambda: storing.upsert(points[1:2])):
-                with pytest.raises(DiskFullError):
-                    call()
-        assert index.count() == 0
+    with open_index(address, purpose="test") as index:
+        index.upsert(points[:1])
+    wrong = [replace(point, vectors={"fcl1": point.vectors["fcl1"][:100]}) for point in points]
+    nodes.storing.store(nodes.keep(wrong))
+    for _ in range(2):
+        with pytest.raises(VectorIndexError, match="refused"):
+            nodes.storing.wait()
+    with pytest.raises(VectorIndexError, match="refused"):
+        nodes.storing.store(nodes.keep(points))
 
 
-@on_a_server
-def test_a_server_gets_several_batches_at_once(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    together = slowly(index, monkeypatch, lambda _points: 0.1)
-    points = make_points(80)
-    with index, Storing(index) as storing:
-        for start in range(0, 80, 8):
-            storing.upsert(points[start : start + 8])
-        storing.wait()
-        assert max(together) == SERVER_THREADS
-        assert index.count() == 80
-
-
-@on_a_server
-def test_an_interruption_while_there_is_no_room_leaves_nothing_to_wait_for_in_vain(
-    index: Index, monkeypatch: pytest.MonkeyPatch
+def test_a_node_stores_several_blocks_at_once_and_waits_for_a_server_that_is_away(
+    nodes: Nodes, address: Address, server: StandInProcess
 ) -> None:
-    release = threading.Event()
-    monkeypatch.setattr(index, "upsert", lambda _points: release.wait(30))
-    storing, points = Storing(index), make_points(40)
-    for start in range(2 * SERVER_THREADS):
-        storing.upsert(points[start : start + 1])
-
-    def interrupt(_batch: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(storing._batches, "put", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            storing.upsert(points[20:21])
-    threading.Timer(0.2, release.set).start()
-    storing.wait()
-    assert storing.everything_under_way() == {}
+    points = make_points(80)
+    nodes.storing.store(nodes.keep(points[:8]))
+    nodes.storing.wait()
+    server.kill()
+    for start in range(8, 72, 8):  # as many as are taken before one is waited for
+        nodes.storing.store(nodes.keep(points[start : start + 8]))
+    assert len(nodes.storing.under_way()) > 8
+    server.start()
+    nodes.storing.wait()
+    with open_index(address, purpose="test") as index:
+        assert index.count() == 72
 
 
-@on_a_server
-def test_an_interrupted_job_does_not_wait_for_its_threads(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    release = threading.Event()
-    monkeypatch.setattr(index, "upsert", lambda _points: release.wait(30))
+def test_those_who_embed_wait_for_room_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storing_actor, "KEPT_BYTES", 1000)
+    monkeypatch.setattr(storing_actor, "ROOM_SECONDS", 0.3)
+    actor = StoringActor(Address(tmp_path))
+    features = {"fcl1": np.zeros((1, 512), FEATURE)}
     started = time.monotonic()
-    storing = Storing(index)
-    storing.upsert(make_points(1))
-    storing.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-    assert time.monotonic() - started < 5
-    release.set()
-    index.close()
+    actor.keep(1, features)
+    assert time.monotonic() - started < 0.2
+    actor.keep(2, features)
+    assert time.monotonic() - started > 0.3
+    actor.let_go(1)
+    actor.let_go(1)
+    actor.let_go(2)
+    started = time.monotonic()
+    actor.keep(3, features)
+    assert time.monotonic() - started < 0.2
+    with pytest.raises(LookupError):
+        actor.store(1, [0], [make_points(1)[0].id], [{}])
+
+
+def test_told_twice_it_is_stored_once(address: Address) -> None:
+    actor, point = StoringActor(address), make_points(1)[0]
+    actor.keep(1, {"fcl1": point.vectors["fcl1"][np.newaxis]})
+    for _ in range(2):
+        actor.store(1, [0], [point.id], [point.payload.to_dict()])
+    with open_index(address, purpose="test") as index:
+        assert index.count() == 1
+
+
+def test_an_embedded_index_is_stored_at_once(tmp_path: Path) -> None:
+    points = make_points(5)
+    with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as index:
+        storing = StoringHere(index)
+        features = [np.stack([point.vectors["fcl1"] for point in points]).astype(FEATURE)]
+        table = pa.table({"fcl1": pa.array([row.tobytes() for row in features[0]], pa.binary(8192))})
+        taken = storing.take(pa.concat_tables([table, table.slice(2)]))
+        storing.store([Arrived(point.id, point.payload, taken, row) for row, point in enumerate(points[:3])])
+        storing.store([Arrived(points[4].id, points[4].payload, taken, 7)])
+        storing.store([])
+        assert storing.under_way() == {}
+        storing.wait()
+        assert index.count() == 4
+        assert np.array_equal(index.vector(points[4].id, "fcl1"), features[0][4])
 
 
 @pytest.mark.usefixtures("without_ray")
+@pytest.mark.parametrize("engine", [EdgeIndex, ServerIndex])
 def test_what_was_not_stored_is_neither_counted_nor_called_done(
-    archive: Path, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    archive: Path, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Any
 ) -> None:
     monkeypatch.setattr(sink, "UPSERT_POINTS", 4)
-    real, stored = ServerIndex.upsert, [0]
+    real, stored = engine.upsert_batch, [0]
 
-    def upsert(self: ServerIndex, points: Sequence[Point]) -> None:
+    def upsert(self: Any, batch: PointBatch) -> None:
         if stored[0] >= 8:
-            time.sleep(0.3)  # so that more is taken meanwhile
             raise VectorIndexError("the engine has had enough")
-        stored[0] += len(points)
-        real(self, points)
+        stored[0] += len(batch)
+        real(self, batch)
 
     class Ending(JobObserver):
         report: JobReport | None = None
@@ -168,11 +203,11 @@ def test_what_was_not_stored_is_neither_counted_nor_called_done(
             self.report = report
 
     monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "state"))
-    server = StandIn()
-    address = f"http://127.0.0.1:1/x?grpc_port={server.port}"
-    job, ending = small_job((archive,), model_path, address), Ending()
+    server = StandIn() if engine is ServerIndex else None
+    there = f"http://127.0.0.1:1/x?grpc_port={server.port}" if server else tmp_path / "index"
+    job, ending = small_job((archive,), model_path, there), Ending()
     with monkeypatch.context() as patch:
-        patch.setattr(ServerIndex, "upsert", upsert)
+        patch.setattr(engine, "upsert_batch", upsert)
         with pytest.raises(VectorIndexError, match="has had enough"):
             index_archive(job, ending)
     assert ending.report
@@ -187,4 +222,5 @@ def test_what_was_not_stored_is_neither_counted_nor_called_done(
     assert index_archive(job).files_unchanged == done
     with open_index(job.index, purpose="test") as index:
         assert index.count() == 28
-    server.discard()
+    if server:
+        server.discard()
