@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,15 +18,16 @@ from unittest.mock import patch
 
 import numpy as np
 import psutil
+import pyarrow as pa
 
 from index.address import parse_address
 from model.network.embedder import Embeddings
 from model.network.heads import default_layers, model_layers
 from model.network.metadata import read_metadata
-from workers.indexing import pipeline
+from workers.indexing import pipeline, streaming
 from workers.indexing.job import index_archive
 from workers.indexing.settings import JobObserver, JobSettings, Machine, Progress
-from workers.indexing.stages import EmbeddingActor, Network
+from workers.indexing.stages import EmbeddingActor, Keeper, Network
 
 TABLE_ROWS = 512
 
@@ -36,9 +38,17 @@ WARM_SHARE, LAST_SHARE = 0.3, 0.8
 class FreeActor(EmbeddingActor):
     """An embedding actor whose network is a table."""
 
-    def __init__(self, network: Network, device: str, threads: int, counters: Any) -> None:
+    def __init__(
+        self,
+        network: Network,
+        device: str,
+        threads: int,
+        counters: Any,
+        keepers: Mapping[str, Any] | None = None,
+    ) -> None:
         path = Path(network.path)
         self._layers, self._counters = network.layers, counters
+        self._keeper = Keeper(keepers) if keepers else None
         self._embedder: Any = SimpleNamespace(
             layers=model_layers(path), preparation=network.prepare, embed=_Table(path).embed
         )
@@ -86,7 +96,7 @@ def processor_seconds() -> dict[str, float]:
     return dict(spent)
 
 
-_KINDS = (("ReadRepo", "decode"), ("MapWorker", "embed"), ("raylet/raylet", "raylet"))
+_KINDS = (("ReadRepo", "decode"), ("MapWorker", "embed"), ("StoringActor", "store"), ("raylet/raylet", "raylet"))
 
 _decoders: set[int] = set()
 """Processes that were seen to decode: between two tasks they have another name."""
@@ -101,19 +111,31 @@ def _kind(process: psutil.Process) -> str:
 
 
 def main(archive: str, index: str, model: str, output: str) -> None:
-    """Index, and write how fast it went and what it took, once it was running."""
+    """Index, and write how fast it went and what it took, once it was running, and what came to this process."""
     spent, path = Spent(), Path(model)
     started = time.time()
     machine = Machine(actors=(1, 1))
     settings = JobSettings((Path(archive),), parse_address(index), path, default_layers(path), machine=machine)
-    with patch.object(pipeline, "EmbeddingActor", FreeActor):
+    received = [0]
+
+    def counted(*arguments: Any, **more: Any) -> Iterator[pa.Table]:
+        for table in pipeline.run_pipeline(*arguments, **more):
+            received[0] += table.nbytes
+            yield table
+
+    with patch.object(pipeline, "EmbeddingActor", FreeActor), patch.object(streaming, "run_pipeline", counted):
         report = index_archive(settings, spent)
     ended = time.time()
     first = next(moment for moment in spent.moments if moment[1] >= WARM_SHARE * report.points)
     last = next(moment for moment in spent.moments if moment[1] >= LAST_SHARE * report.points)
     images = last[1] - first[1]
     took = {kind: (last[2][kind] - first[2].get(kind, 0.0)) / images * 1e3 for kind in last[2]}
-    values = {"rate": images / (last[0] - first[0]), "milliseconds": took, "seconds": ended - started}
+    values = {
+        "rate": images / (last[0] - first[0]),
+        "milliseconds": took,
+        "seconds": ended - started,
+        "bytes": received[0] / report.points,
+    }
     Path(output).write_text(json.dumps(values))
 
 

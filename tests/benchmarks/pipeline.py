@@ -14,12 +14,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from index.address import parse_address
+from index.engines.connection import connect
 from index.ledger import FileKey
 from index.ledgers import open_ledger
 from index.opening import create_index
@@ -30,6 +34,7 @@ from model.network.heads import default_layers, model_layers
 from model.network.metadata import read_metadata
 from tests.benchmarks.archive import write_archive
 from tests.benchmarks.figures import Figure, print_figures, print_machine
+from tests.support.stand_in.process import StandInProcess
 from workers.indexing.decoding import decode_file
 from workers.indexing.planning import PendingFile
 from workers.indexing.rows import embedded_schema, to_binary
@@ -45,21 +50,57 @@ def run(model: Path, images: int, work: Path) -> list[Figure]:
     """The pipeline and its two bounds by turns, and where its processor time goes."""
     archive = write_archive(work / "archive", images)
     files = [str(path) for path in sorted(archive.rglob("*")) if path.is_file()]
-    turns = [(_decode(files), _store(model, images, work), _pipeline(archive, model, work)) for _ in range(ROUNDS)]
-    decoded = float(np.mean([turn[0] for turn in turns]))
-    stored, sink_cpu = (float(value) for value in np.mean([turn[1] for turn in turns], axis=0))
-    rate = float(np.mean([turn[2]["rate"] for turn in turns]))
-    took = {kind: float(np.mean([turn[2]["milliseconds"].get(kind, 0.0) for turn in turns])) for kind in KINDS}
-    slower, name = min((decoded, "decoding alone"), (stored, "storing alone"))
-    return [
-        Figure("decoding alone", f"{decoded:,.0f} images/s", f"{os.cpu_count()} processes"),
-        Figure("storing alone", f"{stored:,.0f} images/s", f"one thread, {sink_cpu:.3f} ms an image"),
-        Figure("pipeline, free network", f"{rate:,.0f} images/s", f"{name} {slower:,.0f}", rate / slower, ">= 0.80"),
-        *(Figure(f"  {kind}", f"{milliseconds:.3f} ms an image") for kind, milliseconds in took.items()),
-    ]
+    figures = []
+    for place in ("embedded", "server"):
+        with _address(place, work) as address:
+            turns = [
+                (_decode(files), _store(model, images, address), _pipeline(archive, model, address, work / "free.json"))
+                for _ in range(ROUNDS)
+            ]
+        decoded = float(np.mean([turn[0] for turn in turns]))
+        stored, sink_cpu = (float(value) for value in np.mean([turn[1] for turn in turns], axis=0))
+        rate, received = (float(np.mean([turn[2][name] for turn in turns])) for name in ("rate", "bytes"))
+        took = {kind: float(np.mean([turn[2]["milliseconds"].get(kind, 0.0) for turn in turns])) for kind in KINDS}
+        slower, name = min((decoded, "decoding alone"), (stored, "storing alone"))
+        figures += [
+            Figure(f"{place}: decoding alone", f"{decoded:,.0f} images/s", f"{os.cpu_count()} processes"),
+            Figure(f"{place}: storing alone", f"{stored:,.0f} images/s", f"one thread, {sink_cpu:.3f} ms an image"),
+            Figure(
+                f"{place}: pipeline, free network",
+                f"{rate:,.0f} images/s",
+                f"{name} {slower:,.0f}",
+                rate / slower,
+                ">= 0.80",
+            ),
+            Figure("  through the job's own process", f"{received:,.0f} bytes an image"),
+            *(Figure(f"  {kind}", f"{milliseconds:.3f} ms an image") for kind, milliseconds in took.items()),
+        ]
+    return figures
 
 
-KINDS = ("driver", "decode", "embed", "raylet", "ray")
+KINDS = ("driver", "decode", "embed", "store", "raylet", "ray")
+
+
+@contextmanager
+def _address(place: str, work: Path) -> Iterator[str]:
+    """An embedded index's folder, or a stand-in server of its own process that stores as the embedded engine does."""
+    if place == "embedded":
+        yield str(work / "index")
+        return
+    os.environ["CBMIR_STATE"] = str(work / "state")
+    with StandInProcess(work / "server") as server:
+        yield f"http://127.0.0.1:1/x?grpc_port={server.port}"
+
+
+def _drop(address: str) -> None:
+    """Make room for the next round."""
+    there = parse_address(address)
+    shutil.rmtree(there.home, ignore_errors=True)
+    if there.server:
+        client = connect(there.server)
+        for collection in client.get_collections().collections:
+            client.delete_collection(collection.name)
+        client.close()
 
 
 def _decode(files: list[str]) -> float:
@@ -77,8 +118,8 @@ def _decode_share(files: list[str]) -> int:
     return sum(len(decode_file(number, path, 600.0)) for number, path in enumerate(files))
 
 
-def _store(model: Path, images: int, work: Path) -> tuple[float, float]:
-    """Images a second of the sink into an embedded index, and its processor time for one, in milliseconds."""
+def _store(model: Path, images: int, place: str) -> tuple[float, float]:
+    """Images a second of the sink into an index, and its processor time for one, in milliseconds."""
     layers, metadata = default_layers(model), read_metadata(model)
     dimensions = {layer: model_layers(model)[layer] for layer in layers}
     description = Description(metadata.fingerprint, str(model), metadata.classes, layers, dimensions, roots=("/a",))
@@ -87,8 +128,7 @@ def _store(model: Path, images: int, work: Path) -> tuple[float, float]:
         PendingFile(FileKey(0, f"s{n // 400}", f"{n}.dcm"), "", "", 526_336, 1_790_000_000_000_000_000 + n, None)
         for n in range(images)
     ]
-    folder = work / "stored"
-    address = parse_address(folder)
+    address = parse_address(place)
     with create_index(address, description, purpose="benchmark") as index:
         ledger = open_ledger(address, purpose="benchmark")
         sink = Sink(index, ledger, window, lambda *_: None, SinkCounts())
@@ -98,7 +138,7 @@ def _store(model: Path, images: int, work: Path) -> tuple[float, float]:
         sink.commit()
         seconds, busy = time.perf_counter() - started, time.process_time() - busy
         ledger.close()
-    shutil.rmtree(folder)
+    _drop(place)
     return images / seconds, busy / images * 1e3
 
 
@@ -133,14 +173,13 @@ def _tables(images: int, dimensions: dict[str, int]) -> list[pa.Table]:
     return found
 
 
-def _pipeline(archive: Path, model: Path, work: Path) -> dict[str, dict[str, float]]:
-    index, output = work / "index", work / "free.json"
-    shutil.rmtree(index, ignore_errors=True)
+def _pipeline(archive: Path, model: Path, address: str, output: Path) -> dict[str, Any]:
     root = str(Path(__file__).parents[2])
-    command = [sys.executable, "-m", "tests.benchmarks.free", archive, index, model, output]
+    command = [sys.executable, "-m", "tests.benchmarks.free", archive, address, model, output]
     environment = {**os.environ, "PYTHONPATH": root}
     subprocess.run(list(map(str, command)), check=True, cwd=root, env=environment, capture_output=True)
-    values: dict[str, dict[str, float]] = json.loads(output.read_text())
+    _drop(address)
+    values: dict[str, Any] = json.loads(output.read_text())
     return values
 
 

@@ -179,7 +179,7 @@ class EmbeddingActor:
         if (embedder.metadata.fingerprint, heads, probe) != (network.fingerprint, network.heads, network.probe):
             raise JobError(f"{network.path} was replaced while the job was starting: run the same command again")
         self._layers, self._counters = network.layers, counters
-        self._keeper = _Keeper(keepers) if keepers else None
+        self._keeper = Keeper(keepers) if keepers else None
 
     def __call__(self, frames: pa.Table) -> pa.Table:
         """Embed the frames of a block; pass on the rows of files and frames that were left out."""
@@ -208,8 +208,12 @@ class EmbeddingActor:
         return pa.concat_tables(tables)
 
 
-class _Keeper:
-    """Hands features to the storing actor of this node, or of any where this one has none."""
+class Keeper:
+    """Hands features to the storing actor of this node, or of any where this one has none.
+
+    Args:
+        keepers: by node, handles of :class:`workers.indexing.storing_actor.StoringActor`.
+    """
 
     def __init__(self, keepers: Mapping[str, Any]) -> None:
         import ray
