@@ -1,14 +1,16 @@
 """Jobs that are interrupted at random end with the points of an undisturbed one.
 
 ``python -m tests.interruptions [--runs 20] [--seed 0] [--files 720]``. In each run a job in a process of its own loses,
-when a random number of images is embedded, its driver (which owns the embedded index), an embedding actor, a decoding
-worker (at once), or the room on its disk; then the same job runs again. Disks need the right to mount one.
+when a random number of images is embedded, its driver (which owns the embedded index), an embedding actor, a storing
+actor (its index is a server's), a decoding worker (at once), or the room on its disk; then the same job runs again.
+Disks need the right to mount one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -29,15 +31,17 @@ from index.opening import open_index
 from index.schema import Payload, Vector
 from tests.support import phantoms
 from tests.support.models import make_model
+from tests.support.stand_in.process import StandInProcess
 from workers.cluster import set_ray_environment
 from workers.indexing.job import index_archive
 from workers.indexing.pipeline import SHARD_FILES
 from workers.indexing.settings import JobObserver, JobSettings, Machine, Progress
 
-VICTIMS = ("driver", "embedding actor", "decoding worker", "disk")
+VICTIMS = ("driver", "storing actor", "embedding actor", "decoding worker", "disk")
 
-PROCESSES = {"driver": 5, "disk": 5}
-"""Processes that go down: with a driver two actors, a decoding worker and the counters; else one."""
+PROCESSES = {"driver": 5, "disk": 5, "storing actor": 5}
+"""Processes that go down: with a driver two actors, a decoding worker and the counters, with a storing actor those that
+begin anew; else one."""
 
 BATCH = 4
 
@@ -65,7 +69,7 @@ class Job:
         embedded: images embedded so far.
     """
 
-    def __init__(self, archive: Path, model: Path, index: Path) -> None:
+    def __init__(self, archive: Path, model: Path, index: str) -> None:
         command = [sys.executable, "-m", "tests.interruptions", "--job", archive, model, index]
         self.embedded, self._index = 0, index
         self._process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
@@ -94,10 +98,11 @@ class Job:
         if victim == "driver":
             driver.kill()
         elif victim == "disk":
-            size = shutil.disk_usage(self._index).free - MIN_FREE_BYTES // 2
-            (self._index.parent / "filler").write_bytes(bytes(size))
+            home = parse_address(self._index).home
+            size = shutil.disk_usage(home).free - MIN_FREE_BYTES // 2
+            (home.parent / "filler").write_bytes(bytes(size))
         else:
-            _find(driver, _is_actor if victim == "embedding actor" else _is_decoding).kill()
+            _find(driver, _RECOGNISED[victim]).kill()
 
 
 def _find(driver: psutil.Process, wanted: Callable[[psutil.Process], bool]) -> psutil.Process:
@@ -110,8 +115,12 @@ def _find(driver: psutil.Process, wanted: Callable[[psutil.Process], bool]) -> p
     raise AssertionError("there is no such process")
 
 
-def _is_actor(process: psutil.Process) -> bool:
+def _is_embedding(process: psutil.Process) -> bool:
     return "EmbeddingActor" in " ".join(process.cmdline())
+
+
+def _is_storing(process: psutil.Process) -> bool:
+    return "StoringActor" in " ".join(process.cmdline())
 
 
 def _is_decoding(process: psutil.Process) -> bool:
@@ -121,13 +130,16 @@ def _is_decoding(process: psutil.Process) -> bool:
     )
 
 
-def contents(index: Path) -> Contents:
+_RECOGNISED = {"embedding actor": _is_embedding, "storing actor": _is_storing, "decoding worker": _is_decoding}
+
+
+def contents(index: str | Path) -> Contents:
     """Every point of an index."""
     with open_index(parse_address(index), purpose="interruptions") as opened:
         return {str(point.id): (point.payload, point.vectors["fcl1"]) for point in opened.points()}
 
 
-def interrupted(archive: Path, model: Path, index: Path, victim: str, after: int, expected: Contents) -> str:
+def interrupted(archive: Path, model: Path, index: str, victim: str, after: int, expected: Contents) -> str:
     """Run a job, hit it once, run it again if it did not reach its end, and compare; return what happened.
 
     Raises:
@@ -135,10 +147,11 @@ def interrupted(archive: Path, model: Path, index: Path, victim: str, after: int
     """
     first = Job(archive, model, index)
     code = first.run(after, victim)
-    (index.parent / "filler").unlink(missing_ok=True)
+    home = parse_address(index).home
+    (home.parent / "filler").unlink(missing_ok=True)
     again = Job(archive, model, index)
     assert again.run() == 0, again
-    report = json.loads(max((index / "reports").iterdir()).read_text())
+    report = json.loads(max((home / "reports").iterdir()).read_text())
     files = sum(path.is_file() for path in archive.rglob("*"))
     unchanged, left_out = report["files_unchanged"], report["files_left_out"]
     assert report["files_found"] == report["files_indexed"] + unchanged + left_out == files, report
@@ -182,21 +195,25 @@ def interrupt(runs: int, seed: int, files: int, model: Path, work: Path) -> Iter
         victim, after = VICTIMS[run % len(VICTIMS)], chance.randrange(1, files * 3 // 4)
         with ExitStack() as stack:
             disk = work / f"disk{run}"
+            index = str(disk / "index")
+            if victim == "storing actor":
+                server = stack.enter_context(StandInProcess(disk))
+                index = f"http://127.0.0.1:1/run{run}?grpc_port={server.port}"
             if victim == "disk" and not stack.enter_context(small_disk(disk)):
                 yield f"{victim}: nothing can be mounted here"
                 continue
-            outcome = interrupted(archive, model, disk / "index", victim, after, expected)
+            outcome = interrupted(archive, model, index, victim, after, expected)
         shutil.rmtree(disk)
         yield f"{victim} after {after} images: {outcome}"
 
 
-def be_a_job(archive: Path, model: Path, index: Path) -> None:
+def be_a_job(archive: str, model: str, index: str) -> None:
     """Index in small batches and tell of each at once, so that there is time to hit a small job on a fast machine."""
     set_ray_environment()
     from workers.indexing import streaming
 
     streaming.LOOK_SECONDS = 0.0
-    index_archive(JobSettings((archive,), parse_address(index), model, machine=MACHINE), _Counts())
+    index_archive(JobSettings((Path(archive),), parse_address(index), Path(model), machine=MACHINE), _Counts())
 
 
 class _Counts(JobObserver):
@@ -211,12 +228,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--files", type=int, default=720)
-    parser.add_argument("--job", nargs=3, type=Path)
+    parser.add_argument("--job", nargs=3)
     arguments = parser.parse_args()
     if arguments.job:
         be_a_job(*arguments.job)
         return
     with tempfile.TemporaryDirectory(prefix="cbmir-") as work:
+        os.environ["CBMIR_STATE"] = str(Path(work) / "state")
         model = make_model(Path(work) / "model.safetensors", seed=0)
         for line in interrupt(arguments.runs, arguments.seed, arguments.files, model, Path(work)):
             print(line, flush=True)

@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from index.address import parse_address
 from index.opening import open_index
 from tests.support import phantoms
+from tests.support.stand_in.process import StandInProcess
 
 BEGINNING = """
 import json, sys
@@ -20,6 +23,7 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 
 from index.address import parse_address
+from workers.indexing import streaming
 from workers.indexing.job import index_archive
 from workers.indexing.settings import JobObserver, JobSettings, Machine, Progress
 
@@ -33,7 +37,16 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "_system_
 cluster.add_node(num_cpus=2)
 doomed = cluster.add_node(num_cpus=2)
 cluster.wait_for_nodes()
-lost = []
+lost, received = [], set()
+run_pipeline = streaming.run_pipeline
+
+def watched(*arguments, **more):
+    for table in run_pipeline(*arguments, **more):
+        received.update(table.column_names)
+        received.update(zip(["node"] * len(table), table["kept_by"].to_pylist()))
+        yield table
+
+streaming.run_pipeline = watched
 
 class Killer(JobObserver):
     def progress(self, progress: Progress) -> None:
@@ -45,7 +58,9 @@ machine = Machine(ray_address=cluster.address, actors=(3, 3), batch_size=8, runt
 settings = JobSettings((archive,), index, model, machine=machine)
 report = index_archive(settings, Killer())
 print(json.dumps({"lost after": lost, "indexed": report.files_indexed, "points": report.points,
-                  "outcome": report.outcome, "left out": [file.reason for file in report.left_out]}))
+                  "outcome": report.outcome, "left out": [file.reason for file in report.left_out],
+                  "columns": [name for name in received if isinstance(name, str)],
+                  "nodes": len([node for node in received if isinstance(node, tuple) and node[1]])}))
 cluster.shutdown()
 """
 
@@ -78,7 +93,7 @@ cluster.shutdown()
 """
 
 
-def run(script: str, *arguments: Path, cwd: Path) -> dict[str, Any]:
+def run(script: str, *arguments: Path | str, cwd: Path) -> dict[str, Any]:
     """What the script prints last, in a process of its own: a cluster leaves its mark on the process that made it."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", BEGINNING + script, *arguments],
@@ -94,17 +109,25 @@ def run(script: str, *arguments: Path, cwd: Path) -> dict[str, Any]:
     return result
 
 
-def test_a_lost_node_costs_no_image(tmp_path: Path, model_path: Path) -> None:
+def test_a_lost_node_costs_no_image_and_no_feature_passes_through_the_jobs_process(
+    tmp_path: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "state"))
     archive = tmp_path / "archive"
     archive.mkdir()
     files = phantoms.write_repository(archive, images=16, side=64)
     (tmp_path / "index.py").write_text("raise RuntimeError('a user\\'s own file')")  # the nodes must not take it
-    result = run(LOSS, archive, model_path, tmp_path / "index", cwd=tmp_path)
+    with StandInProcess(tmp_path / "server") as server:
+        index = f"http://127.0.0.1:1/x?grpc_port={server.port}"
+        result = run(LOSS, archive, model_path, index, cwd=tmp_path)
+        with open_index(parse_address(index), purpose="test") as opened:
+            assert opened.count() == result["points"] == files - 1 + 3  # one file has four frames
     assert result["lost after"]
+    assert result["nodes"] >= 2
+    assert {"identity", "kept_as"} < set(result["columns"])
+    assert "fcl1" not in result["columns"]
     assert result["outcome"] == "complete"
     assert (result["indexed"], result["left out"]) == (files - 1, ["corrupt or truncated"])
-    with open_index(parse_address(tmp_path / "index"), purpose="test") as index:
-        assert index.count() == result["points"] == files - 1 + 3  # one file has four frames
 
 
 def test_the_pool_grows_on_the_node_that_has_the_gpu(tmp_path: Path, model_path: Path) -> None:
