@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from model.network.bundled import find_model
-from tests.benchmarks import decoding, indexing, neighbours, pipeline, resuming, runtimes, uploading
+from tests.benchmarks import decoding, indexing, neighbours, pipeline, resuming, runtimes, two_nodes, uploading
 from tests.benchmarks.archive import first_files, write_archive
 from tests.benchmarks.figures import Figure, print_figures, print_machine
 
@@ -47,6 +47,7 @@ def run(model: Path, archive: Path | None, repository: Path | None, images: int,
     figures += neighbours.run(work / "index-large", work / "index-small")
     figures += resuming.run(model, archive, work / "index-large")
     figures += pipeline.run(model, images // 2, work / "pipeline")
+    figures += two_nodes.run(model, images // 8, work / "two-nodes")
     figures += decoding.run()
     figures += uploading.run()
     figures += runtimes.run(model, repository)

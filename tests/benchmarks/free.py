@@ -31,6 +31,8 @@ from workers.indexing.stages import EmbeddingActor, Keeper, Network
 
 TABLE_ROWS = 512
 
+ONE_ACTOR = Machine(actors=(1, 1))
+
 WARM_SHARE, LAST_SHARE = 0.3, 0.8
 """Of all images, those between which a job is measured: after its start, and before its last shards run out."""
 
@@ -110,11 +112,10 @@ def _kind(process: psutil.Process) -> str:
     return "decode" if process.pid in _decoders else kind
 
 
-def main(archive: str, index: str, model: str, output: str) -> None:
+def main(archive: str, index: str, model: str, output: str, machine: Machine = ONE_ACTOR) -> None:
     """Index, and write how fast it went and what it took, once it was running, and what came to this process."""
     spent, path = Spent(), Path(model)
     started = time.time()
-    machine = Machine(actors=(1, 1))
     settings = JobSettings((Path(archive),), parse_address(index), path, default_layers(path), machine=machine)
     received = [0]
 
@@ -140,4 +141,5 @@ def main(archive: str, index: str, model: str, output: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    archive, index, model, output = sys.argv[1:5]
+    main(archive, index, model, output)
