@@ -118,7 +118,9 @@ class IndexingLines(JobObserver):
             self._lines.update("decode", stages.decoded_frames, None, left_out)
             self._lines.update("embed", stages.embedded_frames)
             self._lines.update("store", stored, plan.total, f"{sink.points:,} points")
-        if what := self._WAITED_FOR.get(progress.stage):
+        if progress.graph and not progress.graph.complete:
+            self._lines.update("graph", progress.graph.indexed_vectors, progress.graph.vectors)
+        elif what := self._WAITED_FOR.get(progress.stage):
             self._lines.wait(what)
 
     def stalled(self, seconds: float, nodes: str) -> None:

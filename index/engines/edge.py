@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
@@ -38,6 +38,16 @@ from model.errors import DiskFullError, VectorIndexError
 INDEXING_THRESHOLD_KB = 20_000
 """Size of unindexed vectors from which the graph is built over them; Qdrant's own default."""
 
+SEGMENTS = 8
+"""Graphs beside each other before small ones are made one: each takes its share of a search, and a single one would be
+built anew, from its beginning, whenever something is added."""
+
+LARGEST_SEGMENT_KB = 2_000_000
+"""Vectors of a graph that is never made part of a larger one: a quarter of a million of 4,096 values."""
+
+KEEP_UP_BYTES = 2**26
+"""Vectors that a job adds before it extends the graph: 8,192 of 4,096 values, for which two cores take 4 s."""
+
 MIN_FREE_BYTES = 512 * 2**20
 """Free space below which nothing is written: the write-ahead log and a segment's rebuild need room, and a full disk
 under memory-mapped files kills the process."""
@@ -62,6 +72,7 @@ class EdgeIndex(Index):
         self._loading = threading.Lock()
         self._answering: Answering | None = None
         self._loaded: qdrant.EdgeShard | None = None
+        self._added_bytes = 0
         self.description = read_description(folder)
         self._path = shard or folder / "shard"
         if not has_shard(folder):
@@ -79,6 +90,7 @@ class EdgeIndex(Index):
         records = list(map(qdrant.Point, batch.ids, named, batch.payloads))
         with _engine_errors(self._folder):
             self._shard.update(qdrant.UpdateOperation.upsert_points(records))
+        self._added_bytes += sum(2 * vectors.size for vectors in batch.vectors.values())
 
     def delete(self, ids: Collection[UUID]) -> None:
         with _engine_errors(self._folder):
@@ -183,12 +195,19 @@ class EdgeIndex(Index):
         with _engine_errors(self._folder):
             self._shard.flush()
 
-    def optimize(self) -> None:
+    def keep_up(self) -> None:
+        if self._added_bytes >= KEEP_UP_BYTES:
+            with suppress(DiskFullError):  # raised by the optimize that ends the job, after everything is stored
+                self.optimize()
+
+    def optimize(self, told: Callable[[Statistics], None] = lambda _: None) -> None:
         # Segments are rebuilt beside the old ones before those go.
         self._require_space(_bytes_on_disk(self._folder / "shard"))
         with _engine_errors(self._folder):
             self._shard.optimize()
             self._shard.flush()
+        self._added_bytes = 0
+        told(self.statistics())
 
     def statistics(self) -> Statistics:
         with _engine_errors(self._folder):
@@ -229,7 +248,9 @@ class EdgeIndex(Index):
         """The shard, loaded when it is first needed: a job with nothing to do need not wait for it."""
         with self._loading, _engine_errors(self._folder):  # threads that answer others may come at once
             if self._loaded is None:
-                self._loaded = qdrant.EdgeShard.load(str(self._path))
+                # One made by an earlier version is told how large its graphs are now.
+                config = _config(self.description) if isinstance(self._lock, IndexLock) else None
+                self._loaded = qdrant.EdgeShard.load(str(self._path), config)
             return self._loaded
 
     def _make_shard(self) -> None:
@@ -273,7 +294,11 @@ def _config(description: Description) -> qdrant.EdgeConfig:
     return qdrant.EdgeConfig(
         vectors=vectors,
         quantization_config=_quantization(description.quantization),
-        optimizers=qdrant.EdgeOptimizersConfig(indexing_threshold=INDEXING_THRESHOLD_KB),
+        optimizers=qdrant.EdgeOptimizersConfig(
+            indexing_threshold=INDEXING_THRESHOLD_KB,
+            max_segment_size=LARGEST_SEGMENT_KB,
+            default_segment_number=SEGMENTS,
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
@@ -228,9 +228,19 @@ class Index(Searchable):
     def flush(self) -> None:
         """Return only when everything upserted and deleted would survive a loss of power."""
 
+    def keep_up(self) -> None:
+        """Extend the HNSW graph over what was added so far, if that is much: little is left for :meth:`optimize`.
+
+        An engine that builds it beside its other work, or not while points are loaded, does nothing.
+        """
+
     @abstractmethod
-    def optimize(self) -> None:
-        """Build the HNSW graph over what was added; blocks until it is complete."""
+    def optimize(self, told: Callable[[Statistics], None] = lambda _: None) -> None:
+        """Build the HNSW graph over what was added; blocks until it is complete.
+
+        Args:
+            told: called now and then with the index's state, where the engine gives it meanwhile.
+        """
 
     @abstractmethod
     def update_description(self, *, roots: Sequence[str], model_path: str) -> None:

@@ -216,11 +216,12 @@ class ServerIndex(Index):
     def flush(self) -> None:
         """Every write has waited for its confirmation: nothing is left to flush."""
 
-    def optimize(self) -> None:
+    def optimize(self, told: Callable[[Statistics], None] = lambda _: None) -> None:
         self._loading = False
         self._write(lambda client: allow_graph(client, self._collection))
         for poll in count(1):
-            if self._statistics(self._write_patience).complete:
+            told(statistics := self._statistics(self._write_patience))
+            if statistics.complete:
                 return
             time.sleep(_POLL_SECONDS)
             if poll % _REMINDED_POLLS == 0:  # another job may have deferred it again, or the server was restarted

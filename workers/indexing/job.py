@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from index.engines.engine import Index
+from index.engines.engine import Index, Statistics
 from index.ledger import FileKey, Ledger
 from index.ledgers import open_ledger
 from index.opening import create_index
@@ -88,6 +88,7 @@ class _Job:
         self._pending_left_out = 0
         self._out_of_reach = self._stored_at = 0
         self._again: SinkCounts | None = None
+        self._graph: Statistics | None = None
         self._stack = ExitStack()
         self.stream: Stream | None = None
 
@@ -293,8 +294,12 @@ class _Job:
             return  # what an undisturbed job left, without asking the engine, which would have to be loaded
         started = time.perf_counter()
         self._notify("optimizing")
-        self.index.optimize()
+        self.index.optimize(self._graph_grows)
         self.report.seconds_optimizing = time.perf_counter() - started
+
+    def _graph_grows(self, statistics: Statistics) -> None:
+        self._graph = statistics
+        self._notify("optimizing")
 
     def _fill_report(self, seconds: float) -> None:
         report, plan = self.report, self.plan
@@ -323,7 +328,9 @@ class _Job:
     def _notify(self, stage: Stage) -> None:
         left_out = len(self.report.left_out)
         stages, stored = (self.stream.stages, self.stream.stored) if self.stream else (None, None)
-        self.observer.progress(Progress(stage, self.plan, stages, stored, left_out, self._pending_left_out))
+        self.observer.progress(
+            Progress(stage, self.plan, stages, stored, left_out, self._pending_left_out, self._graph)
+        )
 
 
 def _now() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from index.address import Address
+from index.engines.engine import Statistics
 from index.engines.layout import Layout
 from index.roots import Archive
 from index.schema import PathPrivacy, Quantization
@@ -127,6 +128,7 @@ class Progress:
 
     Attributes:
         left_out: files left out so far; ``pending_left_out`` are those of them that the plan counts as pending.
+        graph: the index while its graph is built, where the engine tells.
     """
 
     stage: Stage
@@ -135,6 +137,7 @@ class Progress:
     sink: SinkCounts | None
     left_out: int
     pending_left_out: int = 0
+    graph: Statistics | None = None
 
 
 class JobObserver:

@@ -191,6 +191,7 @@ class Sink:
             for one in done:
                 self._say_broken_frames(one)
             self._uncommitted = {}
+            self._index.keep_up()
         self._committed_at = time.monotonic()
 
     def _take(self, row: _Row, features: Any, place: int) -> None:

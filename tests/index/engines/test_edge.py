@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from index.address import parse_address
+from index.engines import edge
 from index.engines.edge import _lists
 from index.engines.engine import Index
 from index.opening import create_index, open_index
@@ -40,6 +41,33 @@ def test_the_graph_holds_every_vector(tmp_path: Path) -> None:
         assert (after.indexed_vectors, after.complete) == (2700, True)
         assert after.bytes_on_disk
         assert after.bytes_on_disk > 2700 * 8192
+
+
+def test_the_graph_grows_while_points_come_in_and_old_ones_stay_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "KEEP_UP_BYTES", 2700 * 8192)
+    with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as index:
+        segments = []
+        for seed in range(3):
+            index.upsert(make_points(1400, seed=2 * seed))
+            index.keep_up()
+            assert index.statistics().indexed_vectors == 2800 * seed
+            index.upsert(make_points(1400, seed=2 * seed + 1))
+            index.keep_up()
+            assert index.statistics().indexed_vectors == 2800 * (seed + 1)
+            segments.append({folder.name for folder in (tmp_path / "index/shard/segments").iterdir()})
+    assert len(segments[0] & segments[1] & segments[2]) >= 1  # what was built is not built again
+
+
+def test_a_job_does_not_end_for_a_graph_that_finds_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "KEEP_UP_BYTES", 0)
+    with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as index:
+        index.upsert(make_points(5))
+        monkeypatch.setattr(edge, "MIN_FREE_BYTES", 2**60)
+        index.keep_up()
+        with pytest.raises(DiskFullError):
+            index.optimize()
 
 
 def test_the_engine_is_given_every_number_as_it_is() -> None:
