@@ -17,6 +17,7 @@ from index.schema import Payload, Vector, frame_point_id
 from model.errors import CbmirError, ImageError, Reason, SettingError
 from model.images.frames import Frame, Header
 from model.images.reading import ReadOptions, read_frames
+from model.modalities import contradicts
 from model.network.calibration import UNKNOWN
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Query:
         frame: its 1-based frame, ``of`` how many (``None`` if unknown).
         id: the id under which the picture is, or would be, stored.
         header: modality and UIDs.
-        organ: the predicted class, or :data:`model.network.calibration.UNKNOWN`; ``None`` of a model without classes.
+        organ: the predicted class, or :data:`model.network.calibration.UNKNOWN`, also where the header's modality
+            contradicts it; ``None`` of a model without classes.
         best_guess: the likeliest class in either case, with its ``organ_probability``.
         label: the true class, known only of stored pictures that have one.
         features: ``(dimension,)`` by layer.
@@ -76,16 +78,18 @@ def query_from_image(
         if not np.isfinite(features[layer]).all():
             raise ImageError(path, Reason.NON_FINITE, f"the {layer} features hold NaN or infinity: check the model")
     guess = probability = None
+    known = bool(embeddings.known[0])
     if classes := embedder.classes:
         best = int(embeddings.probabilities[0].argmax())
         guess, probability = classes[best], float(embeddings.probabilities[0, best])
+        known = known and not contradicts(guess, chosen.header.modality)
     return Query(
         name=str(path),
         frame=chosen.number,
         of=chosen.of,
         id=frame_point_id(chosen),
         header=chosen.header,
-        organ=UNKNOWN if guess and not embeddings.known[0] else guess,
+        organ=UNKNOWN if guess and not known else guess,
         best_guess=guess,
         organ_probability=probability,
         label=None,

@@ -87,8 +87,8 @@ class Payload:
     """What is stored with a point's vectors. No name, id or birth date of a patient is among it.
 
     Attributes:
-        organ: the class that the network predicts, or :data:`model.network.calibration.UNKNOWN`; ``None`` of a model
-            without classes.
+        organ: the class that the network predicts, or :data:`model.network.calibration.UNKNOWN`, also where the
+            header's modality contradicts it (:mod:`model.modalities`); ``None`` of a model without classes.
         best_guess: the likeliest class, in either case.
         organ_probability: its probability, 0…1.
         label: the true class, where the archive's owner gave one.

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
-from index.engines.engine import Hit, Searchable, Where
+from index.engines.engine import MISSING, Hit, Searchable, Where
 from index.filters import check_fields
 from index.query import Query
 from index.schema import Description
 from model.errors import ModelMismatchError, SettingError
+from model.modalities import SAYING_NOTHING, modality_group
 from model.network.calibration import UNKNOWN
 from model.network.layers import LAYERS
 from model.suggestions import unknown_name
@@ -41,6 +42,8 @@ class Options:
         organs: only hits of these predicted classes; ``None`` is the class predicted for the query ("with class
             prediction"), or the whole index where that is unknown; an empty tuple the whole index ("without").
         where: keyword field → values; all fields must agree.
+        any_modality: look also among pictures of other kinds than the query's header says
+            (:func:`model.modalities.modality_group`); as where ``where`` names modalities.
         exclude_same: see :data:`Same`.
         group_by: see :data:`GroupBy`.
         exact: compare with every original vector instead of walking the graph.
@@ -50,6 +53,7 @@ class Options:
     layers: tuple[str, ...] = ("fcl1",)
     organs: tuple[str, ...] | None = None
     where: Mapping[str, Collection[str]] = field(default_factory=dict)
+    any_modality: bool = False
     exclude_same: Same = "self"
     group_by: GroupBy = "none"
     exact: bool = False
@@ -62,6 +66,8 @@ class Answer:
     Attributes:
         query: the query.
         organs: classes to which the hits were restricted; empty for the whole index.
+        modalities: those of which no hit could contradict the query's header; empty where that says nothing, or was not
+            looked at.
         layers: whose features were compared.
         measure: what the hits' scores are.
         hits: best first.
@@ -69,6 +75,7 @@ class Answer:
 
     query: Query
     organs: tuple[str, ...]
+    modalities: tuple[str, ...]
     layers: tuple[str, ...]
     measure: Measure
     hits: tuple[Hit, ...]
@@ -127,13 +134,16 @@ def search(index: Searchable, query: Query, options: Options = Options()) -> Ans
     if organs:
         asked = must.get("organ")
         must["organ"] = organs if asked is None else tuple(organ for organ in organs if organ in asked)
+    modalities = () if options.any_modality or "modality" in must else modality_group(query.header.modality)
+    if modalities:
+        must["modality"] = (*modalities, *SAYING_NOTHING, MISSING)
     must_not, excluded = _same(query, options.exclude_same)
     where = Where(must, must_not, excluded)
     if options.group_by == "none":
         hits = _nearest(index, query, options, where, options.top)
     else:
         hits = _grouped(index, query, options, where)
-    return Answer(query, organs, options.layers, measure(index.description, options.layers), tuple(hits))
+    return Answer(query, organs, modalities, options.layers, measure(index.description, options.layers), tuple(hits))
 
 
 def measure(description: Description, layers: Sequence[str]) -> Measure:

@@ -21,7 +21,10 @@ GROUPS: Final = (
     ("XC", "DMS"),
     ("OP", "OPT", "OCT", "FA"),
 )
-"""Projections by X-rays are one kind, films, plates and mammograms; angiography and fluoroscopy; PET and scintigraphy."""
+"""Films, plates and mammograms, all projections by X-rays, are one kind; angiography and fluoroscopy are, and so on."""
+
+SAYING_NOTHING: Final = ("OT",)
+"""Codes with which a picture may be of any kind: other. Those of documents and waveforms are in no group, either."""
 
 _GROUP_OF: Final = {code: group for group in GROUPS for code in group}
 

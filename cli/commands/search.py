@@ -88,6 +88,10 @@ def search(
             metavar="FIELD=VALUE",
         ),
     ] = None,
+    any_modality: Annotated[
+        bool,
+        option("--any-modality", help="Also find pictures of other modalities than the query's header says."),
+    ] = False,
     exclude_same: Annotated[Same, option("--exclude-same", help="Leave out the query, or all of its group.")] = "self",
     group_by: Annotated[GroupBy, option("--group-by", help="Keep only the best hit of each group.")] = "none",
     exact: Annotated[bool, option("--exact", help="Compare with every vector.")] = False,
@@ -124,7 +128,9 @@ def search(
     if sheet:
         check_sheet(sheet, force=force)
     description = describe_index(index)
-    options = _options(description, top, layer, organ, no_class_prediction, where, exclude_same, group_by, exact)
+    options = _options(
+        description, top, layer, organ, no_class_prediction, where, any_modality, exclude_same, group_by, exact
+    )
 
     if queries and exclude_same == "patient" and privacy_key(index.home) is None:
         raise SettingError(
@@ -173,6 +179,7 @@ def _options(
     organ: list[str] | None,
     no_class_prediction: bool,
     where: list[str] | None,
+    any_modality: bool,
     exclude_same: Same,
     group_by: GroupBy,
     exact: bool,
@@ -184,6 +191,7 @@ def _options(
         layers=parse_layers(layer) if layer else default_layers(description),
         organs=() if no_class_prediction else tuple(organ) if organ else None,
         where=parse_where(where or []),
+        any_modality=any_modality,
         exclude_same=exclude_same,
         group_by=group_by,
         exact=exact,
@@ -294,7 +302,8 @@ def _show(pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], format
             print_answer(answer, roots, output)
             if not answer.hits and not said:
                 messages.print_prose(
-                    "nothing in the index matches: widen --organ or --where, or give --no-class-prediction"
+                    "nothing in the index matches: widen --organ or --where, or give --no-class-prediction or "
+                    "--any-modality"
                 )
 
 

@@ -49,6 +49,7 @@ def answers_json(answers: Sequence[Answer], roots: tuple[str, ...]) -> str:
             "label": answer.query.label,
             "layers": list(answer.layers),
             "searched_organs": list(answer.organs),
+            "searched_modalities": list(answer.modalities),
             "hits": [_hit(answer, rank, hit, roots) for rank, hit in enumerate(answer.hits, 1)],
         }
         for answer in answers

@@ -90,6 +90,8 @@ def answer_title(answer: Answer) -> str:
     query = answer.query
     frame = f" (frame {query.frame}{f' of {query.of}' if query.of else ''})" if query.of != 1 else ""
     where = f"class {', '.join(answer.organs)}" if answer.organs else "the whole index"
+    if answer.modalities:
+        where += f", modality fitting {query.header.modality}"
     label = f", labelled {query.label}" if query.label else ""
     predicted = f"predicted [bold]{escape(organ_text(query))}[/] ({probability_text(query)})"
     if query.organ is None:

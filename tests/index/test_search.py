@@ -20,24 +20,48 @@ def query(index: Index) -> Query:
 
 
 def test_class_prediction_restricts_to_the_predicted_class(index: Index, query: Query) -> None:
-    answer = search(index, query, Options(top=60))
+    answer = search(index, query, Options(top=60, any_modality=True))
     assert answer.organs == ("brain",)
+    assert answer.modalities == ()
     assert {hit.payload.organ for hit in answer.hits} == {"brain"}
     # It filters the stored prediction, not the label: a wrongly labelled neighbour stays.
     assert {hit.payload.label for hit in answer.hits} == {"brain", "chest"}
 
 
 def test_without_class_prediction_the_whole_index_counts(index: Index, query: Query) -> None:
-    answer = search(index, query, Options(top=60, organs=()))
+    answer = search(index, query, Options(top=60, organs=(), any_modality=True))
     assert answer.organs == ()
     assert len(answer.hits) == 59
     assert [hit.score for hit in answer.hits] == sorted(hit.score for hit in answer.hits)
 
 
 def test_for_an_unknown_query_the_whole_index_counts(index: Index, query: Query) -> None:
-    answer = search(index, replace(query, organ=UNKNOWN), Options(top=60))
+    answer = search(index, replace(query, organ=UNKNOWN), Options(top=60, any_modality=True))
     assert (answer.organs, len(answer.hits)) == ((), 59)
     assert search(index, query, Options(organs=(UNKNOWN,))).hits == ()
+
+
+@pytest.mark.parametrize(
+    ("stated", "found"),
+    [
+        ("MR", {"MR", None, "OT"}),
+        ("CT", {"CT", None, "OT"}),
+        ("OT", {"MR", "CT", None, "OT"}),
+        (None, {"MR", "CT", None, "OT"}),
+    ],
+)
+def test_hits_do_not_contradict_the_querys_modality(
+    index: Index, query: Query, stated: str | None, found: set[str | None]
+) -> None:
+    for point, modality in zip(make_points(60)[-4:], (None, "OT", None, "OT"), strict=True):
+        header = replace(point.payload.header, modality=modality)
+        index.set_payload(point.id, replace(point.payload, header=header))
+    asked = replace(query, header=replace(query.header, modality=stated))
+    answer = search(index, asked, Options(top=60, organs=()))
+    assert {hit.payload.header.modality for hit in answer.hits} == found
+    assert answer.modalities == (("MR", "MA", "MS") if stated == "MR" else ("CT",) if stated == "CT" else ())
+    named = search(index, asked, Options(top=60, organs=(), where={"modality": ["CT"]}))
+    assert {hit.payload.header.modality for hit in named.hits} == {"CT"}
 
 
 def test_named_organs_and_filters(index: Index, query: Query) -> None:
@@ -52,7 +76,7 @@ def test_named_organs_and_filters(index: Index, query: Query) -> None:
 
 def test_the_query_is_not_its_own_best_hit(index: Index, query: Query) -> None:
     def found(same: str) -> list[str | None]:
-        options = Options(top=60, organs=(), exclude_same=same)  # type: ignore[arg-type] # one of its values
+        options = Options(top=60, organs=(), any_modality=True, exclude_same=same)  # type: ignore[arg-type] # one of its values
         return [hit.payload.header.series_instance_uid for hit in search(index, query, options).hits]
 
     series = query.header.series_instance_uid
@@ -104,5 +128,5 @@ def test_stored_pictures_are_found_by_each_of_their_uids(index: Index) -> None:
 
 def test_a_query_without_a_series_excludes_only_itself(index: Index, query: Query) -> None:
     bare = replace(query, header=replace(query.header, series_instance_uid=None))
-    assert len(search(index, bare, Options(top=60, organs=(), exclude_same="series")).hits) == 59
+    assert len(search(index, bare, Options(top=60, organs=(), any_modality=True, exclude_same="series")).hits) == 59
     assert np.isfinite([hit.score for hit in search(index, bare).hits]).all()

@@ -17,6 +17,7 @@ from index.schema import Location, Payload, Stamp, point_id
 from index.upkeep.dropping import drop_points
 from model.errors import Reason
 from model.images.frames import Header
+from model.modalities import contradicts
 from model.network.calibration import UNKNOWN
 from workers.indexing.planning import PendingFile
 from workers.indexing.report import TRANSIENT
@@ -224,8 +225,9 @@ class Sink:
 
     def _payload(self, file: PendingFile, row: _Row) -> Payload:
         guess = None if row.best_guess is None else self._index.description.classes[row.best_guess]
+        is_known = row.known and not (guess and contradicts(guess, row.header.modality))
         return Payload(
-            organ=UNKNOWN if guess and not row.known else guess,
+            organ=UNKNOWN if guess and not is_known else guess,
             best_guess=guess,
             organ_probability=None if guess is None else row.organ_probability,
             label=file.label,

@@ -73,14 +73,18 @@ def test_the_class_decides_where_is_searched(
         assert cbmir("search", query, "--index", index, "--top", 50, "--format", "json", *arguments) == 0
         return answer(capsys)[0]
 
-    within = found()
+    within = found("--any-modality")
     assert within["searched_organs"] == [within["organ"]]
     assert {hit["organ"] for hit in within["hits"]} == {within["organ"]}
     named = found("--organ", "knee", "--organ", "eye")
     assert named["searched_organs"] == ["knee", "eye"]
     assert {hit["organ"] for hit in named["hits"]} <= {"knee", "eye"}
-    everywhere = found("--no-class-prediction")
-    assert everywhere["searched_organs"] == []
+    same_kind = found("--no-class-prediction")
+    assert same_kind["searched_organs"] == []
+    assert "CT" in same_kind["searched_modalities"]
+    assert {hit["modality"] for hit in same_kind["hits"]} == {"CT"}
+    everywhere = found("--no-class-prediction", "--any-modality")
+    assert everywhere["searched_modalities"] == []
     assert len(everywhere["hits"]) == 27
 
 
@@ -112,6 +116,7 @@ def test_several_queries_standard_input_and_stored_pictures(program: Path, archi
     files = [archive / "eye" / "eye-001.dcm", archive / "eye" / "absent.dcm", "-"]
     uid = phantoms.uid("brain", 2)
     command = [program, "search", *files, "--like", uid, "--index", index, "--format", "json", "--no-class-prediction"]
+    command.append("--any-modality")
     with (archive / "knee" / "knee-002.dcm").open("rb") as query:
         result = subprocess.run(list(map(str, command)), stdin=query, check=False, capture_output=True, text=True)
     assert result.returncode == 3
@@ -127,8 +132,10 @@ def test_filters_groups_and_exclusion(
 ) -> None:
     def hits(*arguments: object) -> list[dict[str, Any]]:
         query = archive / "brain" / "brain-001.dcm"
-        base = ("search", query, "--index", index, "--format", "json", "--no-class-prediction", "--top", 40)
-        assert cbmir(*base, *arguments) == 0
+        base: tuple[object, ...] = ("search", query, "--index", index, "--format", "json", "--no-class-prediction")
+        if "--where" not in arguments:
+            base = (*base, "--any-modality")
+        assert cbmir(*base, "--top", 40, *arguments) == 0
         found: list[dict[str, Any]] = answer(capsys)[0]["hits"]
         return found
 
@@ -147,7 +154,8 @@ def test_a_sheet_shows_query_and_hits_and_frames_wrong_ones_red(
 ) -> None:
     sheet = tmp_path / "sheet.png"
     query = archive / "eye" / "eye-000.dcm"
-    assert cbmir("search", query, "--index", index, "--no-class-prediction", "--top", 27, "--sheet", sheet) == 0
+    base = ("search", query, "--index", index, "--no-class-prediction", "--any-modality", "--top", 27)
+    assert cbmir(*base, "--sheet", sheet) == 0
     picture = np.asarray(Image.open(sheet).convert("RGB")).reshape(-1, 3)
     assert (picture == (30, 90, 200)).all(axis=1).sum() > 1000  # the query's frame
     red = (picture == (214, 40, 40)).all(axis=1).sum()
@@ -155,7 +163,7 @@ def test_a_sheet_shows_query_and_hits_and_frames_wrong_ones_red(
     assert cbmir("search", query, "--index", index, "--sheet", tmp_path / "absent" / "sheet.png") == 2
 
     page = tmp_path / "sheet.html"
-    assert cbmir("search", query, "--index", index, "--no-class-prediction", "--top", 27, "--sheet", page) == 0
+    assert cbmir(*base, "--sheet", page) == 0
     text = page.read_text()
     assert [text.count(f'<figure class="{state}">') for state in ("query", "right", "wrong")] == [1, 3, 24]
     assert text.count("data:image/jpeg;base64,") == 28

@@ -209,6 +209,7 @@ def test_cbmir_searches_while_a_job_writes(
                         "search",
                         query,
                         "--no-class-prediction",
+                        "--any-modality",
                         "--top",
                         3,
                         "--runtime",

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,22 @@ def test_frames_that_are_broken_cost_no_other(store: Store) -> None:
     assert store.ledger.counts() == {"indexed": 1, "left out": 1}
     assert store.ledger.indexed_in_part() == 1
     assert store.ledger.directory(0, "d")["cine"].reason == "features not finite"
+
+
+def test_a_class_that_contradicts_the_modality_is_unknown(tmp_path: Path) -> None:
+    description = replace(describe(), classes=("chest_ct", "knee_mr", "eye"))
+    with create_index(parse_address(tmp_path / "other"), description, purpose="test") as index:
+        ledger = Ledger(tmp_path / "other")
+        sink = Store(index, ledger).sink("a", "b", "c", "d")
+        rows = [row(n, f"{n}", organ=organ) for n, organ in enumerate((0, 1, 0, 0))]
+        for one, modality in zip(rows, ("CT", "CT", "MR", None), strict=True):
+            one["modality"] = modality
+        sink.take(table(*rows))
+        sink.commit()
+        stored = [index.retrieve([point_id(f"{n}")])[point_id(f"{n}")] for n in range(4)]
+        assert [payload.organ for payload in stored] == ["chest_ct", "unknown", "unknown", "chest_ct"]
+        assert [payload.best_guess for payload in stored] == ["chest_ct", "knee_mr", "chest_ct", "chest_ct"]
+        ledger.close()
 
 
 def test_many_kinds_of_fault_in_one_file_are_one_line_a_reason(store: Store) -> None:
