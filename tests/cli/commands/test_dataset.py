@@ -39,7 +39,8 @@ def test_a_plan_is_fetched_split_trained_indexed_and_searched(
     assert cbmir("index", folder, "--labels", manifest, "--model", model, "--index", index) == 3
     capsys.readouterr()
     query = next(folder.rglob("*.dcm"))
-    assert cbmir("search", query, "--index", index, "--no-class-prediction", "--format", "json", "--top", 20) == 0
+    widely = ("--no-class-prediction", "--any-modality", "--top", 20)
+    assert cbmir("search", query, "--index", index, "--format", "json", *widely) == 0
     (answer,) = json.loads(capsys.readouterr().out)
     assert len(answer["hits"]) == 15
     assert {hit["label"] for hit in answer["hits"]} == {"brain", "knee", "eye"}

@@ -245,7 +245,7 @@ def test_two_models_share_an_index(
     best = fused["hits"][0]
     assert (best["path"], best["distance"]) == (str(query), None)
     assert best["score"] == pytest.approx(2 / 60, rel=0.02)
-    assert cbmir(*ask, "--layer", "other.fcl1", "--format", "json", "--group-by", "series") == 0
+    assert cbmir(*ask, "--layer", "other.fcl1", "--format", "json", "--group-by", "series", "--any-modality") == 0
     [one] = json.loads(capsys.readouterr().out)
     assert (one["layers"], one["hits"][0]["score"]) == (["other.fcl1"], None)
     assert one["hits"][0]["distance"] == pytest.approx(0, abs=0.05)

@@ -81,8 +81,8 @@ def test_the_class_decides_where_is_searched(
     assert {hit["organ"] for hit in named["hits"]} <= {"knee", "eye"}
     same_kind = found("--no-class-prediction")
     assert same_kind["searched_organs"] == []
-    assert "CT" in same_kind["searched_modalities"]
-    assert {hit["modality"] for hit in same_kind["hits"]} == {"CT"}
+    assert "CR" in same_kind["searched_modalities"]
+    assert {hit["modality"] for hit in same_kind["hits"]} == {"CR"}
     everywhere = found("--no-class-prediction", "--any-modality")
     assert everywhere["searched_modalities"] == []
     assert len(everywhere["hits"]) == 27
