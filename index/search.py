@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
-from index.engines.engine import MISSING, Hit, Searchable, Where
+from index.engines.engine import Hit, Searchable, Where
 from index.filters import check_fields
 from index.query import Query
 from index.schema import Description
 from model.errors import ModelMismatchError, SettingError
-from model.modalities import SAYING_NOTHING, modality_group
+from model.modalities import modality_group
 from model.network.calibration import UNKNOWN
 from model.network.layers import LAYERS
 from model.suggestions import unknown_name
@@ -43,7 +43,7 @@ class Options:
             prediction"), or the whole index where that is unknown; an empty tuple the whole index ("without").
         where: keyword field → values; all fields must agree.
         any_modality: look also among pictures of other kinds than the query's header says
-            (:func:`model.modalities.modality_group`); as where ``where`` names modalities.
+            (:func:`model.modalities.modality_group`), as where the index has none of that kind, or ``where`` names some.
         exclude_same: see :data:`Same`.
         group_by: see :data:`GroupBy`.
         exact: compare with every original vector instead of walking the graph.
@@ -66,8 +66,7 @@ class Answer:
     Attributes:
         query: the query.
         organs: classes to which the hits were restricted; empty for the whole index.
-        modalities: those of which no hit could contradict the query's header; empty where that says nothing, or was not
-            looked at.
+        modalities: those to which the hits were restricted; empty for all.
         layers: whose features were compared.
         measure: what the hits' scores are.
         hits: best first.
@@ -135,14 +134,13 @@ def search(index: Searchable, query: Query, options: Options = Options()) -> Ans
         asked = must.get("organ")
         must["organ"] = organs if asked is None else tuple(organ for organ in organs if organ in asked)
     modalities = () if options.any_modality or "modality" in must else modality_group(query.header.modality)
-    if modalities:
-        must["modality"] = (*modalities, *SAYING_NOTHING, MISSING)
     must_not, excluded = _same(query, options.exclude_same)
-    where = Where(must, must_not, excluded)
-    if options.group_by == "none":
-        hits = _nearest(index, query, options, where, options.top)
-    else:
-        hits = _grouped(index, query, options, where)
+    hits: list[Hit] = []
+    if modalities:
+        hits = _found(index, query, options, Where({**must, "modality": modalities}, must_not, excluded))
+    if not hits:  # as in an archive of JPEG files, whose headers say nothing
+        modalities = ()
+        hits = _found(index, query, options, Where(must, must_not, excluded))
     return Answer(query, organs, modalities, options.layers, measure(index.description, options.layers), tuple(hits))
 
 
@@ -151,6 +149,12 @@ def measure(description: Description, layers: Sequence[str]) -> Measure:
     if len(layers) > 1:
         return "rank score"
     return "dot product" if layers[0] in description.dot_layers else "distance"
+
+
+def _found(index: Searchable, query: Query, options: Options, where: Where) -> list[Hit]:
+    if options.group_by == "none":
+        return _nearest(index, query, options, where, options.top)
+    return _grouped(index, query, options, where)
 
 
 def _nearest(index: Searchable, query: Query, options: Options, where: Where, top: int) -> list[Hit]:

@@ -23,9 +23,6 @@ GROUPS: Final = (
 )
 """Films, plates and mammograms, all projections by X-rays, are one kind; angiography and fluoroscopy are, and so on."""
 
-SAYING_NOTHING: Final = ("OT",)
-"""Codes with which a picture may be of any kind: other. Those of documents and waveforms are in no group, either."""
-
 _GROUP_OF: Final = {code: group for group in GROUPS for code in group}
 
 _WORDS: Final = {

@@ -91,7 +91,7 @@ def answer_title(answer: Answer) -> str:
     frame = f" (frame {query.frame}{f' of {query.of}' if query.of else ''})" if query.of != 1 else ""
     where = f"class {', '.join(answer.organs)}" if answer.organs else "the whole index"
     if answer.modalities:
-        where += f", modality fitting {query.header.modality}"
+        where += f", modality {query.header.modality}{' and alike' if len(answer.modalities) > 1 else ''}"
     label = f", labelled {query.label}" if query.label else ""
     predicted = f"predicted [bold]{escape(organ_text(query))}[/] ({probability_text(query)})"
     if query.organ is None:

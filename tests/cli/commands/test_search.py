@@ -82,7 +82,7 @@ def test_the_class_decides_where_is_searched(
     same_kind = found("--no-class-prediction")
     assert same_kind["searched_organs"] == []
     assert "CR" in same_kind["searched_modalities"]
-    assert {hit["modality"] for hit in same_kind["hits"]} == {"CR"}
+    assert {hit["modality"] for hit in same_kind["hits"]} == {"CR", "DX", "MG"}
     everywhere = found("--no-class-prediction", "--any-modality")
     assert everywhere["searched_modalities"] == []
     assert len(everywhere["hits"]) == 27
