@@ -43,7 +43,8 @@ class Options:
             prediction"), or the whole index where that is unknown; an empty tuple the whole index ("without").
         where: keyword field → values; all fields must agree.
         any_modality: look also among pictures of other kinds than the query's header says
-            (:func:`model.modalities.modality_group`), as where the index has none of that kind, or ``where`` names some.
+            (:func:`model.modalities.modality_group`); as where the index has none of that kind, or ``where`` names
+            some.
         exclude_same: see :data:`Same`.
         group_by: see :data:`GroupBy`.
         exact: compare with every original vector instead of walking the graph.
