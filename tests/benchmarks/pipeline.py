@@ -52,9 +52,13 @@ def run(model: Path, images: int, work: Path) -> list[Figure]:
     files = [str(path) for path in sorted(archive.rglob("*")) if path.is_file()]
     figures = []
     for place in ("embedded", "server"):
-        with _address(place, work) as address:
+        with place_of(place, work) as address:
             turns = [
-                (_decode(files), _store(model, images, address), _pipeline(archive, model, address, work / "free.json"))
+                (
+                    decode_alone(files),
+                    store_alone(model, images, address),
+                    _pipeline(archive, model, address, work / "free.json"),
+                )
                 for _ in range(ROUNDS)
             ]
         decoded = float(np.mean([turn[0] for turn in turns]))
@@ -82,8 +86,8 @@ KINDS = ("driver", "decode", "embed", "store", "raylet", "ray")
 
 
 @contextmanager
-def _address(place: str, work: Path) -> Iterator[str]:
-    """An embedded index's folder, or a stand-in server of its own process that stores as the embedded engine does."""
+def place_of(place: str, work: Path) -> Iterator[str]:
+    """The address of an embedded index, or of one on a stand-in server in a process of its own."""
     if place == "embedded":
         yield str(work / "index")
         return
@@ -92,7 +96,7 @@ def _address(place: str, work: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:1/x?grpc_port={server.port}"
 
 
-def _drop(address: str) -> None:
+def drop(address: str) -> None:
     """Make room for the next round."""
     there = parse_address(address)
     shutil.rmtree(there.home, ignore_errors=True)
@@ -103,7 +107,7 @@ def _drop(address: str) -> None:
         client.close()
 
 
-def _decode(files: list[str]) -> float:
+def decode_alone(files: list[str]) -> float:
     """Images a second of as many processes as there are cores."""
     cores = os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
@@ -118,7 +122,7 @@ def _decode_share(files: list[str]) -> int:
     return sum(len(decode_file(number, path, 600.0)) for number, path in enumerate(files))
 
 
-def _store(model: Path, images: int, place: str) -> tuple[float, float]:
+def store_alone(model: Path, images: int, place: str) -> tuple[float, float]:
     """Images a second of the sink into an index, and its processor time for one, in milliseconds."""
     layers, metadata = default_layers(model), read_metadata(model)
     dimensions = {layer: model_layers(model)[layer] for layer in layers}
@@ -138,7 +142,7 @@ def _store(model: Path, images: int, place: str) -> tuple[float, float]:
         sink.commit()
         seconds, busy = time.perf_counter() - started, time.process_time() - busy
         ledger.close()
-    _drop(place)
+    drop(place)
     return images / seconds, busy / images * 1e3
 
 
@@ -178,7 +182,7 @@ def _pipeline(archive: Path, model: Path, address: str, output: Path) -> dict[st
     command = [sys.executable, "-m", "tests.benchmarks.free", archive, address, model, output]
     environment = {**os.environ, "PYTHONPATH": root}
     subprocess.run(list(map(str, command)), check=True, cwd=root, env=environment, capture_output=True)
-    _drop(address)
+    drop(address)
     values: dict[str, Any] = json.loads(output.read_text())
     return values
 
