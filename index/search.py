@@ -139,8 +139,9 @@ def search(index: Searchable, query: Query, options: Options = Options()) -> Ans
     hits: list[Hit] = []
     if modalities:
         hits = _found(index, query, options, Where({**must, "modality": modalities}, must_not, excluded))
-    if not hits:  # as in an archive of JPEG files, whose headers say nothing
-        modalities = ()
+        if not hits and not index.count(Where({"modality": modalities})):  # as of JPEG files, whose headers say nothing
+            modalities = ()
+    if not modalities:
         hits = _found(index, query, options, Where(must, must_not, excluded))
     return Answer(query, organs, modalities, options.layers, measure(index.description, options.layers), tuple(hits))
 

@@ -1,4 +1,4 @@
-"""Modalities in groups whose pictures are of one kind, and the modality that a class's name tells.
+"""Modalities in groups whose pictures are of one kind, and those that a class's name tells.
 
 Codes are the defined terms of DICOM's Modality (0008,0060), PS3.3 C.7.3.1.1.1, with those of earlier editions and XR,
 which is no term, but found in files.
@@ -47,13 +47,13 @@ def modality_group(modality: str | None) -> tuple[str, ...]:
     return _GROUP_OF.get((modality or "").strip().upper(), ())
 
 
-def class_modality(name: str) -> str | None:
-    """The modality that the last word of a class's name tells, as of ``chest_ct``; ``None`` if it tells none."""
-    return _MODALITY_OF_WORD.get(re.split(r"[_\W]+", name.lower())[-1])
+def class_groups(name: str) -> frozenset[tuple[str, ...]]:
+    """The groups that the words of a class's name tell: of ``chest_ct`` one, of ``ct_angiography`` two, or none."""
+    words = re.split(r"[_\W]+", name.lower())
+    return frozenset(modality_group(_MODALITY_OF_WORD[word]) for word in words if word in _MODALITY_OF_WORD)
 
 
 def contradicts(name: str, modality: str | None) -> bool:
-    """Whether a picture of that modality cannot be of the class: its name tells one of another group."""
-    told = modality_group(class_modality(name))
-    stated = modality_group(modality)
-    return bool(told and stated and told != stated)
+    """Whether a picture of that modality cannot be of the class, whose name tells others only."""
+    told, stated = class_groups(name), modality_group(modality)
+    return bool(told and stated and stated not in told)

@@ -61,6 +61,9 @@ def test_hits_are_of_the_kind_that_the_querys_header_says(
     answer = search(index, asked, Options(top=60, organs=()))
     assert {hit.payload.header.modality for hit in answer.hits} == found
     assert answer.modalities == (("MR", "MA", "MS") if stated == "MR" else ("CT",) if stated == "CT" else ())
+    if stated == "MR":  # there are some of that kind, though none that may be found
+        nothing = search(index, asked, Options(organs=(), where={"label": ["nowhere"]}))
+        assert (nothing.hits, nothing.modalities) == ((), ("MR", "MA", "MS"))
     named = search(index, asked, Options(top=60, organs=(), where={"modality": ["CT"]}))
     assert {hit.payload.header.modality for hit in named.hits} == {"CT"}
 

@@ -2,27 +2,28 @@ from __future__ import annotations
 
 import pytest
 
-from model.modalities import GROUPS, class_modality, contradicts, modality_group
+from model.modalities import GROUPS, class_groups, contradicts, modality_group
 
 
 @pytest.mark.parametrize(
-    ("name", "modality"),
+    ("name", "codes"),
     [
-        ("chest_ct", "CT"),
-        ("spine_mri", "MR"),
-        ("hand_xray", "CR"),
-        ("knee xr", "CR"),
-        ("Breast-Mammography", "MG"),
-        ("fetal_head_ultrasound", "US"),
-        ("bone_scan", "NM"),
-        ("lung_histology", "SM"),
-        ("knee", None),
-        ("spect_knee", None),
-        ("", None),
+        ("chest_ct", {"CT"}),
+        ("spine_mri", {"MR"}),
+        ("hand_xray", {"CR"}),
+        ("knee xr", {"DX"}),
+        ("Breast-Mammography", {"MG"}),
+        ("fetal_head_ultrasound", {"US"}),
+        ("bone_scan", {"NM"}),
+        ("chest_ct_scan", {"CT", "NM"}),
+        ("ct_angiography", {"CT", "XA"}),
+        ("lung_histology", {"SM"}),
+        ("knee", set()),
+        ("", set()),
     ],
 )
-def test_a_classs_last_word_tells_its_modality(name: str, modality: str | None) -> None:
-    assert class_modality(name) == modality
+def test_a_classs_words_tell_its_modalities(name: str, codes: set[str]) -> None:
+    assert class_groups(name) == {modality_group(code) for code in codes}
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,10 @@ def test_a_classs_last_word_tells_its_modality(name: str, modality: str | None) 
         ("chest_ct", None, False),
         ("chest_ct", "", False),
         ("knee", "MR", False),
+        ("ct_angiography", "CT", False),
+        ("brain_mri_scan", "MR", False),
+        ("pet_ct", "PT", False),
+        ("pet_ct", "US", True),
     ],
 )
 def test_only_what_is_known_of_both_contradicts(name: str, modality: str | None, wrong: bool) -> None:

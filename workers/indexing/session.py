@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import fields
 from types import TracebackType
@@ -62,17 +63,23 @@ class Session:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Counters)
         self.counters = actor.remote()
-        living = [str(node["NodeID"]) for node in ray.nodes() if node["Alive"]]
-        self.storing = start_storing(self._server, living) if self._server else {}
+        self._start_storing()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for actor in (self.counters, *self.storing.values()):
+        self._kill((self.counters, *self.storing.values()))
+        self._stack.close()
+
+    def _start_storing(self) -> None:
+        living = [str(node["NodeID"]) for node in ray.nodes() if node["Alive"]]
+        self.storing = start_storing(self._server, living) if self._server else {}
+
+    def _kill(self, actors: Iterable[Any]) -> None:
+        for actor in actors:
             with suppress(RayError):
                 ray.kill(actor)  # in a Ray that goes on it would go on, too, as long as anything refers to it
-        self._stack.close()
 
     def counts(self) -> StageCounts:
         """The stages' totals so far, over all stays."""
@@ -83,10 +90,12 @@ class Session:
         """Leave Ray and come back, to share what is left after a loss.
 
         When a job leaves, Ray ends all of its processes. Without that, actors of a pipeline that failed were seen to
-        keep their processors on the other nodes for minutes, and nothing was left to decode with. A Ray that was there
-        before the job stays as it is.
+        keep their processors on the other nodes for minutes, and nothing was left to decode with. In a Ray that was
+        there before the job only those who store begin anew, without what they have kept.
         """
         if not self._own:
+            self._kill(self.storing.values())
+            self._start_storing()
             return
         try:
             self._before = self.counts()

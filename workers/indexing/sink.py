@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import pyarrow as pa
+from ray.exceptions import RayError
 
 from index.engines.engine import Index, Where
 from index.ledger import FileKey, FileRecord, Ledger, State
@@ -87,6 +88,7 @@ class _Arriving:
         of: number of rows that it has in all, once they are there.
         before: points that it may have had in the index before; ``None`` until that is looked up.
         noted: all points that the ledger has for it.
+        sent: whether some of its frames were.
     """
 
     file: PendingFile
@@ -96,6 +98,7 @@ class _Arriving:
     of: int | None = None
     before: tuple[UUID, ...] | None = None
     noted: set[UUID] = field(default_factory=set)
+    sent: bool = False
 
     @property
     def left_out(self) -> tuple[str, str] | None:
@@ -172,6 +175,7 @@ class Sink:
             self._store()
         if time.monotonic() - self._committed_at > COMMIT_SECONDS:
             self.commit()
+            self._index.keep_up()  # not in every commit: nobody who stops a job waits for it
         self._counts.seconds += time.perf_counter() - started
 
     def commit(self) -> None:
@@ -179,9 +183,16 @@ class Sink:
         try:
             self._store()
             self._storing.wait()
-        except Exception:
+        except Exception as error:
             self._count_back()
+            if isinstance(error, RayError):
+                self._call_done()
             raise
+        self._call_done()
+        self._committed_at = time.monotonic()
+
+    def _call_done(self) -> None:
+        """Finish the files that have nothing more to be stored."""
         if self._uncommitted:
             done = self._uncommitted.values()
             files_to_reindex = drop_points(self._index, self._ledger, {one.file.key: one.former for one in done})
@@ -192,8 +203,6 @@ class Sink:
             for one in done:
                 self._say_broken_frames(one)
             self._uncommitted = {}
-            self._index.keep_up()
-        self._committed_at = time.monotonic()
 
     def _take(self, row: _Row, features: Any, place: int) -> None:
         if row.file in self.accounted:
@@ -239,15 +248,17 @@ class Sink:
     def _store(self) -> None:
         """Send what has arrived; what an interruption cuts off here is done again by the commit that follows it."""
         touched = self._touched
-        if not touched:
-            return
         self._look_up(touched.values())
         self._note_points([one for one in touched.values() if not one.is_tried_again])
+        # Of a file in several tables only the first ones: its own points would be asked for again and again.
+        first = {frame.id for one in touched.values() if not one.sent for frame in one.waiting.values()}
         frames = [frame for one in touched.values() for frame in one.waiting.values()]
         doomed = {point for one in touched.values() for point in one.former if not one.is_tried_again}
-        self._storing.store(self._merge(frames, doomed))
+        self._note_repeated_uids([frame for frame in frames if frame.id in first], doomed)
+        self._storing.store(self._merge(frames))
         while touched:
             number, one = touched.popitem()
+            one.sent = one.sent or bool(one.waiting)
             one.waiting.clear()
             if one.of is not None and not one.is_tried_again:
                 self._uncommitted[number] = one
@@ -255,7 +266,7 @@ class Sink:
                 self._counts.files += bool(one.points)
         self._waiting = 0
 
-    def _look_up(self, files: Iterable[_Arriving]) -> None:
+    def _look_up(self, files: Collection[_Arriving]) -> None:
         """Learn from the ledger which points the files had before."""
         known = self._ledger.points(one.file.key for one in files if one.before is None)
         for one in files:
@@ -281,20 +292,19 @@ class Sink:
         self._counts.points -= sum(len(one.points) for one in self._uncommitted.values())
         perhaps_not_stored = self._uncommitted | self._touched
         self.accounted -= {number for number, one in perhaps_not_stored.items() if one.points}
-        self._uncommitted = {}
+        self._uncommitted = {number: one for number, one in self._uncommitted.items() if not one.points}
 
     def _say_broken_frames(self, one: _Arriving) -> None:
         if one.points:
             for (reason, detail), frames in _alike(one.broken).items():
                 self._left_out(one.file, reason, detail, f"{_ranges(frames)} of {one.of}")
 
-    def _merge(self, frames: Sequence[Arrived], doomed: set[UUID]) -> list[Arrived]:
+    def _merge(self, frames: Sequence[Arrived]) -> list[Arrived]:
         """One frame a point, with the locations of all copies; the least location's file gives the rest of the payload.
 
         So the payload does not depend on which copy arrives first.
         """
         under_way = self._storing.under_way()
-        self._note_repeated_uids(frames, doomed, under_way)
         ids = {frame.id for frame in frames}
         payloads = {point: under_way[point] for point in ids if point in under_way}
         if unknown := ids - payloads.keys():
@@ -310,15 +320,14 @@ class Sink:
             merged[frame.id] = frame
         return list(merged.values())
 
-    def _note_repeated_uids(
-        self, frames: Sequence[Arrived], doomed: set[UUID], under_way: Mapping[UUID, Payload]
-    ) -> None:
+    def _note_repeated_uids(self, frames: Sequence[Arrived], doomed: set[UUID]) -> None:
         uids = {uid for frame in frames if (uid := frame.payload.header.sop_instance_uid)}
         uids -= self._counts.repeated_uids  # asked for again, a UID of a whole archive would bring all of its points
         if not uids:
             return
         seen: dict[tuple[str | None, int], UUID] = {}
         stored = self._index.scroll(Where(must={"sop_instance_uid": uids}, exclude_ids=doomed))
+        under_way = self._storing.under_way()
         on_their_way = ((point, payload) for point, payload in under_way.items() if point not in doomed)
         for point, payload in [*stored, *on_their_way, *((frame.id, frame.payload) for frame in frames)]:
             uid = payload.header.sop_instance_uid

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -183,7 +184,7 @@ class EmbeddingActor:
 
     def __call__(self, frames: pa.Table) -> pa.Table:
         """Embed the frames of a block; pass on the rows of files and frames that were left out."""
-        started = time.perf_counter()
+        started, seconds = time.perf_counter(), 0.0
         schema = embedded_schema({layer: self._embedder.layers[layer] for layer in self._layers})
         if self._keeper:
             schema = kept_schema()
@@ -193,6 +194,7 @@ class EmbeddingActor:
         if readable.num_rows:
             images = to_array(readable["pixels"], np.uint8, self._embedder.preparation.shape)
             embeddings = self._embedder.embed(images, self._layers)
+            seconds = time.perf_counter() - started  # without the time in which there is no room for them
             with np.errstate(over="ignore"):  # beyond float16 is not finite, and left out below
                 features = {layer: embeddings.features[layer].astype(FEATURE) for layer in self._layers}
             columns = {
@@ -204,7 +206,7 @@ class EmbeddingActor:
                 embedded = embedded.append_column(name, column)
             finite = np.all([np.isfinite(values).all(axis=1) for values in features.values()], axis=0)
             tables.append(_without_non_finite(embedded, finite).cast(schema))
-        self._counters.embedded.remote(readable.num_rows, time.perf_counter() - started)
+        self._counters.embedded.remote(readable.num_rows, seconds)
         return pa.concat_tables(tables)
 
 
@@ -218,8 +220,8 @@ class Keeper:
     def __init__(self, keepers: Mapping[str, Any]) -> None:
         import ray
 
-        here = ray.get_runtime_context().get_node_id()
-        self._node = here if here in keepers else next(iter(keepers))
+        here, nodes = ray.get_runtime_context().get_node_id(), sorted(keepers)
+        self._node = here if here in keepers else nodes[crc32(here.encode()) % len(nodes)]
         self._actor = keepers[self._node]
 
     def keep(self, features: Mapping[str, NDArray[np.float16]]) -> dict[str, pa.Array]:

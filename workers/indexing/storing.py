@@ -19,6 +19,7 @@ import pyarrow as pa
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from index.address import Address
 from index.engines.engine import Index
 from index.schema import Payload, PointBatch, Vector
 from workers.indexing.rows import FEATURE, KEPT_AS, KEPT_BY, KEPT_ROW, to_matrix
@@ -174,9 +175,9 @@ class StoringBesideEmbedding(Storing):
         unfinished = list(self._unfinished)
         finished = ray.wait(unfinished, num_returns=len(unfinished), timeout=0)[0] if unfinished else []
         for done in finished:
+            self._failed = self._failed or _error_of(done)  # first: an interruption here must not lose it
             for frame in self._unfinished.pop(done):
                 self._under_way.pop(frame.id, None)
-            self._failed = self._failed or _error_of(done)
         if self._failed:
             raise self._failed
 
@@ -197,7 +198,7 @@ def _error_of(done: Any) -> BaseException | None:
     return failed
 
 
-def start_storing(address: Any, nodes: Iterable[str]) -> dict[str, Any]:
+def start_storing(address: Address, nodes: Iterable[str]) -> dict[str, Any]:
     """A storing actor on each node, by its id; they are there until they are killed, or Ray ends.
 
     Args:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
+
+import numpy as np
 
 from index.address import Address
 from index.engines.engine import Index
@@ -18,6 +21,9 @@ KEPT_BYTES = 2**28
 
 ROOM_SECONDS = 30.0
 """For which they wait at most. What makes room is on its way to the job's process, perhaps behind them in Ray Data."""
+
+REMEMBERED = 1000
+"""Numbers that are known to be stored: those for which a call that was interrupted may come again."""
 
 MOST_EMBEDDERS = 64
 """Embedding actors of one node that may wait at once."""
@@ -37,14 +43,15 @@ class StoringActor:
         self._index: Index | None = None
         self._room = threading.Condition()
         self._kept: dict[int, Mapping[str, Vector]] = {}
-        self._stored: set[int] = set()
+        self._stored: deque[int] = deque(maxlen=REMEMBERED)
         self._bytes = 0
 
     def keep(self, number: int, features: Mapping[str, Vector]) -> None:
         """Keep features, ``(n, dimension)`` by layer, under a number."""
         with self._room:
             self._room.wait_for(lambda: self._bytes < KEPT_BYTES, ROOM_SECONDS)
-            self._kept[number] = features
+            # Copies, as the arrays lie in Ray's object store, which decoded frames need.
+            self._kept[number] = {layer: np.array(values) for layer, values in features.items()}
             self._bytes += _bytes(features)
 
     def let_go(self, number: int) -> None:
@@ -58,7 +65,7 @@ class StoringActor:
     def store(
         self, number: int, rows: Sequence[int], ids: Sequence[UUID], payloads: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Store some rows of the features kept under a number, and forget them all; told it again, do nothing.
+        """Store some rows of the features kept under a number, and forget them all; told the same again, do nothing.
 
         Raises:
             LookupError: they were lost with the process that kept them.
@@ -71,7 +78,7 @@ class StoringActor:
         try:
             vectors = {layer: values[list(rows)] for layer, values in features.items()}
             self._open().upsert_batch(PointBatch(ids, payloads, vectors))
-            self._stored.add(number)
+            self._stored.append(number)
         finally:
             self.let_go(number)
 

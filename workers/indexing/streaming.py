@@ -31,6 +31,9 @@ from workers.indexing.storing import StoringBesideEmbedding
 PASSES = 2
 """Times that a window's files are sent through the pipeline; the second takes up what was lost with a worker."""
 
+MOST_LOSSES = 10
+"""Times that a window is taken up after a worker or node was lost, if each time some more files were stored."""
+
 LOOK_SECONDS = 1.0
 
 
@@ -122,7 +125,7 @@ class Stream:
 
     def _send(self, window: list[PendingFile], session: Session, counts: SinkCounts) -> None:
         """Send a window, and again what of it was lost."""
-        passes = PASSES
+        passes, losses = PASSES, 0
         while window and passes:
             source = RepositorySource(
                 window,
@@ -140,8 +143,9 @@ class Stream:
                 self._drain(source, session, sink)
                 passes -= 1
             except (RayError, SystemException, ExecutionTimeoutError) as error:
-                passes -= 1
-                if not passes:
+                losses += 1
+                passes -= not sink.accounted  # of a pass that came further, another loss may be another matter
+                if not passes or losses > MOST_LOSSES:
                     raise JobError(
                         f"Ray gave the job up: {_last_line(error)}: see --debug, then run it again"
                     ) from error
@@ -166,6 +170,7 @@ class Stream:
                 for table in tables:
                     watch.moved()
                     sink.take(table)
+                    watch.moved()  # storing may have taken a while, and the graph
                     if time.monotonic() - self._looked_at > LOOK_SECONDS:
                         self.stages, self._looked_at = session.counts(), time.monotonic()
                         self._moved()

@@ -14,19 +14,22 @@ from ray.exceptions import RayError
 from index.address import Address, parse_address
 from index.engines.edge import EdgeIndex
 from index.engines.server import ServerIndex
-from index.ledger import Ledger
+from index.ledger import FileKey, FileRecord, Ledger
 from index.opening import create_index, open_index
-from index.schema import Point, PointBatch
+from index.schema import Location, Point, PointBatch
 from model.errors import VectorIndexError
 from tests.index.conftest import describe, make_points
 from tests.support.jobs import small_job
+from tests.support.ray_calls import Actors
 from tests.support.stand_in.process import StandInProcess
 from tests.support.stand_in.service import StandIn
-from workers.indexing import sink, storing_actor
+from workers.indexing import sink, storing, storing_actor
 from workers.indexing.job import index_archive
+from workers.indexing.planning import PendingFile
 from workers.indexing.report import JobReport
-from workers.indexing.rows import FEATURE, KEPT_AS, KEPT_BY, KEPT_ROW
+from workers.indexing.rows import FEATURE, KEPT_AS, KEPT_BY, KEPT_ROW, kept_schema
 from workers.indexing.settings import JobObserver
+from workers.indexing.sink import Sink, SinkCounts
 from workers.indexing.storing import Arrived, StoringBesideEmbedding, StoringHere, start_storing
 from workers.indexing.storing_actor import StoringActor
 
@@ -166,18 +169,72 @@ def test_told_twice_it_is_stored_once(address: Address) -> None:
         assert index.count() == 1
 
 
+def here(points: Sequence[Point], storing: StoringBesideEmbedding) -> list[Arrived]:
+    """Points whose features are with a node."""
+    every = len(points)
+    columns = {KEPT_BY: ["node"] * every, KEPT_AS: [7] * every, KEPT_ROW: range(every)}
+    taken = storing.take(pa.table({name: pa.array(values) for name, values in columns.items()}))
+    return [Arrived(point.id, point.payload, taken, row) for row, point in enumerate(points)]
+
+
+def test_an_interruption_loses_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = iter((KeyboardInterrupt(), VectorIndexError("the server has had enough")))
+
+    def end() -> None:
+        raise next(ends)
+
+    calls = Actors(end)
+    monkeypatch.setattr(storing, "ray", calls)
+    beside = StoringBesideEmbedding({"node": calls.actor()})
+    beside.store(here(make_points(3), beside))
+    with pytest.raises(KeyboardInterrupt):
+        beside.wait()
+    for _ in range(2):
+        with pytest.raises(VectorIndexError, match="had enough"):
+            beside.wait()
+
+
+def test_what_needs_nothing_of_a_lost_process_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end() -> None:
+        raise RayError("the actor has died")
+
+    calls = Actors(end)
+    monkeypatch.setattr(storing, "ray", calls)
+    former = make_points(1)[0]
+    window = [PendingFile(FileKey(0, "d", name), name, name, 1, 1, None) for name in ("changed", "new")]
+    with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as index:
+        ledger = Ledger(tmp_path / "index")
+        index.upsert([replace(former, payload=replace(former.payload, locations=(Location(0, "d/changed"),)))])
+        ledger.put([FileRecord(window[0].key, 0, 0, "indexed", None, (former.id,))])
+        beside = StoringBesideEmbedding({"node": calls.actor()})
+        told: list[str] = []
+        one = Sink(index, ledger, window, lambda file, *_: told.append(file.shown), SinkCounts(), beside)
+        rows = [
+            {"file": 0, "frame": 0, "of": 1, "reason": "corrupt or truncated", "detail": "half"},
+            {"file": 1, "frame": 1, "of": 1, "identity": "new", KEPT_BY: "node", KEPT_AS: 7, KEPT_ROW: 0},
+        ]
+        one.take(pa.Table.from_pylist(rows, kept_schema()))
+        with pytest.raises(RayError):
+            one.commit()
+        assert one.accounted == {0}  # the other is sent again
+        assert told == ["changed"]
+        assert index.count() == 0
+        assert ledger.counts() == {"left out": 1, "writing": 1}
+        ledger.close()
+
+
 def test_an_embedded_index_is_stored_at_once(tmp_path: Path) -> None:
     points = make_points(5)
     with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as index:
-        storing = StoringHere(index)
+        at_once = StoringHere(index)
         features = [np.stack([point.vectors["fcl1"] for point in points]).astype(FEATURE)]
         table = pa.table({"fcl1": pa.array([row.tobytes() for row in features[0]], pa.binary(8192))})
-        taken = storing.take(pa.concat_tables([table, table.slice(2)]))
-        storing.store([Arrived(point.id, point.payload, taken, row) for row, point in enumerate(points[:3])])
-        storing.store([Arrived(points[4].id, points[4].payload, taken, 7)])
-        storing.store([])
-        assert storing.under_way() == {}
-        storing.wait()
+        taken = at_once.take(pa.concat_tables([table, table.slice(2)]))
+        at_once.store([Arrived(point.id, point.payload, taken, row) for row, point in enumerate(points[:3])])
+        at_once.store([Arrived(points[4].id, points[4].payload, taken, 7)])
+        at_once.store([])
+        assert at_once.under_way() == {}
+        at_once.wait()
         assert index.count() == 4
         assert np.array_equal(index.vector(points[4].id, "fcl1"), features[0][4])
 

@@ -32,16 +32,16 @@ class Losses(JobObserver):
         self.told.append((files, why))
 
 
-def lose(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    """Let Ray lose a node after the first file, so many times."""
+def lose(monkeypatch: pytest.MonkeyPatch, times: int, *, after: int = 1) -> None:
+    """Let Ray lose a node after so many files, so many times."""
     left = [times]
 
     def run(*arguments: Any, **settings: Any) -> Iterator[pa.Table]:
-        for table in run_in_process(*arguments, **settings):
-            yield table
-            if left[0]:
+        for number, table in enumerate(run_in_process(*arguments, **settings)):
+            if left[0] and number == after:
                 left[0] -= 1
                 raise NodeDiedError("details\nThe node 10.0.0.7 has died")
+            yield table
 
     monkeypatch.setattr(streaming, "run_pipeline", run)
 
@@ -136,8 +136,27 @@ def test_where_a_lost_node_holds_everything_up_the_rest_goes_on_without_it(
 def test_a_job_that_loses_the_same_files_twice_gives_up_and_goes_on_later(
     archive: Path, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lose(monkeypatch, 2)
+    lose(monkeypatch, 2, after=0)
     with pytest.raises(JobError, match=r"Ray gave the job up: .*10\.0\.0\.7 has died"):
         index_archive(small_job((archive / "eye",), model_path, tmp_path / "index"))
     report = index_archive(small_job((archive / "eye",), model_path, tmp_path / "index"))
-    assert (report.files_unchanged, report.files_indexed) == (2, 2)
+    assert (report.files_unchanged, report.files_indexed) == (0, 4)
+
+
+def test_a_job_that_gets_on_outlasts_several_losses(
+    archive: Path, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose(monkeypatch, 3)
+    losses = Losses()
+    report = index_archive(small_job((archive / "eye",), model_path, tmp_path / "index"), losses)
+    assert (report.outcome, report.files_indexed) == ("complete", 4)
+    assert [files for files, _ in losses.told] == [3, 2, 1]
+
+
+def test_losses_without_end_end_a_job(
+    archive: Path, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "MOST_LOSSES", 1)
+    lose(monkeypatch, 3)
+    with pytest.raises(JobError, match="Ray gave the job up"):
+        index_archive(small_job((archive / "eye",), model_path, tmp_path / "index"))
