@@ -287,12 +287,15 @@ class Sink:
         self._ledger.put(changed)
 
     def _count_back(self) -> None:
-        """After a failure: files that perhaps are not stored are not counted, and never called done."""
+        """After a failure: files that perhaps are not stored are not counted; only those left out can be called done."""
         self._counts.files -= sum(bool(one.points) for one in self._uncommitted.values())
         self._counts.points -= sum(len(one.points) for one in self._uncommitted.values())
         perhaps_not_stored = self._uncommitted | self._touched
         self.accounted -= {number for number, one in perhaps_not_stored.items() if one.points}
-        self._uncommitted = {number: one for number, one in self._uncommitted.items() if not one.points}
+        self._uncommitted = {
+            number: one for number, one in perhaps_not_stored.items() if one.left_out and not one.is_tried_again
+        }
+        self._touched = {}
 
     def _say_broken_frames(self, one: _Arriving) -> None:
         if one.points:
