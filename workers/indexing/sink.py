@@ -287,7 +287,7 @@ class Sink:
         self._ledger.put(changed)
 
     def _count_back(self) -> None:
-        """After a failure: files that are perhaps not stored are not counted; those left out can still be called done."""
+        """After a failure: files that are perhaps not stored do not count; those left out can still be called done."""
         self._counts.files -= sum(bool(one.points) for one in self._uncommitted.values())
         self._counts.points -= sum(len(one.points) for one in self._uncommitted.values())
         perhaps_not_stored = self._uncommitted | self._touched
