@@ -43,8 +43,8 @@ class Options:
             prediction"), or the whole index where that is unknown; an empty tuple the whole index ("without").
         where: keyword field → values; all fields must agree.
         any_modality: look also among pictures of other kinds than the query's header says
-            (:func:`model.modalities.modality_group`); as where the index has none of that kind, or ``where`` names
-            some.
+            (:func:`model.modalities.modality_group`); as where the index has no others of that kind, or ``where``
+            names some.
         exclude_same: see :data:`Same`.
         group_by: see :data:`GroupBy`.
         exact: compare with every original vector instead of walking the graph.
@@ -139,7 +139,8 @@ def search(index: Searchable, query: Query, options: Options = Options()) -> Ans
     hits: list[Hit] = []
     if modalities:
         hits = _found(index, query, options, Where({**must, "modality": modalities}, must_not, excluded))
-        if not hits and not index.count(Where({"modality": modalities})):  # as of JPEG files, whose headers say nothing
+        others = Where({"modality": modalities}, exclude_ids=excluded)
+        if not hits and not index.count(others):  # as in an archive of JPEG files, whose headers say nothing
             modalities = ()
     if not modalities:
         hits = _found(index, query, options, Where(must, must_not, excluded))
