@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import typer
 
 from cli.app import app
+from tests.support import phantoms
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
@@ -50,3 +52,20 @@ def test_commands_have_the_options_that_are_shown(text: Path) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_ray")
+def test_the_program_in_built_md_runs_as_it_stands_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "archive").mkdir()
+    phantoms.write_repository(tmp_path / "archive", images=2, side=64)
+    shutil.copy(tmp_path / "archive/knee/knee-001.dcm", tmp_path / "query.dcm")
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "built.md"
+    program = page.read_text().split("```python\n")[1].split("```")[0]
+    exec(compile(program, str(page), "exec"), {})
+    hits = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert hits[0][-1].startswith("knee/")
+    assert [float(hit[0]) for hit in hits] == sorted(float(hit[0]) for hit in hits)
