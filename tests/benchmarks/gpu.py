@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +26,7 @@ from model.network.checkpoint import load_network
 from model.network.embedder import Embedder
 from model.network.heads import default_layers
 from model.network.preprocessing import INPUT
+from tests.benchmarks.apart import measure_apart
 from tests.benchmarks.archive import write_archive
 from tests.benchmarks.figures import Figure, print_figures, print_machine
 from tests.benchmarks.job import Timeline
@@ -65,7 +64,9 @@ def run(model: Path, images: int, device: str, work: Path) -> list[Figure]:
         with place_of(place, work) as address:
             stored, _ = store_alone(model, min(images, 8000), address)
             figures.append(Figure(f"{place}: storing alone", f"{stored:,.0f} images/s", "one thread"))
-            values = _job_apart(work / "archive", address, model, work / "job.json", device)
+            output = work / "job.json"
+            given = ("--job", work / "archive", address, model, output, device)
+            values = measure_apart("tests.benchmarks.gpu", *given, output=output)
             drop(address)
         slowest, name = min((decoded, "decoding"), (embedded, "embedding"), (stored, "storing"))
         figures += [
@@ -118,15 +119,6 @@ def _rate(compute: Callable[[], Any], device: str) -> float:
             torch.cuda.synchronize()
         done += BATCH
     return done / (time.perf_counter() - started)
-
-
-def _job_apart(archive: Path, address: str, model: Path, output: Path, device: str) -> dict[str, float]:
-    root = str(Path(__file__).parents[2])
-    command = [sys.executable, "-m", "tests.benchmarks.gpu", "--job", archive, address, model, output, device]
-    environment = {**os.environ, "PYTHONPATH": root}
-    subprocess.run(list(map(str, command)), check=True, cwd=root, env=environment, capture_output=True)
-    values: dict[str, float] = json.loads(output.read_text())
-    return values
 
 
 def _job(archive: str, address: str, model: str, output: str, device: str) -> None:

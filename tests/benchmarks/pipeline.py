@@ -6,12 +6,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,6 +29,7 @@ from model.images.frames import Header
 from model.network.bundled import find_model
 from model.network.heads import default_layers, model_layers
 from model.network.metadata import read_metadata
+from tests.benchmarks.apart import measure_apart
 from tests.benchmarks.archive import write_archive
 from tests.benchmarks.figures import Figure, print_figures, print_machine
 from tests.support.stand_in.process import StandInProcess
@@ -178,12 +176,8 @@ def _tables(images: int, dimensions: dict[str, int]) -> list[pa.Table]:
 
 
 def _pipeline(archive: Path, model: Path, address: str, output: Path) -> dict[str, Any]:
-    root = str(Path(__file__).parents[2])
-    command = [sys.executable, "-m", "tests.benchmarks.free", archive, address, model, output]
-    environment = {**os.environ, "PYTHONPATH": root}
-    subprocess.run(list(map(str, command)), check=True, cwd=root, env=environment, capture_output=True)
+    values = measure_apart("tests.benchmarks.free", archive, address, model, output, output=output)
     drop(address)
-    values: dict[str, Any] = json.loads(output.read_text())
     return values
 
 

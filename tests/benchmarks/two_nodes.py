@@ -8,10 +8,6 @@ second.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +16,7 @@ from unittest.mock import patch
 
 from model.network.bundled import find_model
 from tests.benchmarks import free
+from tests.benchmarks.apart import measure_apart
 from tests.benchmarks.archive import write_archive
 from tests.benchmarks.figures import Figure, print_figures, print_machine
 from tests.support.stand_in.process import StandInProcess
@@ -50,14 +47,11 @@ def run(model: Path, images: int, work: Path) -> list[Figure]:
 
 
 def _measure(nodes: int, archive: Path, model: Path, work: Path) -> dict[str, Any]:
-    root, output = str(Path(__file__).parents[2]), work / "free.json"
+    output = work / "free.json"
     with StandInProcess(work / f"server{nodes}") as server:
-        index = f"http://127.0.0.1:1/x?grpc_port={server.port}"
-        command = [sys.executable, "-m", "tests.benchmarks.two_nodes", "--job", nodes, archive, index, model, output]
-        place = {"PYTHONPATH": root, "RAY_AUTH_MODE": "disabled", "CBMIR_STATE": str(work / f"state{nodes}")}
-        subprocess.run(list(map(str, command)), check=True, cwd=root, env={**os.environ, **place}, capture_output=True)
-    values: dict[str, Any] = json.loads(output.read_text())
-    return values
+        given = ("--job", nodes, archive, f"http://127.0.0.1:1/x?grpc_port={server.port}", model, output)
+        place = {"RAY_AUTH_MODE": "disabled", "CBMIR_STATE": str(work / f"state{nodes}")}
+        return measure_apart("tests.benchmarks.two_nodes", *given, output=output, **place)
 
 
 def _job(nodes: str, archive: str, index: str, model: str, output: str) -> None:
