@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from index.address import Address, parse_address
+from index.engines import edge
 from index.engines.engine import Index
 from index.opening import create_index, open_index
 from index.schema import Description, Location, Payload, Point, point_id
@@ -73,6 +74,12 @@ class Engine:
 
     def open(self) -> Index:
         return open_index(self.address, purpose="test")
+
+
+@pytest.fixture
+def early_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embedded graphs over 2 MB of vectors and more, a tenth of the usual: they differ in their size only."""
+    monkeypatch.setattr(edge, "INDEXING_THRESHOLD_KB", 2000)
 
 
 @pytest.fixture

@@ -30,32 +30,34 @@ def test_a_full_disk_is_met_before_it_is_full(index: Index, monkeypatch: pytest.
     assert index.count() == 60
 
 
+@pytest.mark.usefixtures("early_graphs")
 def test_the_graph_holds_every_vector(tmp_path: Path) -> None:
-    points = make_points(2700)
+    points = make_points(600)
     with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as index:
         for start in range(0, len(points), 300):
             index.upsert(points[start : start + 300])
         assert not index.statistics().complete
         index.optimize()
         after = index.statistics()
-        assert (after.indexed_vectors, after.complete) == (2700, True)
+        assert (after.indexed_vectors, after.complete) == (600, True)
         assert after.bytes_on_disk
-        assert after.bytes_on_disk > 2700 * 8192
+        assert after.bytes_on_disk > 600 * 8192
 
 
+@pytest.mark.usefixtures("early_graphs")
 def test_the_graph_grows_while_points_come_in_and_old_ones_stay_as_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edge, "KEEP_UP_BYTES", 2700 * 8192)
+    monkeypatch.setattr(edge, "KEEP_UP_BYTES", 600 * 8192)
     with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as index:
         segments = []
         for seed in range(3):
-            index.upsert(make_points(1400, seed=2 * seed))
+            index.upsert(make_points(300, seed=2 * seed))
             index.keep_up()
-            assert index.statistics().indexed_vectors == 2800 * seed
-            index.upsert(make_points(1400, seed=2 * seed + 1))
+            assert index.statistics().indexed_vectors == 600 * seed
+            index.upsert(make_points(300, seed=2 * seed + 1))
             index.keep_up()
-            assert index.statistics().indexed_vectors == 2800 * (seed + 1)
+            assert index.statistics().indexed_vectors == 600 * (seed + 1)
             segments.append({folder.name for folder in (tmp_path / "index/shard/segments").iterdir()})
     assert len(segments[0] & segments[1] & segments[2]) >= 1  # what was built is not built again
 
