@@ -47,7 +47,7 @@ def run(model: Path, archive: Path | None, repository: Path | None, images: int,
     figures += neighbours.run(work / "index-large", work / "index-small")
     figures += resuming.run(model, archive, work / "index-large")
     figures += pipeline.run(model, images // 2, work / "pipeline")
-    figures += two_nodes.run(model, images // 8, work / "two-nodes")
+    figures += two_nodes.run(model, images // 3, work / "two-nodes")
     figures += decoding.run()
     figures += uploading.run()
     figures += runtimes.run(model, repository)

@@ -1,6 +1,6 @@
 """What a second node adds where the nodes' own storing is the limit: nothing that it stores passes through the job.
 
-``python -m tests.benchmarks.two_nodes [--images 4000]``. Ray simulates the nodes on this machine, so that their stages
+``python -m tests.benchmarks.two_nodes [--images 10000]``. Ray simulates the nodes on this machine, so that their stages
 are slowed until its processors are not the limit: the network costs nothing, and each storing actor stores 256 images a
 second.
 """
@@ -73,7 +73,7 @@ def main() -> None:
     """Measure with what the command line gives."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--job", nargs=5)
     arguments = parser.parse_args()
     if arguments.job:
