@@ -169,18 +169,21 @@ def test_scrolling_passes_over_every_page(engine: Engine) -> None:
         assert ids == sorted(point.id for point in points)
 
 
+@pytest.mark.usefixtures("early_graphs")
 @pytest.mark.parametrize("quantization", ["none", "int8", "turbo4"])
 def test_the_graph_is_built_and_finds_what_exact_search_finds(engine: Engine, quantization: Quantization) -> None:
     description = describe(quantization=quantization, layers=("fcl1", "fcl3"))
-    points = make_points(2700, layers=("fcl1", "fcl3"))
+    count = 600 if engine.name == "edge" else 2700  # a server's graphs are as late as ever
+    points = make_points(count, layers=("fcl1", "fcl3"))
     with engine.create(description) as index:
         for start in range(0, len(points), 300):
             index.upsert(points[start : start + 300])
         before = index.statistics()
-        assert (before.points, before.vectors) == (2700, 5400)
+        assert (before.points, before.vectors) == (count, 2 * count)
         index.optimize()
         after = index.statistics()
         assert after.complete
+        assert after.indexed_vectors > count
         found = 0
         for point in points[:40]:
             for where in (Where(), Where(must={"organ": [str(point.payload.organ)]})):
@@ -190,7 +193,7 @@ def test_the_graph_is_built_and_finds_what_exact_search_finds(engine: Engine, qu
                 found += len({hit.id for hit in exact} & {hit.id for hit in approximate})
         assert found / 800 >= 0.97
     with engine.open() as again:
-        assert again.statistics().points == 2700
+        assert again.statistics().points == count
 
 
 def test_points_come_with_their_vectors_from_any_place_on(engine: Engine) -> None:
