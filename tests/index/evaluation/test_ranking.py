@@ -97,8 +97,9 @@ def test_measures_of_every_way_to_search_are_those_of_the_rankings() -> None:
         assert result.precision[1] == pytest.approx(np.mean(first))
 
 
+@pytest.mark.usefixtures("early_graphs")
 def test_an_approximate_search_finds_nearly_the_same() -> None:
-    images, queries = make(3000, 4), make(10, 5)
+    images, queries = make(800, 4), make(10, 5)
     exact, approximate = (
         next(iter(evaluate_retrieval(queries, images, CLASSES, "training images", ("fcl1",), searches=(choice,))))
         for choice in (True, False)
