@@ -8,7 +8,7 @@ import pytest
 
 from index.engines.engine import Index
 from index.query import Query, query_from_stored
-from index.search import Options, search
+from index.search import Options, Same, search
 from model.errors import ModelMismatchError, SettingError
 from model.network.calibration import UNKNOWN
 from tests.index.conftest import make_points
@@ -79,8 +79,8 @@ def test_named_organs_and_filters(index: Index, query: Query) -> None:
 
 
 def test_the_query_is_not_its_own_best_hit(index: Index, query: Query) -> None:
-    def found(same: str) -> list[str | None]:
-        options = Options(top=60, organs=(), any_modality=True, exclude_same=same)  # type: ignore[arg-type] # one of its values
+    def found(same: Same) -> list[str | None]:
+        options = Options(top=60, organs=(), any_modality=True, exclude_same=same)
         return [hit.payload.header.series_instance_uid for hit in search(index, query, options).hits]
 
     series = query.header.series_instance_uid

@@ -314,13 +314,12 @@ class Sink:
             payloads |= self._index.retrieve(unknown)
         merged: dict[UUID, Arrived] = {}
         for frame in frames:
-            other = payloads.get(frame.id)
+            other, payload = payloads.get(frame.id), frame.payload
             if other is not None:
-                payload = _merge_payloads(frame.payload, other)
+                payload = _merge_payloads(payload, other)
                 self._counts.copies += len(payload.locations) > 1
-                frame = replace(frame, payload=payload)  # noqa: PLW2901
-            payloads[frame.id] = frame.payload
-            merged[frame.id] = frame
+            payloads[frame.id] = payload
+            merged[frame.id] = replace(frame, payload=payload)
         return list(merged.values())
 
     def _note_repeated_uids(self, frames: Sequence[Arrived], doomed: set[UUID]) -> None:
