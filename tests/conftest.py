@@ -84,6 +84,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def one_actor() -> None:
     """The same for jobs by the command line, also in other processes."""
     os.environ["CBMIR_ACTORS"] = "1"
+    os.environ.update({"RAY_prestart_worker_first_driver": "0"})  # also for the clusters that tests start
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -74,24 +74,22 @@ class Job:
         self.embedded, self._index = 0, index
         self._process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
 
-    def run(self, after: int | None = None, victim: str = "") -> int:
-        """Follow it to its end, and hit the victim on the way; return its exit code."""
+    def run(self, *hits: tuple[int, str]) -> int:
+        """Follow it to its end, and hit each victim when so many images are embedded; return its exit code."""
         with self._process:
-            self._follow(after, victim)
+            self._follow(sorted(hits))
         return self._process.returncode
 
-    def _follow(self, after: int | None, victim: str) -> None:
+    def _follow(self, hits: list[tuple[int, str]]) -> None:
         assert self._process.stdout is not None
-        if victim == "decoding worker":  # a small archive is decoded before the first image is embedded
-            self._hit(victim)
-            after = None
+        if hits and hits[0][1] == "decoding worker":  # a small archive is decoded before the first image is embedded
+            self._hit(hits.pop(0)[1])
         for line in self._process.stdout:
             if line.startswith("embedded "):
                 self.embedded = int(line.split()[1])
-            if after is not None and self.embedded >= after:
-                self._hit(victim)
-                after = None
-        assert after is None, f"the job ended before {after} images were embedded"
+            while hits and self.embedded >= hits[0][0]:
+                self._hit(hits.pop(0)[1])
+        assert not hits, f"the job ended before {hits[0][0]} images were embedded"
 
     def _hit(self, victim: str) -> None:
         driver = psutil.Process(self._process.pid)
@@ -139,14 +137,14 @@ def contents(index: str | Path) -> Contents:
         return {str(point.id): (point.payload, point.vectors["fcl1"]) for point in opened.points()}
 
 
-def interrupted(archive: Path, model: Path, index: str, victim: str, after: int, expected: Contents) -> str:
-    """Run a job, hit it once, run it again if it did not reach its end, and compare; return what happened.
+def interrupted(archive: Path, model: Path, index: str, hits: list[tuple[int, str]], expected: Contents) -> str:
+    """Run a job, hit its processes, run it again if it did not reach its end, and compare; return what happened.
 
     Raises:
         AssertionError: something differs, or does not add up.
     """
     first = Job(archive, model, index)
-    code = first.run(after, victim)
+    code = first.run(*hits)
     home = parse_address(index).home
     (home.parent / "filler").unlink(missing_ok=True)
     again = Job(archive, model, index)
@@ -168,7 +166,8 @@ def interrupted(archive: Path, model: Path, index: str, victim: str, after: int,
         assert np.allclose(found[point][1], vector, rtol=2**-9, atol=2**-14), point
         unequal += not np.array_equal(found[point][1], vector)
     repeated = first.embedded + again.embedded - (files - 1)
-    assert repeated <= SHARD_FILES * PROCESSES.get(victim, 1), f"{repeated} images were embedded again"
+    most = SHARD_FILES * sum(PROCESSES.get(victim, 1) for _, victim in hits)
+    assert repeated <= most, f"{repeated} images were embedded again"
     return f"exit code {code}, {repeated} embedded again, {unequal} vectors differ in their last bits"
 
 
@@ -186,25 +185,25 @@ def small_disk(folder: Path) -> Iterator[bool]:
             subprocess.run(["umount", str(folder)], check=True)
 
 
-def interrupt(runs: int, seed: int, files: int, model: Path, work: Path) -> Iterator[str]:
-    """Interrupt so many jobs, each victim in turn; say of each what happened."""
+def interrupt(jobs: Sequence[Sequence[str]], seed: int, files: int, model: Path, work: Path) -> Iterator[str]:
+    """Interrupt one job for each entry, whose victims are hit in their order; say of each what happened."""
     archive = write_archive(work / "archive", files)
     index_archive(JobSettings((archive,), parse_address(work / "undisturbed"), model, machine=MACHINE))
     expected, chance = contents(work / "undisturbed"), random.Random(seed)
-    for run in range(runs):
-        victim, after = VICTIMS[run % len(VICTIMS)], chance.randrange(1, files * 3 // 4)
+    for run, victims in enumerate(jobs):
+        after = sorted(chance.sample(range(1, files * 3 // 4), len(victims)))
         with ExitStack() as stack:
             disk = work / f"disk{run}"
             index = str(disk / "index")
-            if victim == "storing actor":
+            if "storing actor" in victims:
                 server = stack.enter_context(StandInProcess(disk))
                 index = f"http://127.0.0.1:1/run{run}?grpc_port={server.port}"
-            if victim == "disk" and not stack.enter_context(small_disk(disk)):
-                yield f"{victim}: nothing can be mounted here"
+            if "disk" in victims and not stack.enter_context(small_disk(disk)):
+                yield "disk: nothing can be mounted here"
                 continue
-            outcome = interrupted(archive, model, index, victim, after, expected)
+            outcome = interrupted(archive, model, index, list(zip(after, victims, strict=True)), expected)
         shutil.rmtree(disk)
-        yield f"{victim} after {after} images: {outcome}"
+        yield f"{', '.join(victims)} after {', '.join(map(str, after))} images: {outcome}"
 
 
 def be_a_job(archive: str, model: str, index: str) -> None:
@@ -236,7 +235,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="cbmir-") as work:
         os.environ["CBMIR_STATE"] = str(Path(work) / "state")
         model = make_model(Path(work) / "model.safetensors", seed=0)
-        for line in interrupt(arguments.runs, arguments.seed, arguments.files, model, Path(work)):
+        jobs = [(VICTIMS[run % len(VICTIMS)],) for run in range(arguments.runs)]
+        for line in interrupt(jobs, arguments.seed, arguments.files, model, Path(work)):
             print(line, flush=True)
 
 

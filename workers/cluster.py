@@ -152,6 +152,8 @@ def ray_session(address: str | None, *, cpus: int | None = None, debug: bool = F
     if not address:  # nobody looks at the metrics and task events of a Ray without dashboard
         os.environ.setdefault("RAY_enable_metrics_collection", "0")
         os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
+        # A worker for each processor would start before it is known what is needed, and take its share of the start.
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     import ray
 
     own = not ray.is_initialized()

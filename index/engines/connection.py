@@ -64,6 +64,7 @@ def connect(address: ServerAddress, timeout: int = TIMEOUT_SECONDS) -> QdrantCli
             port=address.port,
             grpc_port=address.grpc_port,
             https=address.tls,
+            verify=address.tls,  # else the authorities' certificates are loaded, which takes longer than all the rest
             api_key=address.api_key,
             prefer_grpc=True,
             timeout=timeout,

@@ -97,11 +97,13 @@ def _matches(series: pd.DataFrame, query: SeriesQuery) -> pd.Series:
     ):
         if names:
             matching &= series[column].isin(names)
+    matching &= series["instances"].between(query.least_instances, query.most_instances)
+    # Of the million descriptions only those are searched that are left.
+    described = series.loc[matching, "description"]
     if query.described:
-        matching &= series["description"].str.contains("|".join(map(re.escape, query.described)), case=False)
+        described = described[described.str.contains("|".join(map(re.escape, query.described)), case=False)]
     if query.leave_out:
         # As words: "loc" is a localizer, "block" is not. An underscore separates words here.
         words = "|".join(map(re.escape, query.leave_out))
-        matching &= ~series["description"].str.contains(rf"(?<![A-Za-z])(?:{words})(?![A-Za-z])", case=False)
-    matching &= series["instances"].between(query.least_instances, query.most_instances)
-    return matching
+        described = described[~described.str.contains(rf"(?<![A-Za-z])(?:{words})(?![A-Za-z])", case=False)]
+    return matching & series.index.isin(described.index)

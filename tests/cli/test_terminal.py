@@ -48,7 +48,7 @@ def index(program: Path, scans: Path, model_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("columns", [40, 200])
 def test_paths_and_ids_of_hits_can_be_copied(
     program: Path, scans: Path, index: Path, columns: int, tmp_path: Path
 ) -> None:
@@ -93,7 +93,6 @@ def test_thumbnails(program: Path, scans: Path, index: Path) -> None:
     "environment",
     [
         {"TERM": "dumb"},
-        {"NO_COLOR": "1"},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         {"PYTHONIOENCODING": "iso-8859-1"},
     ],
@@ -109,10 +108,7 @@ def test_everything_that_does_not_move_is_readable_everywhere(
         ["status", "--index", index],
         ["search", scans / "eye" / "eye-001.dcm", "--index", index, "--thumbnails", "--no-class-prediction"],
         ["model", "show"],
-        ["doctor"],
     ):
-        if arguments == ["doctor"] and "PYTHONIOENCODING" not in environment:
-            continue  # it starts Ray, and its lines are like those of the others
         code, terminal = run([program, *arguments], environment=environment)
         assert code == 0, (arguments, terminal.text)
         if environment.get("TERM") == "dumb":

@@ -16,7 +16,7 @@ import pytest
 from index.engines.engine import RANK_FUSION, Index, Where
 from index.schema import Location, Quantization
 from model.errors import ModelMismatchError, NonFiniteFeaturesError, VectorIndexError
-from tests.index.conftest import ORGANS, Engine, describe, make_points
+from tests.index.conftest import ORGANS, WIDTH, Engine, describe, make_points
 
 
 @pytest.fixture
@@ -172,9 +172,12 @@ def test_scrolling_passes_over_every_page(engine: Engine) -> None:
 @pytest.mark.usefixtures("early_graphs")
 @pytest.mark.parametrize("quantization", ["none", "int8", "turbo4"])
 def test_the_graph_is_built_and_finds_what_exact_search_finds(engine: Engine, quantization: Quantization) -> None:
-    description = describe(quantization=quantization, layers=("fcl1", "fcl3"))
-    count = 600 if engine.name == "edge" else 2700  # a server's graphs are as late as ever
-    points = make_points(count, layers=("fcl1", "fcl3"))
+    if engine.name == "wire" and quantization == "int8":
+        pytest.skip("what the stand-in does with int8 it does with turbo4")
+    # A server's graphs are as late as ever.
+    count, width = (600, WIDTH) if engine.name == "edge" else (2700, 4 * WIDTH)
+    description = describe(quantization=quantization, layers=("fcl1", "fcl3"), width=width)
+    points = make_points(count, layers=("fcl1", "fcl3"), width=width)
     with engine.create(description) as index:
         for start in range(0, len(points), 300):
             index.upsert(points[start : start + 300])

@@ -14,7 +14,7 @@ from index.engines.edge import _lists
 from index.engines.engine import Index
 from index.opening import create_index, open_index
 from model.errors import DiskFullError
-from tests.index.conftest import describe, make_points
+from tests.index.conftest import WIDTH, describe, make_points
 
 
 def test_a_full_disk_is_met_before_it_is_full(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,14 +41,14 @@ def test_the_graph_holds_every_vector(tmp_path: Path) -> None:
         after = index.statistics()
         assert (after.indexed_vectors, after.complete) == (600, True)
         assert after.bytes_on_disk
-        assert after.bytes_on_disk > 600 * 8192
+        assert after.bytes_on_disk > 600 * 2 * WIDTH
 
 
 @pytest.mark.usefixtures("early_graphs")
 def test_the_graph_grows_while_points_come_in_and_old_ones_stay_as_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edge, "KEEP_UP_BYTES", 600 * 8192)
+    monkeypatch.setattr(edge, "KEEP_UP_BYTES", 600 * 2 * WIDTH)
     with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as index:
         segments = []
         for seed in range(3):

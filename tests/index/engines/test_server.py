@@ -33,8 +33,8 @@ def open_index(server: StandIn, patience: tuple[float, float] = (5, 20), **chang
 
 
 def test_vectors_go_over_the_wire_in_requests_of_bounded_size(server: StandIn) -> None:
-    points = make_points(600, layers=("fcl1", "fcl2"))
-    with open_index(server, layers=("fcl1", "fcl2")) as index:
+    points = make_points(600, layers=("fcl1", "fcl2"), width=4096)
+    with open_index(server, layers=("fcl1", "fcl2"), width=4096) as index:
         index.upsert(points)
         assert index.count() == 600
     assert len(server.upserts) == 6  # 112 points of two layers a request

@@ -73,16 +73,16 @@ def serve(organs: dict[str, int], *, series: int, slices: int) -> Iterator[Bucke
         for organ, patients in organs.items():
             for patient in range(patients):
                 rows += [_upload(client, organ, f"{organ}{patient}", number, slices) for number in range(series)]
-    faults = Faults()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(origin, faults))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        plan = pd.DataFrame(rows, columns=list(COLUMNS))
-        yield BucketServer(f"http://127.0.0.1:{server.server_port}", faults, plan)
-    finally:
-        server.shutdown()
-        server.server_close()
-        moto.stop()
+        faults = Faults()
+        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(client, faults))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            plan = pd.DataFrame(rows, columns=list(COLUMNS))
+            yield BucketServer(f"http://127.0.0.1:{server.server_port}", faults, plan)
+        finally:
+            server.shutdown()
+            server.server_close()
+            moto.stop()
 
 
 def _upload(client: httpx.Client, organ: str, patient: str, number: int, slices: int) -> dict[str, object]:
@@ -130,7 +130,7 @@ def hash_of(*parts: object) -> int:
     return uuid5(NAMESPACE_OID, "/".join(map(str, parts))).int % 2**31
 
 
-def _handler(origin: str, faults: Faults) -> type[BaseHTTPRequestHandler]:
+def _handler(client: httpx.Client, faults: Faults) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -145,7 +145,7 @@ def _handler(origin: str, faults: Faults) -> type[BaseHTTPRequestHandler]:
                 self.end_headers()
                 return
             headers = {name: value for name, value in self.headers.items() if name.lower() == "range"}
-            answer = httpx.get(f"{origin}{self.path}", headers=headers)
+            answer = client.get(self.path, headers=headers)
             body = answer.content
             if whole and faults.strike(faults.damaged, path):
                 body = body[:-1] + bytes([body[-1] ^ 1])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interruptions import VICTIMS, interrupt
+from tests.interruptions import interrupt
 
 pytestmark = pytest.mark.usefixtures("without_ray")
 
@@ -13,6 +13,7 @@ def test_whatever_is_killed_the_points_are_those_of_an_undisturbed_job(
     model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CBMIR_STATE", str(tmp_path / "state"))
-    victims = VICTIMS[:2]
-    outcomes = list(interrupt(len(victims), 0, 72, model_path, tmp_path))
-    assert [outcome.split(" after ")[0] for outcome in outcomes] == list(victims)
+    # One job loses both: each costs the time of a Ray, and the others are for ``python -m tests.interruptions``.
+    (outcome,) = interrupt([("storing actor", "driver")], 0, 72, model_path, tmp_path)
+    assert outcome.startswith("storing actor, driver after ")
+    assert "exit code -9" in outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,8 @@ def written(*folders: Path) -> dict[str, bytes]:
 
 
 def found(secret: str, contents: dict[str, bytes]) -> list[str]:
-    wanted = (secret.encode(), secret.encode("utf-16-le"))
-    return [path for path, content in contents.items() if any(form in content for form in wanted)]
+    wanted = re.compile(b"|".join(re.escape(form) for form in (secret.encode(), secret.encode("utf-16-le"))))
+    return [path for path, content in contents.items() if wanted.search(content)]
 
 
 @pytest.mark.usefixtures("ray_here")
