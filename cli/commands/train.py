@@ -14,7 +14,8 @@ from cli.options import DeviceOption, ForceOption, PrecisionOption, WidthOption,
 
 def train(
     repository: Annotated[
-        Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
+        Path,
+        typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group,source]."),
     ],
     model: Annotated[
         Path | None,
@@ -37,13 +38,27 @@ def train(
         ),
     ] = None,
     recipe: Annotated[
-        Literal["fast", "thorough", "paper", "fine-tune"] | None,
+        Literal["fast", "thorough", "paper", "fine-tune", "scanners"] | None,
         option(
             "--recipe",
-            help="thorough takes longer, paper is as published, fine-tune is for --from [fast; fine-tune for --from].",
+            help="thorough takes longer, paper is as published, fine-tune is for --from, scanners for repositories of "
+            "many sources [fast; fine-tune for --from].",
             show_default=False,
         ),
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        option(
+            "--teacher",
+            help="With --recipe scanners: a model whose features are learned too, such as an imported encoder.",
+            metavar="MODEL",
+            show_default=False,
+        ),
+    ] = None,
+    split_by: Annotated[
+        Literal["group", "source"],
+        option("--split-by", help="Keep patients on one side of the split, or all that one source gave."),
+    ] = "group",
     epochs: Annotated[int | None, option("--epochs", help="Instead of the recipe's own number.", min=1)] = None,
     validation: Annotated[
         float, option("--validation", help="Share of the training part by which the best epoch is chosen; 0: the last.")
@@ -65,12 +80,16 @@ def train(
     from model.network.layers import FEATURES
     from model.training.recipes import recipe as find_recipe
     from model.training.repository import read_repository, split_repository
+    from model.training.sources import split_by_source
 
     if start and width:
         raise SettingError("--width: a model that begins with --from has that one's width: leave it out")
     origin = find_model(start) if start else None
     chosen = find_recipe(recipe or ("fine-tune" if start else "fast"), epochs=epochs)
-    files = split_repository(read_repository(repository), seed=seed, validation=validation)
+    if teacher and not chosen.distillation:
+        raise SettingError(f"--teacher: recipe {chosen.name} learns from none: take --recipe scanners")
+    split = split_by_source if split_by == "source" else split_repository
+    files = split(read_repository(repository), seed=seed, validation=validation)
     model = (model or Path(default_name(repository, chosen.name))).absolute()
     _check_output(model, resume=resume, force=force)
 
@@ -94,6 +113,7 @@ def train(
             seed=seed,
             resume=resume,
             start=origin,
+            teacher=find_model(teacher) if teacher else None,
             width=width or FEATURES,
             device=device,
             workers=os.cpu_count() or 1 if workers is None else workers,

@@ -58,6 +58,12 @@ def training_observer(progress: StageProgress, stopping: Stopping, prefix: str =
         def loaded(self, done: int, total: int) -> None:
             progress.update("decoding", done, total)
 
+        def taught(self, done: int, total: int) -> None:
+            progress.update("asking the teacher", done, total)
+
+        def finishing(self, what: str) -> None:
+            progress.note(f"{prefix}{what} …")
+
         def step(self, step: Step) -> None:
             done = (step.epoch - 1) * step.total + step.images
             note = f"{prefix}epoch {step.epoch}/{step.epochs} · loss {step.loss:.3f} · accuracy {step.accuracy:.1%}"

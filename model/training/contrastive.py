@@ -14,7 +14,7 @@ LEAST_UNIT = 1e-6
 units of those that have died away the gradient would be infinite."""
 
 
-def supervised_contrastive(features: Tensor, labels: Tensor) -> Tensor:
+def supervised_contrastive(features: Tensor, labels: Tensor, sources: Tensor | None = None) -> Tensor:
     """The loss of Khosla et al. (2020, eq. 2), with squared Euclidean distances in place of cosines.
 
     A plain classifier asks of FCL1 only that the layers after it can tell the classes apart; retrieval compares FCL1
@@ -24,6 +24,8 @@ def supervised_contrastive(features: Tensor, labels: Tensor) -> Tensor:
     Args:
         features: ``(n, width)``, after ReLU.
         labels: ``(n,)`` class numbers. An image that is alone of its class in the batch has no share in the loss.
+        sources: ``(n,)`` numbers of what the images come from. Two of one class and one source are then neither drawn
+            together nor told apart, where the batch has others of the class: they are alike by more than they show.
 
     Returns:
         A scalar; 0 where no two images are of one class.
@@ -32,6 +34,11 @@ def supervised_contrastive(features: Tensor, labels: Tensor) -> Tensor:
     alike = labels.unsqueeze(0).eq(labels.unsqueeze(1)) & others
     squares = features.square().sum(1)
     distances = (squares.unsqueeze(0) + squares.unsqueeze(1) - 2 * features @ features.T).clamp_min(0)
+    if sources is not None:
+        elsewhere = alike & sources.unsqueeze(0).ne(sources.unsqueeze(1))
+        has = elsewhere.any(1, keepdim=True)
+        others = others & ~(alike & ~elsewhere & has)
+        alike = torch.where(has, elsewhere, alike)
     unit = distances[others].mean().detach().clamp_min(LEAST_UNIT)
     closeness = (-distances / (unit * TEMPERATURE)).masked_fill(~others, -torch.inf)
     log_share = (closeness - closeness.logsumexp(1, keepdim=True)).masked_fill(~alike, 0)

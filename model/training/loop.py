@@ -24,11 +24,14 @@ from model.network.ranges import activation_ranges
 from model.training.augmentation import random_views
 from model.training.calibrate import calibrate_network
 from model.training.contrastive import supervised_contrastive
+from model.training.degradations import degraded
+from model.training.distillation import distillation, learn_from
 from model.training.fine_tuning import begin_with
 from model.training.loading import LabelledFrames, load_repository, require_every_class
+from model.training.material import Batch, Material
 from model.training.measures import ClassificationMeasures, classification_measures
 from model.training.recipes import Recipe
-from model.training.repository import LabelledFile, Split, listing_hash
+from model.training.repository import LabelledFile, listing_hash
 from model.training.state import TrainingState
 
 SAVE_SECONDS = 30.0
@@ -75,6 +78,12 @@ class Observer:
     def loaded(self, done: int, total: int) -> None:
         """``done`` of ``total`` files are decoded."""
 
+    def taught(self, done: int, total: int) -> None:
+        """The teacher has seen ``done`` of ``total`` images."""
+
+    def finishing(self, what: str) -> None:
+        """The updates are made, and this is done now."""
+
     def step(self, step: Step) -> None:
         """One update was made."""
 
@@ -94,6 +103,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     start: Path | None = None,
+    teacher: Path | None = None,
     width: int = FEATURES,
     device: str = "cpu",
     workers: int = 0,
@@ -113,6 +123,7 @@ def train(
         seed: of the training.
         resume: go on from the state that an interrupted training left.
         start: a checkpoint whose weights to begin with, but for the output layer where the classes are others.
+        teacher: a model whose features are learned too, if the recipe says so.
         width: of FCL1-3; that of ``start``, if one is given.
         device: on which to train.
         workers: processes that decode.
@@ -129,22 +140,25 @@ def train(
     classes = tuple(sorted({file.label for file in files}))
     if UNKNOWN in classes:
         raise RepositoryError(f"no class can be called {UNKNOWN!r}, which is what looks like none: rename it")
-    torch.manual_seed(seed)
     width = read_metadata(start).width if start else width
-    network = OrganNetwork(len(classes), normalise=recipe.normalise, width=width)
-    initialise(network, recipe.initialisation)
-    origin = begin_with(network, start, classes, recipe) if start else None
+    network, origin = _new_network(classes, recipe, seed, width, start)
     network = to_device(network, device)
     parts, left_out = load_repository(files, classes, workers=workers, progress=observer.loaded)
     require_every_class(parts["train"], classes, left_out)
+    lesson = None
+    if teacher and recipe.distillation:
+        lesson = learn_from(teacher, files, classes, len(parts["train"]), workers=workers, told=observer.taught)
+    material = Material.of(files, parts["train"], lesson)
     data = {
         "images": {split: len(part) for split, part in parts.items()},
         "left_out": len(left_out),
         "files": listing_hash(files),
         **({"from": origin} if origin else {}),
+        **({"teacher": lesson.fingerprint} if lesson else {}),
         **({"width": width} if width != FEATURES else {}),
     }
-    state = TrainingState(network, recipe, classes, seed, data)
+    student_map = nn.Linear(width, lesson.features.shape[1]).to(device) if lesson else None
+    state = TrainingState(network, recipe, classes, seed, data, student_map)
     if resume:
         state.load(output)
 
@@ -177,7 +191,7 @@ def train(
 
     saved = time.monotonic()
     while state.update < updates_an_epoch * recipe.epochs:
-        finished = _train_epoch(state, parts, updates_an_epoch, observer)
+        finished = _train_epoch(state, material, parts["validation"], updates_an_epoch, observer)
         if not finished or time.monotonic() - saved > SAVE_SECONDS:
             state.save(output)
             saved = time.monotonic()
@@ -192,7 +206,9 @@ def train(
             )
     if state.best:
         network.load_state_dict(state.best)
+    observer.finishing("measuring on the test part")
     measures = _evaluate(network, parts["test"], classes)
+    observer.finishing("recording the ranges of activations, and calibrating")
     ranges = activation_ranges(plain(network), parts["train"].images)
     calibrated = calibrate_network(network, parts["train"], parts["validation"])
     metadata = write(measures, ranges, calibrated)
@@ -200,21 +216,30 @@ def train(
     return TrainingResult(metadata, measures, tuple(left_out))
 
 
+def _new_network(
+    classes: tuple[str, ...], recipe: Recipe, seed: int, width: int, start: Path | None
+) -> tuple[OrganNetwork, str | None]:
+    """A network to train, and the fingerprint of the one that it begins with."""
+    torch.manual_seed(seed)
+    network = OrganNetwork(len(classes), normalise=recipe.normalise, width=width)
+    initialise(network, recipe.initialisation)
+    return network, begin_with(network, start, classes, recipe) if start else None
+
+
 def _train_epoch(
-    state: TrainingState, parts: dict[Split, LabelledFrames], updates_an_epoch: int, observer: Observer
+    state: TrainingState, material: Material, validation: LabelledFrames, updates_an_epoch: int, observer: Observer
 ) -> bool:
     """Make the epoch's remaining updates and validate; False if the observer stopped it before its end."""
-    recipe, network, frames = state.recipe, state.network, parts["train"]
+    recipe, network, frames = state.recipe, state.network, material.frames
     epoch, first = divmod(state.update, updates_an_epoch)
     size = recipe.size_at(epoch)
-    # In equal parts: a last batch of one image has no variance to normalise by.
-    batches = np.array_split(np.random.default_rng([state.seed, epoch]).permutation(len(frames)), updates_an_epoch)
+    batches = material.batches(recipe, np.random.default_rng([state.seed, epoch]), updates_an_epoch)
     started, images, loss_sum, hits = time.perf_counter(), 0, 0.0, 0
     network.train()
     for place in range(first, updates_an_epoch):
         chosen = np.sort(batches[place])
         torch.manual_seed(state.seed * 1_000_003 + state.update)
-        loss, right = _update(state, frames.images[chosen], frames.labels[chosen], size)
+        loss, right = _update(state, material.batch(chosen), size)
         state.update += 1
         images, loss_sum, hits = images + len(chosen), loss_sum + loss * len(chosen), hits + right
         done = sum(map(len, batches[: place + 1]))
@@ -222,18 +247,21 @@ def _train_epoch(
         observer.step(Step(epoch + 1, recipe.epochs, done, len(frames), loss_sum / images, hits / images, rate))
         if observer.stop() and state.update % updates_an_epoch:
             return False
-    validation_loss, validation_accuracy = _validate(network, parts["validation"], size)
+    validation_loss, validation_accuracy = _validate(network, validation, size)
     state.keep_if_best(epoch + 1, size, validation_accuracy, validation_loss)
     seconds = time.perf_counter() - started
     observer.epoch(Epoch(epoch + 1, loss_sum / images, hits / images, validation_loss, validation_accuracy, seconds))
     return not (observer.stop() and epoch + 1 < recipe.epochs)
 
 
-def _update(state: TrainingState, images: NDArray[np.uint8], labels: NDArray[np.int64], size: int) -> tuple[float, int]:
-    """One update on ``(n, 256, 256)`` images; return the mean loss and how many were predicted right."""
+def _update(state: TrainingState, batch: Batch, size: int) -> tuple[float, int]:
+    """One update; return the mean loss and how many images were predicted right."""
     recipe, device = state.recipe, next(state.network.parameters()).device
+    images = batch.images
+    if recipe.across_sources:
+        images = degraded(images, np.random.default_rng([state.seed, state.update]))
     pixels = torch.from_numpy(images if recipe.augment else centre_crop(images).copy()).to(device)
-    target = torch.from_numpy(labels).to(device)
+    target = torch.from_numpy(batch.labels).to(device)
     state.optimizer.zero_grad(set_to_none=True)
     views = scale(random_views(pixels, size) if recipe.augment else pixels)
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
@@ -242,8 +270,14 @@ def _update(state: TrainingState, images: NDArray[np.uint8], labels: NDArray[np.
     # Of log-probabilities, cross entropy is the negative log-likelihood: log-softmax leaves them as they are.
     loss = nn.functional.cross_entropy(log_probabilities, target, label_smoothing=recipe.label_smoothing)
     if recipe.contrastive:
-        loss = loss + recipe.contrastive * supervised_contrastive(features["fcl1"].float(), target)
+        sources = torch.from_numpy(batch.sources).to(device) if recipe.across_sources else None
+        loss = loss + recipe.contrastive * supervised_contrastive(features["fcl1"].float(), target, sources)
+    if state.student_map and batch.taught is not None:
+        taught = torch.from_numpy(batch.taught).to(device, torch.float32)
+        loss = loss + recipe.distillation * distillation(features["fcl1"].float(), state.student_map, taught)
     loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    if recipe.clip:
+        nn.utils.clip_grad_norm_(state.parameters(), recipe.clip)
     state.optimizer.step()
     if state.schedule:
         state.schedule.step()

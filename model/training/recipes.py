@@ -1,4 +1,4 @@
-"""Training recipes: ``paper``, to the letter of its section 3.1.2, ``fast``, ``thorough``, and ``fine-tune``."""
+"""Training recipes: ``paper``, to the letter of section 3.1.2; ``fast``, ``thorough``, ``fine-tune``, ``scanners``."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ class Recipe:
         augment: random views (:mod:`model.training.augmentation`), else the centre crop.
         normalise: batch normalisation while training, folded into the weights afterwards.
         contrastive: weight of the supervised contrastive loss on FCL1 (:mod:`model.training.contrastive`).
+        across_sources: classes and their sources are drawn evenly (:mod:`model.training.sampling`), images are degraded
+            as theirs are (:mod:`model.training.degradations`), and the contrastive loss draws sources together.
+        distillation: weight of learning from a teacher, where there is one (:mod:`model.training.distillation`).
+        clip: largest norm of the gradient of an update; 0: any.
         sizes: side of the training images in pixels, each with the share of the training at which it begins: smaller
             images cost less, and most can be learned from them.
         precision: of the multiplications while training (autocast); weights and losses are float32 either way.
@@ -47,6 +51,9 @@ class Recipe:
     contrastive: float
     sizes: tuple[tuple[float, int], ...]
     precision: Precision = "float32"
+    across_sources: bool = False
+    distillation: float = 0.0
+    clip: float = 0.0
 
     def size_at(self, epoch: int) -> int:
         """Side of the training images in an epoch, from 0; the last one always has the network's own size."""
@@ -91,7 +98,19 @@ THOROUGH: Final = replace(FAST, name="thorough", epochs=60)
 FINE_TUNE: Final = replace(FAST, name="fine-tune", epochs=8, learning_rate=1e-4, normalise=False, sizes=((0.0, INPUT),))
 """For a trained network, whose batch normalisation is folded into its weights: it has none any more."""
 
-RECIPES: Final = {one.name: one for one in (PAPER, FAST, THOROUGH, FINE_TUNE)}
+SCANNERS: Final = replace(
+    FAST,
+    name="scanners",
+    epochs=40,
+    batch_size=128,
+    sizes=((0.0, 112), (0.7, 160), (0.9, INPUT)),
+    across_sources=True,
+    distillation=1.0,
+    clip=5.0,
+)
+"""For a model that is to hold on archives that nobody chose: repositories of many sources, and a teacher."""
+
+RECIPES: Final = {one.name: one for one in (PAPER, FAST, THOROUGH, FINE_TUNE, SCANNERS)}
 
 
 def recipe(name: str, *, epochs: int | None = None) -> Recipe:

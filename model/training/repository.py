@@ -33,20 +33,22 @@ class LabelledFile:
         label: organ class.
         group: files of one group (a patient, a video) never fall on both sides of a split; the path if unknown.
         split: the part that the file belongs to; ``None`` where the manifest does not say.
+        source: what the file comes from, such as a hospital or a data set; empty where the manifest does not say.
     """
 
     path: Path
     label: str
     group: str
     split: Split | None = None
+    source: str = ""
 
 
 def read_repository(source: Path) -> list[LabelledFile]:
     """Read a repository from one folder a class, or from a CSV or Parquet manifest.
 
     A manifest has the columns ``path`` (relative to the manifest's folder, or absolute) and ``label``, and may have
-    ``split`` (train, validation or test) and ``group``. Files are ordered by path, so that a seed means the same split
-    everywhere.
+    ``split`` (train, validation or test), ``group``, and ``upstream`` or ``source``. Files are ordered by path, so that
+    a seed means the same split everywhere.
 
     Raises:
         RepositoryError: nothing is there, a column is missing, or there is only one class.
@@ -183,7 +185,8 @@ def read_manifest(manifest: Path) -> list[LabelledFile]:
         if (split := row.get("split")) not in (None, "train", "validation", "test"):
             raise RepositoryError(f"{manifest}, line {number}: split {split!r} is none of train, validation, test")
         path, group = _path_of(manifest, str(row["path"])), row.get("group")
-        files.append(LabelledFile(path, str(row["label"]), str(path if group is None else group), split))
+        source = str(row.get("upstream") or row.get("source") or "")
+        files.append(LabelledFile(path, str(row["label"]), str(path if group is None else group), split, source))
     _refuse_contradictions(manifest, files)
     return files
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from model.errors import CheckpointError, SettingError
@@ -28,16 +28,26 @@ class TrainingState:
     """
 
     def __init__(
-        self, network: OrganNetwork, recipe: Recipe, classes: tuple[str, ...], seed: int, data: Mapping[str, Any]
+        self,
+        network: OrganNetwork,
+        recipe: Recipe,
+        classes: tuple[str, ...],
+        seed: int,
+        data: Mapping[str, Any],
+        student_map: nn.Linear | None = None,
     ) -> None:
-        self.network, self.recipe, self.seed = network, recipe, seed
-        self.optimizer = _optimizer(network, recipe)
+        self.network, self.recipe, self.seed, self.student_map = network, recipe, seed, student_map
+        self.optimizer = _optimizer(self.parameters(), recipe)
         self.schedule: LRScheduler | None = None
         self.update = 0
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
         self._best_score = (0, -math.inf, -math.inf)
         self._settings = json.loads(json.dumps([asdict(recipe), classes, seed, data]))
+
+    def parameters(self) -> list[nn.Parameter]:
+        """All that is trained: the network's weights, and those of the map to a teacher's features."""
+        return [*self.network.parameters(), *(self.student_map.parameters() if self.student_map else ())]
 
     def prepare_schedule(self, total: int) -> None:
         """Make the learning-rate schedule over ``total`` updates, at the update reached."""
@@ -63,6 +73,8 @@ class TrainingState:
     def save(self, output: Path) -> None:
         """Write the state beside ``output``."""
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        if self.student_map:
+            tensors |= {f"map.{name}": tensor for name, tensor in self.student_map.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for parameter, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{parameter}.{name}": tensor for name, tensor in moments.items()}
@@ -95,6 +107,8 @@ class TrainingState:
         self.update, self.best_epoch = values["update"], values["best_epoch"]
         self._best_score = tuple(values["best_score"])
         self.network.load_state_dict(_part(tensors, "network."))
+        if self.student_map:
+            self.student_map.load_state_dict(_part(tensors, "map."))
         self.best = _part(tensors, "best.")
         parameters = self.optimizer.param_groups[0]["params"]
         moments: dict[int, dict[str, Tensor]] = {}
@@ -119,9 +133,7 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _optimizer(network: OrganNetwork, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    return torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-    )
+        return torch.optim.SGD(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)

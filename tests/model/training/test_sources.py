@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.errors import RepositoryError
+from model.training.repository import LabelledFile, read_manifest
+from model.training.sources import hold_sources_out, split_by_source
+
+PAIRS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("stuvwxyz")), min_size=1, max_size=80)
+
+
+def files_of(pairs: list[tuple[str, str]]) -> list[LabelledFile]:
+    return [LabelledFile(Path(f"/{n:03}.png"), label, str(n), source=source) for n, (label, source) in enumerate(pairs)]
+
+
+@given(pairs=PAIRS, seed=st.integers(0, 9))
+def test_a_source_is_on_one_side_and_no_class_loses_too_much(pairs: list[tuple[str, str]], seed: int) -> None:
+    files = files_of(pairs)
+    sources: dict[str, Counter[str]] = defaultdict(Counter)
+    for label, source in pairs:
+        sources[label][source] += 1
+    try:
+        split = hold_sources_out(files, "test", 0.3, seed=seed)
+    except RepositoryError:
+        assert max(map(len, sources.values())) < 3
+        return
+    assert [file.path for file in split] == [file.path for file in files]
+    sides: dict[str, set[str | None]] = defaultdict(set)
+    for file in split:
+        sides[file.source].add(file.split)
+    assert all(len(parts) == 1 for parts in sides.values())
+    held = {source for source, parts in sides.items() if parts == {"test"}}
+    for counts in sources.values():
+        assert counts.keys() - held
+        if len(counts) >= 3:
+            assert len(counts.keys() - held) >= 2
+            assert 2 * sum(counts[source] for source in held) <= counts.total()
+
+
+def test_every_class_of_many_sources_is_tested_on_some() -> None:
+    pairs = [(label, f"{label}{n % 10}") for label in "abc" for n in range(100)] + [("rare", "one")] * 5
+    split = split_by_source(files_of(pairs), seed=0)
+    by_part = Counter((file.label, file.split) for file in split)
+    for label in "abc":
+        assert 20 <= by_part[label, "test"] <= 50
+        assert by_part[label, "validation"]
+        assert by_part[label, "train"]
+    assert by_part["rare", "train"] == 5
+    assert {file.group for file in split} == {str(n) for n in range(len(pairs))}  # patients stay what they are
+    assert split != split_by_source(files_of(pairs), seed=1)
+
+
+def test_sources_are_read_from_the_manifest(tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("path,label,source,upstream\na.png,eye,repository,dataset\nb.png,eye,other,\n")
+    assert [file.source for file in read_manifest(manifest)] == ["dataset", "other"]
+    manifest.write_text("path,label\na.png,eye\nb.png,knee\n")
+    with pytest.raises(RepositoryError, match="has no source: the manifest needs a column"):
+        split_by_source(read_manifest(manifest), seed=0)
+    manifest.write_text("path,label,source\na.png,eye,one\nb.png,eye,two\nc.png,knee,one\n")
+    with pytest.raises(RepositoryError, match="no class has 3 sources"):
+        split_by_source(read_manifest(manifest), seed=0)
