@@ -101,6 +101,21 @@ DeviceOption = Annotated[
     str | None, option("--device", help="Torch device; by default a GPU if there is one.", show_default=False)
 ]
 
+SplitByOption = Annotated[
+    Literal["group", "source"],
+    option("--split-by", help="Keep patients on one side of a split, or all that one source gave."),
+]
+
+TeacherOption = Annotated[
+    Path | None,
+    option(
+        "--teacher",
+        help="With --recipe scanners: a model whose features are learned too, such as an imported encoder.",
+        metavar="MODEL",
+        show_default=False,
+    ),
+]
+
 WidthOption = Annotated[
     int | None,
     option(

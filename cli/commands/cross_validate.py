@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cli.commands.train import find_teacher
 from cli.console import EXIT_LEFT_OUT, messages, output
 from cli.options import (
     DeviceOption,
@@ -14,6 +15,8 @@ from cli.options import (
     OpenOption,
     PrecisionOption,
     ReportFolderOption,
+    SplitByOption,
+    TeacherOption,
     WidthOption,
     option,
     refuse_existing,
@@ -26,14 +29,19 @@ if TYPE_CHECKING:
 
 def cross_validate(
     repository: Annotated[
-        Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
+        Path,
+        typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group,source]."),
     ],
     folds: Annotated[int, option("--folds", help="Number of folds.", min=2)] = 10,
     report: ReportFolderOption = Path("cross-validation"),
     force: ForceOption = False,
     open_: OpenOption = False,
-    recipe: Annotated[Literal["fast", "thorough", "paper"], option("--recipe", help="See 'cbmir train'.")] = "fast",
+    recipe: Annotated[
+        Literal["fast", "thorough", "paper", "scanners"], option("--recipe", help="See 'cbmir train'.")
+    ] = "fast",
     epochs: Annotated[int | None, option("--epochs", help="Number of epochs, instead of the recipe's.", min=1)] = None,
+    split_by: SplitByOption = "group",
+    teacher: TeacherOption = None,
     seed: Annotated[int, option("--seed", help="Seed of the folds and the trainings.")] = 0,
     width: WidthOption = None,
     device: DeviceOption = None,
@@ -42,8 +50,9 @@ def cross_validate(
 ) -> None:
     """Train and measure once for each fold of the repository's training part (paper section 4.3).
 
-    The test part is left alone. Every fold is a whole training: the fast recipe takes about an hour for 5,000 images
-    on 2 cores. Ctrl-C keeps what is done, the same command goes on.
+    The test part is left alone; by source there is none, and each fold is of sources that its training never saw. Every
+    fold is a whole training: the fast recipe takes about an hour for 5,000 images on 2 cores. Ctrl-C keeps what is
+    done, the same command goes on.
     Exit code 3 says that files were left out, which are named.
     """
     import os
@@ -54,7 +63,9 @@ def cross_validate(
 
     refuse_existing(report / "index.html", "--report", force=force)
     chosen = find_recipe(recipe, epochs=epochs)
-    files = [file for file in split_test(read_repository(repository), seed=seed) if file.split != "test"]
+    files = read_repository(repository)
+    if split_by == "group":
+        files = [file for file in split_test(files, seed=seed) if file.split != "test"]
     if not files:
         raise RepositoryError(f"{repository} has no training part: there is nothing to cross-validate")
 
@@ -82,7 +93,9 @@ def cross_validate(
             chosen,
             report,
             folds=folds,
+            by=split_by,
             seed=seed,
+            teacher=find_teacher(teacher, chosen),
             width=width or FEATURES,
             device=device,
             workers=os.cpu_count() or 1 if workers is None else workers,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 dataset_app = typer.Typer(
     no_args_is_help=True,
-    help="Labelled datasets from the NCI Imaging Data Commons: plan, fetch, add, split, cite.",
+    help="Labelled datasets: from the NCI Imaging Data Commons (plan, fetch, add, split, cite), or what is at hand.",
 )
 
 
@@ -171,6 +171,39 @@ def split(
     if not no_duplicates:
         output.print(f"{len(report.pairs):,} pairs of near-duplicates of different patients, kept together")
     output.print(", ".join(f"{count:,} images {part}" for part, count in sorted(report.images.items())))
+
+
+@dataset_app.command("combine")
+def combine(
+    manifests: Annotated[
+        list[Path],
+        typer.Argument(help="CSV manifests with path, and label or region,modality[,group,source,upstream,licence]."),
+    ],
+    target: Annotated[Path, option("--output", "-o", help="Manifest to write.", metavar="CSV")],
+    force: ForceOption = False,
+    vocabulary: Annotated[
+        str, option("--vocabulary", help="Names of the classes: regions, or a YAML file like it.", metavar="NAME|YAML")
+    ] = "regions",
+    licences: Annotated[
+        Literal["all", "shippable"],
+        option("--licences", help="shippable: none that forbids derived works, and no competition's data."),
+    ] = "all",
+    leave_out: Annotated[
+        list[str] | None,
+        option("--leave-out", help="A label or source that is not wanted; repeatable.", metavar="NAME"),
+    ] = None,
+) -> None:
+    """Make one manifest of several repositories, in one vocabulary, with the source of every image."""
+    from model.dataset.combining import combine as combine_manifests
+
+    refuse_existing(target, "--output", force=force)
+    made = combine_manifests(manifests, target, vocabulary=vocabulary, licences=licences, leave_out=leave_out)
+    for why, count in made.left_out.most_common():
+        messages.print(f"left out: {count:,} images: {why}", soft_wrap=True, markup=False)
+    images, classes = made.images.total(), len(made.images)
+    output.print(
+        f"{target}: {images:,} images of {classes} classes from {made.sources:,} sources", soft_wrap=True, markup=False
+    )
 
 
 @dataset_app.command("cite")

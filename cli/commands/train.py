@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cli.console import EXIT_LEFT_OUT, messages, output
-from cli.options import DeviceOption, ForceOption, PrecisionOption, WidthOption, option, refuse_existing
+from cli.options import (
+    DeviceOption,
+    ForceOption,
+    PrecisionOption,
+    SplitByOption,
+    TeacherOption,
+    WidthOption,
+    option,
+    refuse_existing,
+)
+
+if TYPE_CHECKING:
+    from model.training.recipes import Recipe
 
 
 def train(
@@ -46,19 +58,8 @@ def train(
             show_default=False,
         ),
     ] = None,
-    teacher: Annotated[
-        Path | None,
-        option(
-            "--teacher",
-            help="With --recipe scanners: a model whose features are learned too, such as an imported encoder.",
-            metavar="MODEL",
-            show_default=False,
-        ),
-    ] = None,
-    split_by: Annotated[
-        Literal["group", "source"],
-        option("--split-by", help="Keep patients on one side of the split, or all that one source gave."),
-    ] = "group",
+    split_by: SplitByOption = "group",
+    teacher: TeacherOption = None,
     epochs: Annotated[int | None, option("--epochs", help="Instead of the recipe's own number.", min=1)] = None,
     validation: Annotated[
         float, option("--validation", help="Share of the training part by which the best epoch is chosen; 0: the last.")
@@ -86,8 +87,7 @@ def train(
         raise SettingError("--width: a model that begins with --from has that one's width: leave it out")
     origin = find_model(start) if start else None
     chosen = find_recipe(recipe or ("fine-tune" if start else "fast"), epochs=epochs)
-    if teacher and not chosen.distillation:
-        raise SettingError(f"--teacher: recipe {chosen.name} learns from none: take --recipe scanners")
+    learn_from = find_teacher(teacher, chosen)
     split = split_by_source if split_by == "source" else split_repository
     files = split(read_repository(repository), seed=seed, validation=validation)
     model = (model or Path(default_name(repository, chosen.name))).absolute()
@@ -113,7 +113,7 @@ def train(
             seed=seed,
             resume=resume,
             start=origin,
-            teacher=find_model(teacher) if teacher else None,
+            teacher=learn_from,
             width=width or FEATURES,
             device=device,
             workers=os.cpu_count() or 1 if workers is None else workers,
@@ -130,6 +130,21 @@ def train(
     output.print(f"{model}: {what}", soft_wrap=True, markup=False)
     if result.left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
+
+
+def find_teacher(teacher: Path | None, recipe: Recipe) -> Path | None:
+    """Where a teacher is, if one is named.
+
+    Raises:
+        SettingError: the recipe learns from none.
+        CheckpointError: there is no such model.
+    """
+    from model.errors import SettingError
+    from model.network.bundled import find_model
+
+    if teacher and not recipe.distillation:
+        raise SettingError(f"--teacher: recipe {recipe.name} learns from none: take --recipe scanners")
+    return find_model(teacher) if teacher else None
 
 
 def default_name(repository: Path, recipe: str) -> str:

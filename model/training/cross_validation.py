@@ -17,6 +17,7 @@ from model.training.loop import Observer, train
 from model.training.measures import ClassificationMeasures, ClassMeasures
 from model.training.recipes import Recipe
 from model.training.repository import LabelledFile, folds_by_group, listing_hash
+from model.training.sources import SplitBy, folds_by_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,9 @@ def cross_validate(
     folder: Path,
     *,
     folds: int = 10,
+    by: SplitBy = "group",
     seed: int = 0,
+    teacher: Path | None = None,
     width: int = FEATURES,
     device: str = "cpu",
     workers: int = 0,
@@ -42,7 +45,7 @@ def cross_validate(
 ) -> Iterator[Fold]:
     """Train once for each fold without it, and measure on it; give each fold as it is done.
 
-    Folds are stratified by label and hold whole groups. What is done is kept in ``folder`` as ``fold-01.json``, and the
+    Folds are stratified by label. What is done is kept in ``folder`` as ``fold-01.json``, and the
     model in training beside it: the same call goes on after an interruption, at the update where it was stopped.
 
     Args:
@@ -50,7 +53,9 @@ def cross_validate(
         recipe: of every training; the last epoch is taken, as nothing is set aside to choose a better one.
         folder: made if it does not exist.
         folds: at least 2.
+        by: whether folds hold whole groups or whole sources; the only source of a class is then in none.
         seed: of folds and trainings.
+        teacher: as for :func:`model.training.loop.train`.
         width: of FCL1-3.
         device: on which to train.
         workers: processes that decode.
@@ -62,8 +67,11 @@ def cross_validate(
         TrainingInterrupted: the observer asked to stop.
     """
     settings = _settings(files, recipe, folds, seed, width)
+    settings |= {"by": by} if by != "group" else {}
+    settings |= {"teacher": str(teacher)} if teacher else {}
     _settle(folder, settings)
-    for number, held_out in enumerate(folds_by_group(files, folds, seed=seed), 1):
+    divide = folds_by_source if by == "source" else folds_by_group
+    for number, held_out in enumerate(divide(files, folds, seed=seed), 1):
         done = folder / f"fold-{number:02}.json"
         if not done.exists():
             parts = [replace(f, split="test" if n in held_out else "train") for n, f in enumerate(files)]
@@ -73,6 +81,7 @@ def cross_validate(
                 recipe,
                 model,
                 seed=seed,
+                teacher=teacher,
                 width=width,
                 resume=model.with_name(model.name + ".training").exists(),
                 device=device,
@@ -121,9 +130,7 @@ def _settle(folder: Path, settings: dict[str, Any]) -> None:
             with written_whole(path) as partial:
                 partial.write_text(json.dumps(settings))
         elif json.loads(path.read_text()) != settings:
-            raise SettingError(
-                f"{folder} holds folds of other files, recipe, seed, width or number of folds: name another"
-            )
+            raise SettingError(f"{folder} holds folds of other files or settings: name another")
     except (OSError, ValueError) as error:
         raise SettingError(f"{folder} cannot be used for the folds: {error}") from error
 

@@ -10,9 +10,13 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
+from typing import Literal
 
-from model.errors import RepositoryError
+from model.errors import RepositoryError, SettingError
 from model.training.repository import TEST_SHARE, VALIDATION_SHARE, LabelledFile, Split
+
+SplitBy = Literal["group", "source"]
+"""What is kept on one side of a split: a patient, or all that comes from one hospital or data set."""
 
 LEAST_SOURCES = 3
 """Of a class of fewer no source is held out for its own sake."""
@@ -45,8 +49,7 @@ def hold_sources_out(files: Sequence[LabelledFile], part: Split, share: float, *
     Raises:
         RepositoryError: a file has no source, or no class has three.
     """
-    if missing := [file for file in files if not file.source]:
-        raise RepositoryError(f"{missing[0].path} has no source: the manifest needs a column source or upstream")
+    _require_sources(files)
     sources = _Sources(files)
     if not sources.large_classes():
         raise RepositoryError(f"no class has {LEAST_SOURCES} sources: none can be held out, split by group instead")
@@ -57,6 +60,51 @@ def hold_sources_out(files: Sequence[LabelledFile], part: Split, share: float, *
         sources.hold_out(label, order, enough=share, most=min(2 * share, MOST_HELD_OUT))
         sources.hold_out(label, order, enough=0.0, most=MOST_HELD_OUT)
     return [replace(file, split=part if file.source in sources.chosen else "train") for file in files]
+
+
+def folds_by_source(files: Sequence[LabelledFile], folds: int, *, seed: int) -> list[set[int]]:
+    """Positions of the files of each fold, whole sources at a time, each class over as many folds as it has sources.
+
+    The only source of a class is in no fold: it is always trained.
+
+    Raises:
+        RepositoryError: a file has no source, or fewer sources than folds can be held out.
+        SettingError: fewer than two folds are asked for.
+    """
+    if folds < 2:
+        raise SettingError(f"{folds} folds cannot be made: give at least 2")
+    _require_sources(files)
+    of_source: dict[str, Counter[str]] = defaultdict(Counter)
+    of_class: dict[str, set[str]] = defaultdict(set)
+    for file in files:
+        of_source[file.source][file.label] += 1
+        of_class[file.label].add(file.source)
+    alone = {source for sources in of_class.values() if len(sources) == 1 for source in sources}
+    order = sorted(of_source.keys() - alone)
+    if len(order) < folds:
+        raise RepositoryError(f"{len(order)} sources can be held out, which is too few for {folds} folds")
+    Random(seed).shuffle(order)  # noqa: S311 (no secret)
+    order.sort(key=lambda source: -of_source[source].total())
+    fold_of: dict[str, int] = {}
+    images, sources = Counter[tuple[int, str]](), Counter[tuple[int, str]]()
+    for source in order:
+        labels = of_source[source]
+
+        def cost(fold: int, labels: Counter[str] = labels) -> tuple[bool, float]:
+            # Never the last source of a class beside all of its others.
+            empties = any(sources[fold, label] == len(of_class[label]) - 1 for label in labels)
+            return empties, sum(images[fold, label] * count for label, count in labels.items())
+
+        fold = min(range(folds), key=cost)
+        fold_of[source] = fold
+        images.update({(fold, label): count for label, count in labels.items()})
+        sources.update((fold, label) for label in labels)
+    return [{n for n, file in enumerate(files) if fold_of.get(file.source) == fold} for fold in range(folds)]
+
+
+def _require_sources(files: Sequence[LabelledFile]) -> None:
+    if missing := [file for file in files if not file.source]:
+        raise RepositoryError(f"{missing[0].path} has no source: the manifest needs a column source or upstream")
 
 
 class _Sources:

@@ -40,4 +40,4 @@ def test_folds_are_reported_and_not_trained_twice(
     assert cbmir(*command, "--force") == 3
     assert {path.name: path.stat().st_mtime_ns for path in report.glob("fold-*")} == before
     assert cbmir(*command, "--seed", 1, "--force") == 2
-    assert "other files, recipe, seed, width or number of folds" in capsys.readouterr().err
+    assert "other files or settings" in capsys.readouterr().err

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.errors import RepositoryError
+from model.errors import RepositoryError, SettingError
 from model.training.repository import LabelledFile, read_manifest
-from model.training.sources import hold_sources_out, split_by_source
+from model.training.sources import folds_by_source, hold_sources_out, split_by_source
 
 PAIRS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("stuvwxyz")), min_size=1, max_size=80)
 
@@ -65,3 +65,33 @@ def test_sources_are_read_from_the_manifest(tmp_path: Path) -> None:
     manifest.write_text("path,label,source\na.png,eye,one\nb.png,eye,two\nc.png,knee,one\n")
     with pytest.raises(RepositoryError, match="no class has 3 sources"):
         split_by_source(read_manifest(manifest), seed=0)
+
+
+@given(pairs=PAIRS, seed=st.integers(0, 9), folds=st.integers(2, 4))
+def test_folds_hold_whole_sources_and_every_class_is_always_trained(
+    pairs: list[tuple[str, str]], seed: int, folds: int
+) -> None:
+    files = files_of(pairs)
+    try:
+        parts = folds_by_source(files, folds, seed=seed)
+    except RepositoryError:
+        return
+    assert len(parts) == folds
+    assert sum(map(len, parts)) == len(set().union(*parts))
+    fold_of = {n: number for number, part in enumerate(parts) for n in part}
+    by_source: dict[str, set[int | None]] = defaultdict(set)
+    for n, file in enumerate(files):
+        by_source[file.source].add(fold_of.get(n))
+    assert all(len(where) == 1 for where in by_source.values())
+
+
+def test_each_class_is_spread_over_the_folds() -> None:
+    pairs = [(label, f"{label}{n % 6}") for label in "abc" for n in range(90)] + [("rare", "one")] * 5
+    files = files_of(pairs)
+    parts = folds_by_source(files, 3, seed=0)
+    for part in parts:
+        assert Counter(files[n].label for n in part) == {"a": 30, "b": 30, "c": 30}
+    with pytest.raises(SettingError, match="at least 2"):
+        folds_by_source(files, 1, seed=0)
+    with pytest.raises(RepositoryError, match="too few for 2 folds"):
+        folds_by_source(files_of([("a", "s"), ("b", "t")]), 2, seed=0)
