@@ -72,29 +72,45 @@ def query_from_image(
         SettingError: it has no such frame.
     """
     chosen = _frame(path, frame, ReadOptions(patient_key))
-    embeddings = embedder.embed(embedder.preparation(chosen)[np.newaxis], layers)
-    features = {name: values[0] for name, values in embeddings.features.items()}
-    for layer in layers:
-        if not np.isfinite(features[layer]).all():
-            raise ImageError(path, Reason.NON_FINITE, f"the {layer} features hold NaN or infinity: check the model")
-    guess = probability = None
-    known = bool(embeddings.known[0])
-    if classes := embedder.classes:
-        best = int(embeddings.probabilities[0].argmax())
-        guess, probability = classes[best], float(embeddings.probabilities[0, best])
-        known = known and not contradicts(guess, chosen.header.modality)
-    return Query(
-        name=str(path),
-        frame=chosen.number,
-        of=chosen.of,
-        id=frame_point_id(chosen),
-        header=chosen.header,
-        organ=UNKNOWN if guess and not known else guess,
-        best_guess=guess,
-        organ_probability=probability,
-        label=None,
-        features=features,
-    )
+    return queries_from_frames([(str(path), chosen)], embedder, layers=layers)[0]
+
+
+def queries_from_frames(
+    frames: Sequence[tuple[str, Frame]], embedder: Embedder, *, layers: Sequence[str] = ("fcl1",)
+) -> list[Query]:
+    """Embed frames, each with the name of its file, at least one and together.
+
+    Raises:
+        ImageError: features are not finite.
+    """
+    embeddings = embedder.embed(np.stack([embedder.preparation(frame) for _, frame in frames]), layers)
+    queries = []
+    for row, (name, frame) in enumerate(frames):
+        features = {layer: values[row] for layer, values in embeddings.features.items()}
+        for layer in layers:
+            if not np.isfinite(features[layer]).all():
+                raise ImageError(name, Reason.NON_FINITE, f"the {layer} features hold NaN or infinity: check the model")
+        guess = probability = None
+        known = bool(embeddings.known[row])
+        if classes := embedder.classes:
+            best = int(embeddings.probabilities[row].argmax())
+            guess, probability = classes[best], float(embeddings.probabilities[row, best])
+            known = known and not contradicts(guess, frame.header.modality)
+        queries.append(
+            Query(
+                name=name,
+                frame=frame.number,
+                of=frame.of,
+                id=frame_point_id(frame),
+                header=frame.header,
+                organ=UNKNOWN if guess and not known else guess,
+                best_guess=guess,
+                organ_probability=probability,
+                label=None,
+                features=features,
+            )
+        )
+    return queries
 
 
 def query_from_stored(
@@ -107,7 +123,7 @@ def query_from_stored(
     Raises:
         SettingError: the index holds no such picture.
     """
-    point, payload = _stored(index, uid, frame)
+    point, payload = find_stored(index, uid, frame)
     return Query(
         name=uid,
         frame=payload.frame,
@@ -130,7 +146,12 @@ def _frame(address: str | Path, number: int, options: ReadOptions) -> Frame:
     return frame
 
 
-def _stored(index: Searchable, uid: str, frame: int | None) -> tuple[UUID, Payload]:
+def find_stored(index: Searchable, uid: str, frame: int | None = None) -> tuple[UUID, Payload]:
+    """A stored picture, as :func:`query_from_stored` takes it.
+
+    Raises:
+        SettingError: the index holds none.
+    """
     digits = uid.replace("-", "").lower()
     if len(digits) in _POINT_DIGITS and set(digits) <= set(hexdigits):
         found = _beginning_with(index, digits)

@@ -29,6 +29,8 @@ KEYWORDS: Final = (
     "series_instance_uid",
     "study_instance_uid",
     "patient_group",
+    "view",
+    "localizer",
 )
 """Payload fields with a keyword index, by which people filter."""
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 Same = Literal["self", "series", "study", "patient", "none"]
 GroupBy = Literal["none", "series", "study", "patient"]
+By = Literal["picture", "series"]
+Pooling = Literal["votes", "best", "ranks", "late", "ordered"]
 Format = Literal["table", "json", "csv"]
 
 _PAGES = (".html", ".htm")
@@ -94,6 +96,18 @@ def search(
     ] = False,
     exclude_same: Annotated[Same, option("--exclude-same", help="Leave out the query, or all of its group.")] = "self",
     group_by: Annotated[GroupBy, option("--group-by", help="Keep only the best hit of each group.")] = "none",
+    by: Annotated[
+        By,
+        option("--by", help="series: QUERY is a folder, archive or file of slices, or a series of --like."),
+    ] = "picture",
+    slices: Annotated[int, option("--slices", help="With --by series: slices of the query to compare.", min=1)] = 16,
+    pooling: Annotated[
+        Pooling,
+        option("--pooling", help="With --by series: what series are ranked by (docs/searching.md)."),
+    ] = "ordered",
+    locate: Annotated[
+        bool, option("--locate", help="With --by series: say where in each hit the query's slices lie.")
+    ] = False,
     exact: Annotated[bool, option("--exact", help="Compare with every vector.")] = False,
     frame: Annotated[
         int | None, option("--frame", help="Frame of the query [1; the middle one of --like].", min=1)
@@ -119,14 +133,11 @@ def search(
     from index.opening import describe_index, open_to_search
     from model.network.embedder import Embedder
 
-    if not queries and not like:
-        raise SettingError("there is nothing to search for: give an image file, - for standard input, or --like ID")
-    if organ and no_class_prediction:
-        raise SettingError("--organ and --no-class-prediction exclude each other: give one of them")
-    if open_ and not sheet:
-        raise SettingError("--open has nothing to open: name the page to write by --sheet")
-    if sheet:
-        check_sheet(sheet, force=force)
+    _check_request(queries, like, organ, no_class_prediction, sheet, force=force, open_=open_)
+    if by == "picture" and locate:
+        raise SettingError("--locate says where in a series: give --by series, too")
+    if by == "series" and (frame or label or thumbnails or group_by != "none"):
+        raise SettingError("--by series takes whole series: leave --frame, --label, --thumbnails and --group-by out")
     description = describe_index(index)
     options = _options(
         description, top, layer, organ, no_class_prediction, where, any_modality, exclude_same, group_by, exact
@@ -136,13 +147,23 @@ def search(
         raise SettingError(
             f"{index.home} has not its {KEY_NAME}, so the patient of a file cannot be told: use --like ID"
         )
+    load = partial(Embedder.load, device=device, runtime=runtime, probe=bool(description.probe))
+    if by == "series":
+        from cli.commands.search_series import SeriesOptions, search_by_series
+
+        wanted = SeriesOptions(options, slices, pooling, locate, format, sheet)
+        code = search_by_series(index, description, queries or [], like or [], model, load, wanted)
+        if sheet and open_:
+            open_page(sheet)
+        if code:
+            raise typer.Exit(code)
+        return
 
     with ExitStack() as stack:
         files = [_input_file(query, stack) for query in queries or ()]
-        load = partial(Embedder.load, device=device, runtime=runtime, probe=bool(description.probe))
         found, failed = _embed(files, index, description, model, options.layers, frame, load) if files else ([], 0)
         with open_to_search(index, purpose="cbmir search") as opened:
-            _look_at(opened, description, index)
+            look_at(opened, description, index)
             if label is not None:
                 check_label(opened, label)
             stored, notes = as_stored(opened, options.where)
@@ -159,7 +180,32 @@ def search(
         raise typer.Exit(EXIT_LEFT_OUT if pairs else EXIT_ERROR)
 
 
-def _look_at(opened: Searchable, description: Description, address: Address) -> None:
+def _check_request(
+    queries: list[str] | None,
+    like: list[str] | None,
+    organ: list[str] | None,
+    no_class_prediction: bool,
+    sheet: Path | None,
+    *,
+    force: bool,
+    open_: bool,
+) -> None:
+    """Refuse what cannot be meant.
+
+    Raises:
+        SettingError: names the options.
+    """
+    if not queries and not like:
+        raise SettingError("there is nothing to search for: give an image file, - for standard input, or --like ID")
+    if organ and no_class_prediction:
+        raise SettingError("--organ and --no-class-prediction exclude each other: give one of them")
+    if open_ and not sheet:
+        raise SettingError("--open has nothing to open: name the page to write by --sheet")
+    if sheet:
+        check_sheet(sheet, force=force)
+
+
+def look_at(opened: Searchable, description: Description, address: Address) -> None:
     """See that the index is still the one for which the queries were made, and say who writes to it.
 
     Raises:

@@ -7,7 +7,7 @@ import hmac
 import logging
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
@@ -27,6 +27,7 @@ from model.errors import ImageError, Reason
 from model.images.decoders import order_decoders
 from model.images.display import show
 from model.images.frames import BrokenFrame, Frame, GreyImage, Header, Shown
+from model.images.geometry import Geometry, frame_geometry
 from model.images.pixel_data import PixelData, pixels_behind, pixels_in_memory
 from model.images.pixel_module import complete
 from model.images.sop_classes import check_object
@@ -101,7 +102,8 @@ def read_dicom(
         if isinstance(shown, BrokenFrame):
             yield shown
         else:
-            yield Frame(shown.grey, number, count, _identity(header, number, shown.grey), header, shown.colour)
+            placed = with_geometry(header, frame_geometry(ds, number))
+            yield Frame(shown.grey, number, count, _identity(header, number, shown.grey), placed, shown.colour)
 
 
 def _show(address: str, ds: Dataset, frames: StoredFrames, number: int, count: int) -> Shown | BrokenFrame:
@@ -167,6 +169,30 @@ def read_header(ds: Dataset, patient_key: bytes | None = None) -> Header:
         study_instance_uid=_text(ds, "StudyInstanceUID"),
         patient_group=_patient_group(ds, patient_key) if patient_key else None,
     )
+
+
+def read_dicom_headers(source: Source, patient_key: bytes | None = None) -> Iterator[tuple[int, Header]]:
+    """The number and the header of each frame of a DICOM file; no pixel is decoded.
+
+    Raises:
+        ImageError: as :func:`read_dicom`, but for what concerns the pixels alone.
+    """
+    try:
+        found = read_object(source)
+        header = read_header(found.ds, patient_key)
+        _, count = check_object(source.address, found.ds, found.pixels, sop_class=_text(found.ds, "SOPClassUID") or "")
+    except ImageError:
+        raise
+    except Exception as error:  # parsers of damaged headers raise whatever they like
+        raise ImageError(source.address, _reason(error), f"header: {describe_error(error, source.address)}") from error
+    for number in range(1, count + 1):
+        yield number, with_geometry(header, frame_geometry(found.ds, number))
+
+
+def with_geometry(header: Header, geometry: Geometry) -> Header:
+    """The header of one frame."""
+    localizer = "yes" if geometry.localizer else None
+    return replace(header, view=geometry.view, localizer=localizer, stack=geometry.stack, slice_mm=geometry.slice_mm)
 
 
 def _patient_group(ds: Dataset, key: bytes) -> str | None:

@@ -52,6 +52,16 @@ def text(ds: Dataset, keyword: str) -> str:
     return str(value or "").partition("\\")[0].strip(" \0").upper()
 
 
+def texts(ds: Dataset, keyword: str) -> tuple[str, ...]:
+    """All values of an element of text, upper case, without the blanks around them."""
+    element = ds.get_item(_tag(keyword))
+    value = element.value if element is not None else None
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    values = value.split("\\") if isinstance(value, str) else value if isinstance(value, Iterable) else ()
+    return tuple(str(one).strip(" \0").upper() for one in values)
+
+
 def numbers(ds: Dataset, keyword: str) -> list[float]:
     """The finite numbers among an element's values, in order."""
     found = (_number(value) for value in _values(ds, keyword))

@@ -31,8 +31,9 @@ class Shown:
 class Header:
     """The fields of an image's header that reach the index; patient identity is not among them.
 
-    Attributes are the values of DICOM PS3.6 of the same name, ``None`` where absent or not DICOM. ``patient_group``
-    is a keyed hash of the Patient ID, there only if it was asked for.
+    The first attributes are the values of DICOM PS3.6 of the same name, ``None`` where absent or not DICOM.
+    ``patient_group`` is a keyed hash of the Patient ID, there only if it was asked for. The last four say where the
+    picture lies in the body: see :class:`model.images.geometry.Geometry`; ``localizer`` is ``yes`` or absent.
     """
 
     modality: str | None = None
@@ -41,6 +42,10 @@ class Header:
     series_instance_uid: str | None = None
     study_instance_uid: str | None = None
     patient_group: str | None = None
+    view: str | None = None
+    localizer: str | None = None
+    stack: str | None = None
+    slice_mm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Final
 
 from model.errors import ImageError, Reason
 from model.images.code_streams import JPEG_XL
-from model.images.frames import BrokenFrame, Frame
+from model.images.frames import BrokenFrame, Frame, Header
 from model.images.heif import is_avif, is_heif
 from model.images.signatures import what_it_is
 from model.images.sources import open_source
@@ -103,6 +103,22 @@ def _frames(address: str | Path, only: int | None, options: ReadOptions) -> Iter
             yield from read_picture(source, only)
         else:
             raise ImageError(source.address, Reason.NOT_AN_IMAGE, what_it_is(source))
+
+
+def read_headers(address: str | Path, options: ReadOptions = READ_ALL) -> Iterator[tuple[int, Header]]:
+    """The number and the header of each frame of an image file; of DICOM no pixel is decoded.
+
+    Raises:
+        ImageError: the file cannot be read, or is no image.
+    """
+    with open_source(address, is_image) as source:
+        if is_dicom(source.start):
+            from model.images.dicom import read_dicom_headers
+
+            yield from read_dicom_headers(source, options.patient_key)
+            return
+    for frame in read_frames(address, options=options):
+        yield frame.number, frame.header
 
 
 def is_image(start: bytes) -> bool:

@@ -106,7 +106,8 @@ SCANNERS: Final = replace(
     sizes=((0.0, 112), (0.7, 160), (0.9, INPUT)),
     across_sources=True,
     distillation=1.0,
-    clip=5.0,
+    learning_rate=2.5e-4,
+    clip=1.0,
 )
 """For a model that is to hold on archives that nobody chose: repositories of many sources, and a teacher."""
 

@@ -21,7 +21,7 @@ _FILE = [
     ("frame", pa.int32()),
     ("of", pa.int32()),  # rows that the file has in all, unless one says with frame 0 that it was left out
     ("identity", pa.string()),
-    *((name, pa.string()) for name in Header.__dataclass_fields__),
+    *((name, pa.float64() if name == "slice_mm" else pa.string()) for name in Header.__dataclass_fields__),
     ("reason", pa.string()),  # why the frame or, with frame 0, the file was left out; null for a good frame
     ("detail", pa.string()),
 ]

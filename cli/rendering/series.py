@@ -1,0 +1,164 @@
+"""Answers to series: tables, records and sheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.markup import escape
+
+from cli.console import Terminal, printable
+from cli.rendering.columns import Column, Row, print_paths
+from cli.rendering.sheet import Tile, picture
+from cli.rendering.tables import organ_text, shown_address, stored_address
+from index.query import SHOWN_DIGITS
+from index.series import Match, SeriesAnswer, SeriesHit
+
+PAIRS = 5
+"""Best matches of each series that a sheet shows."""
+
+_HIT = (
+    "rank",
+    "score",
+    "series_instance_uid",
+    "study_instance_uid",
+    "organ",
+    "modality",
+    "view",
+    "near",
+    "votes",
+    "stored",
+    "from_place",
+    "to_place",
+    "path",
+)
+
+
+def organ_by_slices(hit: SeriesHit) -> str:
+    """The organ that most of the matched slices show; nothing of a model without classes."""
+    organs = Counter(organ_text(match.hit.payload) for match in hit.matches)
+    return organs.most_common(1)[0][0]
+
+
+def print_series_answer(answer: SeriesAnswer, roots: tuple[str, ...], console: Terminal, *, locate: bool) -> None:
+    """One answer: its title, and a row a series; the id of its best match is what ``--like`` takes."""
+    console.print(series_title(answer), soft_wrap=True)
+    classed = any(hit.payload.organ for hit in answer.hits)
+    columns = [Column("rank", right=True), Column("score", right=True)]
+    columns += [*[Column("organ")] * classed, Column("modality"), Column("view"), Column("near", right=True)]
+    columns += [Column("slices", right=True), *[Column("where", right=True)] * locate, Column("id")]
+    rows = []
+    for rank, hit in enumerate(answer.hits, 1):
+        header = hit.payload.header
+        cells = [str(rank), score_text(answer, hit), *[organ_by_slices(hit)] * classed]
+        cells += [header.modality or "–", header.view or "–", f"{hit.near} of {len(answer.query.slices)}"]
+        cells += [str(hit.stored) if hit.stored else "–", *[_where(hit)] * locate]
+        best = hit.matches[0].hit.id
+        cells += [best.hex[:SHOWN_DIGITS] if console.is_terminal else str(best)]
+        path = shown_address(stored_address(roots, hit.payload.locations[0]))
+        rows.append(Row(cells, path, ""))
+    print_paths(console, columns, rows)
+
+
+def _where(hit: SeriesHit) -> str:
+    return f"{hit.where[0]:.0%}–{hit.where[1]:.0%}" if hit.where else "–"
+
+
+def score_text(answer: SeriesAnswer, hit: SeriesHit) -> str:
+    """A distance, a number of votes, or a sum of reciprocal ranks."""
+    return f"{hit.score:.0f}" if answer.pooling == "votes" else f"{hit.score:.3f}"
+
+
+def series_title(answer: SeriesAnswer) -> str:
+    """The query, how much of it was compared, and where was searched, as rich markup."""
+    query = answer.query
+    compared = f"{len(query.slices)} of {query.of} slices" if len(query.slices) < query.of else f"{query.of} slices"
+    where = f"modality {query.slices[0].header.modality}" if answer.modalities else "the whole index"
+    view = f", {query.slices[0].header.view}" if query.slices[0].header.view else ""
+    return f"[bold]series {escape(printable(query.name))}[/]\n{compared}{view}; searched in {where} by {answer.layer}"
+
+
+def series_json(answers: Sequence[SeriesAnswer], roots: tuple[str, ...]) -> str:
+    """A list with one object a query: its series, and of each the pairs of matched slices, the best first."""
+    values = [
+        {
+            "series": answer.query.name,
+            "slices": [{"path": one.name, "frame": one.frame, "id": str(one.id)} for one in answer.query.slices],
+            "of": answer.query.of,
+            "layer": answer.layer,
+            "pooling": answer.pooling,
+            "searched_modalities": list(answer.modalities),
+            "hits": [
+                _hit(rank, hit, roots) | {"pairs": [_pair(match, roots) for match in hit.matches]}
+                for rank, hit in enumerate(answer.hits, 1)
+            ],
+        }
+        for answer in answers
+    ]
+    return json.dumps(values, indent=1, ensure_ascii=False)
+
+
+def series_csv(answers: Sequence[SeriesAnswer], roots: tuple[str, ...]) -> str:
+    """A row a series, the query in its first column."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ("query", *_HIT))
+    writer.writeheader()
+    for answer in answers:
+        for rank, hit in enumerate(answer.hits, 1):
+            writer.writerow({"query": answer.query.name, **_hit(rank, hit, roots)})
+    return text.getvalue()
+
+
+def _hit(rank: int, hit: SeriesHit, roots: tuple[str, ...]) -> dict[str, Any]:
+    header, where = hit.payload.header, hit.where or (None, None)
+    return {
+        "rank": rank,
+        "score": round(hit.score, 6),
+        "series_instance_uid": header.series_instance_uid,
+        "study_instance_uid": header.study_instance_uid,
+        "organ": organ_by_slices(hit) or None,
+        "modality": header.modality,
+        "view": header.view,
+        "near": hit.near,
+        "votes": hit.votes,
+        "stored": hit.stored or None,
+        "from_place": None if where[0] is None else round(where[0], 4),
+        "to_place": None if where[1] is None else round(where[1], 4),
+        "path": stored_address(roots, hit.payload.locations[0]),
+    }
+
+
+def _pair(match: Match, roots: tuple[str, ...]) -> dict[str, Any]:
+    payload = match.hit.payload
+    return {
+        "slice": match.slice,
+        "distance": round(match.hit.score, 6),
+        "query_place": round(match.query_place, 4),
+        "place": None if match.place is None else round(match.place, 4),
+        "id": str(match.hit.id),
+        "path": stored_address(roots, payload.locations[0]),
+        "frame": payload.frame,
+    }
+
+
+def series_tiles(answer: SeriesAnswer, roots: tuple[str, ...], query_files: Sequence[str | None]) -> list[list[Tile]]:
+    """Two rows of tiles a hit: slices of the query, and below each the one of the series that it was matched with."""
+    rows = []
+    for rank, hit in enumerate(answer.hits, 1):
+        above, below = [], []
+        for match in hit.matches[:PAIRS]:
+            one, file = answer.query.slices[match.slice], query_files[match.slice]
+            shown = picture(file, one.frame) if file else None
+            above.append(Tile(shown, (f"query, {match.query_place:.0%} along", organ_text(one)), "query"))
+            payload = match.hit.payload
+            found = picture(stored_address(roots, payload.locations[0]), payload.frame)
+            place = f", {match.place:.0%} along" if match.place is not None else ""
+            below.append(
+                Tile(found, (f"{rank}. {organ_text(payload)}{place}", f"distance {match.hit.score:.3f}"), "right")
+            )
+        rows += [above, below]
+    return rows
