@@ -54,7 +54,7 @@ def _facts(file: str, inspection: Inspection) -> dict[str, str]:
         "file": file,
         **inspection.facts,
         "frame": f"{frame.number} of {frame.of}, {rows} × {columns} pixels",
-        **{name.replace("_", " "): value for name, value in header.items()},
+        **{name.replace("_", " "): str(value) for name, value in header.items()},
     }
 
 

@@ -150,15 +150,15 @@ def series_tiles(answer: SeriesAnswer, roots: tuple[str, ...], query_files: Sequ
     rows = []
     for rank, hit in enumerate(answer.hits, 1):
         above, below = [], []
-        for match in hit.matches[:PAIRS]:
+        for match in sorted(hit.matches[:PAIRS], key=lambda match: match.query_place):
             one, file = answer.query.slices[match.slice], query_files[match.slice]
             shown = picture(file, one.frame) if file else None
             above.append(Tile(shown, (f"query, {match.query_place:.0%} along", organ_text(one)), "query"))
             payload = match.hit.payload
             found = picture(stored_address(roots, payload.locations[0]), payload.frame)
-            place = f", {match.place:.0%} along" if match.place is not None else ""
+            place = f"{match.place:.0%} along " if match.place is not None else ""
             below.append(
-                Tile(found, (f"{rank}. {organ_text(payload)}{place}", f"distance {match.hit.score:.3f}"), "right")
+                Tile(found, (f"{rank}. {place}{organ_text(payload)}", f"distance {match.hit.score:.3f}"), "right")
             )
         rows += [above, below]
     return rows

@@ -23,7 +23,7 @@ View = Literal["axial", "coronal", "sagittal", "oblique", "mosaic", "frontal", "
 STRAIGHT: Final = 0.8
 """Least cosine between a slice's normal and an axis of the body for the slice not to be oblique: 37 degrees."""
 
-_PLANES: Final[tuple[View, ...]] = ("sagittal", "coronal", "axial")
+PLANES: Final[tuple[View, ...]] = ("sagittal", "coronal", "axial")
 """By the axis along which their normal points: to the left, to the back, to the head."""
 
 _SCOUTS: Final[dict[str, View]] = {"coronal": "frontal", "sagittal": "lateral"}
@@ -79,7 +79,7 @@ def frame_geometry(ds: Dataset, number: int) -> Geometry:
     if normal is None:
         return Geometry(None, None, None, localizer)
     axis = max(range(3), key=lambda i: abs(normal[i]))
-    view: View = _PLANES[axis] if abs(normal[axis]) >= STRAIGHT else "oblique"
+    view: View = PLANES[axis] if abs(normal[axis]) >= STRAIGHT else "oblique"
     if localizer and text(ds, "Modality") == "CT":  # a scout of CT is a radiograph, in the plane of its detector
         return Geometry(_SCOUTS.get(view, "projection"), None, None, localizer)
     position = numbers(_with(groups, "PlanePositionSequence", ds), "ImagePositionPatient")

@@ -20,10 +20,12 @@ from model.images.elements import dropped_values
 from model.images.frames import Frame
 from model.images.pictures import reads_by_tifffile
 from model.images.reading import is_dicom, is_image, read_frames
+from model.images.signatures import volume_reader
 from model.images.sop_classes import check_object
 from model.images.sources import Source, open_source
 from model.images.stored_frames import StoredFrames
 from model.images.tiff import is_tiff
+from model.images.volumes import read_volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,10 @@ def inspect_file(address: str | Path, frame: int = 1) -> Inspection:
         raise SettingError(f"{address} has no frame {frame}: it has {next(read_frames(address, only=1)).of}")
     with open_source(address, is_image) as source, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what matters of the decoders' warnings is an error of the reader
-        facts = _dicom_facts(source, frame) if is_dicom(source.start) else _picture_facts(source)
+        if is_dicom(source.start):
+            facts = _dicom_facts(source, frame)
+        else:
+            facts = _volume_facts(source) if volume_reader(source.start) else _picture_facts(source)
     return Inspection(found, facts)
 
 
@@ -74,6 +79,18 @@ def _dicom_facts(source: Source, frame: int) -> dict[str, str]:
     if notes := [*found.notes, *dropped_values(ds)]:
         facts["notes"] = "; ".join(notes)
     return facts
+
+
+def _volume_facts(source: Source) -> dict[str, str]:
+    volume = read_volume(source)
+    kind = str(volume_reader(source.start)).removesuffix("ImageIO").replace("Nifti", "NIfTI").replace("Nrrd", "NRRD")
+    count, height, width = volume.slices.shape[:3]
+    return {
+        "format": "MetaImage" if kind == "Meta" else kind,
+        "pixels": f"{count} slices of {width} × {height}, {volume.slices.dtype}",
+        "displayed by": volume.why,
+        "decoder": f"SimpleITK {version('SimpleITK')}",
+    }
 
 
 def _picture_facts(source: Source) -> dict[str, str]:

@@ -12,7 +12,7 @@ from model.errors import ImageError, Reason
 from model.images.code_streams import JPEG_XL
 from model.images.frames import BrokenFrame, Frame, Header
 from model.images.heif import is_avif, is_heif
-from model.images.signatures import what_it_is
+from model.images.signatures import volume_reader, what_it_is
 from model.images.sources import open_source
 
 _PICTURE_SIGNATURES = (
@@ -97,6 +97,10 @@ def _frames(address: str | Path, only: int | None, options: ReadOptions) -> Iter
             from model.images.dicom import read_dicom  # pydicom takes 0.3 s to import
 
             yield from read_dicom(source, only, options.patient_key, skip_burned_in=options.skip_burned_in)
+        elif volume_reader(source.start):
+            from model.images.volumes import read_volume_frames
+
+            yield from read_volume_frames(source, only)
         elif is_picture(source.start):
             from model.images.pictures import read_picture
 
@@ -123,7 +127,7 @@ def read_headers(address: str | Path, options: ReadOptions = READ_ALL) -> Iterat
 
 def is_image(start: bytes) -> bool:
     """Whether a file that starts so may be an image that can be read."""
-    return is_dicom(start) or is_picture(start)
+    return is_dicom(start) or is_picture(start) or volume_reader(start) is not None
 
 
 def is_picture(start: bytes) -> bool:

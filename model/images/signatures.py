@@ -1,4 +1,4 @@
-"""What a file is that is no image, by its content, and what to do with it."""
+"""What a file is by its content: which kind of volume; or, of what is no image, what to do with it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,21 @@ _VOLUME: Final = 32_769, b"CD001"
 """The first volume descriptor of a disk image (ISO 9660, 8.1)."""
 
 _OTHER: Final = (
-    "by its content neither DICOM nor a picture: TIFF, PNG, JPEG (2000, LS, XL), BMP, GIF, WebP, HEIC, AVIF, PGM, PPM"
+    "by its content neither DICOM nor a picture: TIFF, PNG, JPEG (2000, LS, XL), BMP, GIF, WebP, HEIC, AVIF, PGM, PPM; "
+    "nor a volume: NIfTI, NRRD, MetaImage"
 )
+
+
+def volume_reader(start: bytes) -> str | None:
+    """How SimpleITK calls what reads a file that starts so; ``None`` if it is no volume."""
+    little, big = start[:4] in {b"\x5c\x01\0\0", b"\x1c\x02\0\0"}, start[:4] in {b"\0\0\x01\x5c", b"\0\0\x02\x1c"}
+    if (little or big) and (start[344:348] == b"n+1\0" or start[4:8] == b"n+2\0"):
+        return "NiftiImageIO"
+    if start.startswith(b"NRRD000"):
+        return "NrrdImageIO"
+    if start.startswith((b"ObjectType = Image", b"NDims = ")):
+        return "MetaImageIO"
+    return None
 
 
 def what_it_is(source: Source) -> str:

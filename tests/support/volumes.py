@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import SimpleITK
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage
@@ -139,3 +141,14 @@ def write_series(
 def _identify(ds: Dataset, name: str, series: str, kind: str) -> None:
     ds.SeriesInstanceUID, ds.StudyInstanceUID = series, phantoms.uid("study of volume", name)
     ds.PatientID, ds.Modality = name, kind
+
+
+def write_volume(path: Path, body: Body, *, slices: int, side: int) -> None:
+    """Write a body from foot to head as one file of axial slices, of the format that its name says."""
+    across, along = np.linspace(-110, 110, side), np.linspace(-LENGTH / 2, LENGTH / 2, slices)
+    grid = np.stack(np.meshgrid(along, across, across, indexing="ij"), axis=-1)[..., ::-1]
+    itk: Any = SimpleITK
+    image = itk.GetImageFromArray((body.at(grid) * 1000).astype(np.int16))
+    image.SetSpacing((220 / (side - 1), 220 / (side - 1), LENGTH / (slices - 1)))
+    image.SetOrigin((-110.0, -110.0, -LENGTH / 2))
+    itk.WriteImage(image, str(path))

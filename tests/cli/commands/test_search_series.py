@@ -15,7 +15,7 @@ from PIL import Image
 from tests.support.in_process import jobs_in_process
 from tests.support.jobs import small_job
 from tests.support.terminal import run
-from tests.support.volumes import make_body, write_series
+from tests.support.volumes import make_body, write_series, write_volume
 from workers.indexing.job import index_archive
 
 KINDS, PERSONS = 3, 3
@@ -122,3 +122,31 @@ def test_what_cannot_be_asked_is_one_sentence(
     ):
         assert cbmir(*wrong) == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def files(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of four volumes, each in one file, and a query of the second kind beside it."""
+    folder = tmp_path_factory.mktemp("files")
+    archive = folder / "archive"
+    archive.mkdir()
+    for kind in range(2):
+        for person in range(2):
+            write_volume(archive / f"{kind}-{person}.nii.gz", make_body(kind, person), slices=10, side=24)
+    write_volume(folder / "query.nrrd", make_body(1, 9), slices=14, side=24)
+    with jobs_in_process():
+        report = index_archive(small_job((archive,), model_path, folder / "index"))
+    assert (report.files_indexed, report.points) == (4, 40), report.left_out
+    return folder
+
+
+def test_volumes_in_one_file_are_asked_for_and_inspected(
+    cbmir: Cbmir, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ("search", files / "query.nrrd", "--index", files / "index", "--by", "series", "--runtime", "openvino")
+    assert cbmir(*ask, "--format", "json", "--top", 2) == 0
+    assert {Path(hit["path"]).name for hit in hits_of(capsys)} == {"1-0.nii.gz", "1-1.nii.gz"}
+    assert cbmir("inspect", files / "query.nrrd", "--frame", 3, "--no-prediction") == 0
+    shown = capsys.readouterr().out
+    assert "14 slices of 24 × 24" in shown
+    assert "slice mm" in shown
