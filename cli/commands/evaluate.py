@@ -32,7 +32,8 @@ Search = Literal["both", "exact", "approximate"]
 
 def evaluate(
     repository: Annotated[
-        Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
+        Path,
+        typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group,series]."),
     ],
     models: Annotated[
         list[Path] | None,
@@ -60,6 +61,11 @@ def evaluate(
         Protocol, option("--protocol", help="What to search: the training images, or all but the query's group.")
     ] = "both",
     search: Annotated[Search, option("--search", help="Compare with every vector, or walk the graph.")] = "both",
+    by: Annotated[
+        Literal["picture", "series"],
+        option("--by", help="series: of a manifest's column series, or files of several frames, by every pooling."),
+    ] = "picture",
+    slices: Annotated[int, option("--slices", help="With --by series: slices of a query to compare.", min=1)] = 16,
     seed: Annotated[
         int | None, option("--seed", help="Seed of the split, where the repository has none [the model's].")
     ] = None,
@@ -90,6 +96,11 @@ def evaluate(
     metadata = read_metadata(paths[0])
     files = split_test(read_repository(repository), seed=metadata.seed if seed is None else seed)
     workers = os.cpu_count() or 1 if workers is None else workers
+    if by == "series":
+        loaded = [(path.stem, Embedder.load(path, device=device, runtime=runtime)) for path in paths]
+        named = parse_layers(layers) if layers else ()
+        _compare_series(loaded, files, report, named, slices, repository=str(repository), workers=workers)
+        return
     if len(paths) > 1 or not (metadata.classes or describe_probe(paths[0])):
         named = parse_layers(layers) if layers else ()
         alike = len({path.stem for path in paths}) < len(paths)
@@ -176,6 +187,56 @@ def _compare(
     output.print(f"report: {report / 'index.html'}", soft_wrap=True, markup=False)
     if open_:
         open_page(report / "index.html")
+    if found.left_out:
+        raise typer.Exit(EXIT_LEFT_OUT)
+
+
+def _compare_series(
+    models: list[tuple[str, Embedder]],
+    files: list[LabelledFile],
+    report: Path,
+    layers: tuple[str, ...],
+    slices: int,
+    *,
+    repository: str,
+    workers: int,
+) -> None:
+    """Compare the rules by which slices are pooled to series, and write ``report.json``.
+
+    Raises:
+        typer.Exit: files were left out.
+    """
+    import json
+    from dataclasses import asdict
+
+    from cli.rendering.columns import print_left_out
+    from cli.rendering.environment import environment
+    from cli.rendering.progress import StageProgress
+    from cli.rendering.report.page import make_folder
+    from cli.rendering.tables import series_comparison_tables
+    from index.evaluation.by_series import compare_by_series
+    from model.files import written_whole
+
+    make_folder(report)
+    with StageProgress() as progress:
+        found = compare_by_series(
+            models,
+            files,
+            layers=layers,
+            slices=slices,
+            workers=workers,
+            loaded=lambda done, total: progress.update("decoding", done, total),
+            embedded=lambda done, total: progress.update("embedding", done, total),
+        )
+    left_out = [str(error) for error in found.left_out]
+    record = asdict(found) | {"repository": repository, "environment": environment(), "left_out": left_out}
+    with written_whole(report / "report.json") as partial:
+        partial.write_text(json.dumps(record, indent=1))
+    for table in series_comparison_tables(found):
+        output.show_table(table)
+    for error in found.left_out:
+        print_left_out(error.path, f"{error.reason.value}: {error.detail}")
+    output.print(f"report: {report / 'report.json'}", soft_wrap=True, markup=False)
     if found.left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
 

@@ -21,6 +21,7 @@ from model.network.calibration import UNKNOWN
 from model.training.measures import ClassificationMeasures
 
 if TYPE_CHECKING:
+    from index.evaluation.by_series import SeriesComparison
     from index.evaluation.comparison import Comparison
     from index.evaluation.retrieval import RetrievalResult
     from model.training.cross_validation import Fold
@@ -151,6 +152,21 @@ def retrieval_tables(results: Sequence[RetrievalResult]) -> Iterator[Table]:
                 *(f"{value:.3f}" for value in (one.precision[1], one.precision[10], one.recall[10])),
                 f"{1000 * one.seconds / max(len(one.rankings), 1):.1f}",
             )
+        yield table
+
+
+def series_comparison_tables(found: SeriesComparison) -> Iterator[Table]:
+    """What each rule of pooling retrieves, a table a layer, a row a rule."""
+    for (model, layer), rows in groupby(found.rows, lambda row: (row.model, row.layer)):
+        title = f"{model}, {layer}: {found.queries:,} series among all {found.series:,} but those of their groups"
+        table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
+        table.add_column("pooling", no_wrap=True)
+        for name in ("P@1", "P@3", "P@5", "P@10", "mAP", "R@10", "mAP gained, 95 %"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in rows:
+            gain = f"{row.gain.low:+.3f} to {row.gain.high:+.3f}" if row.gain else "–"
+            values = (*row.precision.values(), row.mean_average_precision, row.recall)
+            table.add_row(row.pooling, *(f"{value:.3f}" for value in values), gain)
         yield table
 
 

@@ -110,7 +110,7 @@ def compare_models(
         queries, images = np.arange(len(frames) - len(parts["test"]), len(frames)), len(frames)
         groups = np.unique([files[number].group for number in frames.files], return_inverse=True)[1]
         wanted = [layer for layer in embedder.layers if not layers or layer in layers] or list(embedder.layers)[:1]
-        features, rate = _embed(embedder, frames, wanted, embedded)
+        features, rate = embed_layers(embedder, frames, wanted, embedded)
         for layer, values in features.items():
             answers = _Answers(frames.labels, groups, queries)
             for places, distances in _distances(values, queries, dot=layer in embedder.metadata.dot_layers):
@@ -177,9 +177,10 @@ def over_groups(values: NDArray[np.float64], groups: NDArray[np.int64]) -> Inter
     return Interval(float(low), float(high))
 
 
-def _embed(
+def embed_layers(
     embedder: Embedder, frames: LabelledFrames, layers: Sequence[str], told: Callable[[int, int], None] | None
 ) -> tuple[dict[str, Features], float]:
+    """Every frame's features of some layers, and how many frames a second."""
     started, done = time.perf_counter(), 0
     parts: dict[str, list[Features]] = {layer: [] for layer in layers}
     for batch in batches(frames.images):

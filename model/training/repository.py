@@ -34,6 +34,7 @@ class LabelledFile:
         group: files of one group (a patient, a video) never fall on both sides of a split; the path if unknown.
         split: the part that the file belongs to; ``None`` where the manifest does not say.
         source: what the file comes from, such as a hospital or a data set; empty where the manifest does not say.
+        series: of which it is a slice, within its group; empty where the manifest does not say.
     """
 
     path: Path
@@ -41,14 +42,15 @@ class LabelledFile:
     group: str
     split: Split | None = None
     source: str = ""
+    series: str = ""
 
 
 def read_repository(source: Path) -> list[LabelledFile]:
     """Read a repository from one folder a class, or from a CSV or Parquet manifest.
 
     A manifest has the columns ``path`` (relative to the manifest's folder, or absolute) and ``label``, and may have
-    ``split`` (train, validation or test), ``group``, and ``upstream`` or ``source``. Files are ordered by path, so that
-    a seed means the same split everywhere.
+    ``split`` (train, validation or test), ``group``, ``series``, and ``upstream`` or ``source``. Files are ordered by
+    path, so that a seed means the same split everywhere.
 
     Raises:
         RepositoryError: nothing is there, a column is missing, or there is only one class.
@@ -186,7 +188,16 @@ def read_manifest(manifest: Path) -> list[LabelledFile]:
             raise RepositoryError(f"{manifest}, line {number}: split {split!r} is none of train, validation, test")
         path, group = _path_of(manifest, str(row["path"])), row.get("group")
         source = str(row.get("upstream") or row.get("source") or "")
-        files.append(LabelledFile(path, str(row["label"]), str(path if group is None else group), split, source))
+        files.append(
+            LabelledFile(
+                path,
+                str(row["label"]),
+                str(path if group is None else group),
+                split,
+                source,
+                str(row.get("series") or ""),
+            )
+        )
     _refuse_contradictions(manifest, files)
     return files
 

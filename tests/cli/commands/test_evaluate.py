@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.support import phantoms
+from tests.support.volumes import make_body, write_series
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +87,22 @@ def test_leakage_and_strange_settings_are_refused_by_name(
     assert "'some' is not one of 'both'" in capsys.readouterr().err
     assert cbmir("evaluate", manifest, "--model", model_path, "--layers", "fcl9", "--report", tmp_path / "r") == 2
     assert "there is no layer 'fcl9'" in capsys.readouterr().err
+
+
+def test_series_are_compared_by_every_pooling(
+    cbmir: Callable[..., int], model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["path,label,group,series,split"]
+    for kind in range(2):
+        for person in range(2):
+            name = f"{kind}{person}"
+            write_series(tmp_path / name, make_body(kind, person), name, slices=8, side=24)
+            rows += [f"{name}/{path.name},kind{kind},{name},s,test" for path in sorted((tmp_path / name).iterdir())]
+    (tmp_path / "volumes.csv").write_text("\n".join(rows))
+    report = tmp_path / "report"
+    ask = ("evaluate", tmp_path / "volumes.csv", "--model", model_path, "--by", "series", "--runtime", "openvino")
+    assert cbmir(*ask, "--report", report, "--layers", "fcl1,fcl2", "--workers", 0) == 0
+    shown = capsys.readouterr().out
+    assert "fcl2: 4 series among all 4" in shown
+    record = json.loads((report / "report.json").read_text())
+    assert [row["pooling"] for row in record["rows"]].count("ordered") == 2
