@@ -26,6 +26,7 @@ from cli.commands import (
     search,
     status,
     train,
+    upgrade,
 )
 from cli.console import EXIT_COMMAND_LINE, EXIT_ERROR, errors, messages, open_standard_streams, output
 from cli.interruption import EXIT_INTERRUPTED, exit_code
@@ -53,6 +54,7 @@ app.command("search")(search.search)
 app.command("status")(status.status)
 app.command("delete")(delete.delete)
 app.command("copy")(copy.copy)
+app.command("upgrade")(upgrade.upgrade)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("inspect")(inspect.inspect)

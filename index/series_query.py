@@ -6,14 +6,15 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from index.engines.engine import Searchable, Where
 from index.query import Query, find_stored, queries_from_frames
 from index.schema import Payload
 from model.errors import ImageError, SettingError
-from model.images.frames import Header
-from model.images.reading import ReadOptions, read_frames, read_headers
+from model.images.frames import Frame, Header
+from model.images.reading import ReadOptions, read_chosen, read_headers
 
 if TYPE_CHECKING:
     from model.network.embedder import Embedder
@@ -84,10 +85,10 @@ def series_from_files(
     for name, every in sorted(found.items(), key=lambda item: (-len(item[1]), item[0])):
         stack = longest_stack(every)
         chosen = evenly(len(stack), slices)
-        frames = []
-        for place in chosen:
-            one = stack[place]
-            frames.append((one.address, next(read_frames(one.address, one.frame, options))))
+        frames: list[tuple[str, Frame]] = []
+        for address, of_file in groupby((stack[place] for place in chosen), key=lambda one: one.address):
+            numbers = [one.frame for one in of_file]
+            frames += [(address, frame) for frame in read_chosen(address, numbers, options)]
         queries = queries_from_frames(frames, embedder, layers=layers)
         places = along([one.header.slice_mm for one in stack])
         yield SeriesQuery(

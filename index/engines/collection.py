@@ -63,6 +63,11 @@ def make_collection(client: QdrantClient, name: str, description: Description, l
             reraise=True,
         )
         visible(read_collection, client, name, name)
+    index_keywords(client, name)
+
+
+def index_keywords(client: QdrantClient, name: str) -> None:
+    """Make a collection's keyword indexes, but for those that it has."""
     for keyword in KEYWORDS:
         client.create_payload_index(name, keyword, models.PayloadSchemaType.KEYWORD, wait=True)
 

@@ -100,6 +100,10 @@ class EdgeIndex(Index):
         with _engine_errors(self._folder):
             self._shard.update(qdrant.UpdateOperation.overwrite_payload([point], payload.to_dict()))
 
+    def index_keywords(self) -> None:
+        with _engine_errors(self._folder):
+            _index_keywords(self._shard)
+
     def retrieve(self, ids: Collection[UUID]) -> dict[UUID, Payload]:
         with _engine_errors(self._folder):
             records = self._shard.retrieve(list(ids), True, False)
@@ -260,9 +264,7 @@ class EdgeIndex(Index):
         partial.mkdir()
         shard = qdrant.EdgeShard.create(str(partial), _config(self.description))
         # Before the points: a graph that was built without them loses recall under a filter.
-        for keyword in KEYWORDS:
-            operation = qdrant.UpdateOperation.create_field_index(keyword, qdrant.PayloadSchemaType.Keyword)
-            shard.update(operation)
+        _index_keywords(shard)
         shard.close()
         partial.rename(self._path)
 
@@ -279,6 +281,11 @@ class EdgeIndex(Index):
 def has_shard(folder: Path) -> bool:
     """Whether the engine's files are in an index folder."""
     return (folder / "shard" / "edge_config.json").exists()
+
+
+def _index_keywords(shard: qdrant.EdgeShard) -> None:
+    for keyword in KEYWORDS:
+        shard.update(qdrant.UpdateOperation.create_field_index(keyword, qdrant.PayloadSchemaType.Keyword))
 
 
 def _config(description: Description) -> qdrant.EdgeConfig:

@@ -221,6 +221,10 @@ class Index(Searchable):
         """Replace the payload of a stored point; its vectors stay."""
 
     @abstractmethod
+    def index_keywords(self) -> None:
+        """Make the keyword indexes that an index of an earlier version lacks (:data:`index.schema.KEYWORDS`)."""
+
+    @abstractmethod
     def points(self, after: UUID | None = None) -> Iterator[Point]:
         """All points with their vectors, in order of their ids, from the first one behind ``after``."""
 

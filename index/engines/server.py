@@ -18,6 +18,7 @@ from index.engines.collection import (
     INDEXING_THRESHOLD_KB,
     allow_graph,
     defer_graph,
+    index_keywords,
     read_collection,
     write_description,
 )
@@ -108,6 +109,9 @@ class ServerIndex(Index):
 
     def set_payload(self, point: UUID, payload: Payload) -> None:
         self._write(lambda client: client.overwrite_payload(self._collection, payload.to_dict(), [str(point)]))
+
+    def index_keywords(self) -> None:
+        self._write(lambda client: index_keywords(client, self._collection))
 
     def retrieve(self, ids: Collection[UUID]) -> dict[UUID, Payload]:
         if not ids:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -121,8 +121,27 @@ def read_headers(address: str | Path, options: ReadOptions = READ_ALL) -> Iterat
 
             yield from read_dicom_headers(source, options.patient_key)
             return
+        if volume_reader(source.start):
+            from model.images.volumes import read_volume_headers
+
+            yield from enumerate(read_volume_headers(source), 1)
+            return
     for frame in read_frames(address, options=options):
         yield frame.number, frame.header
+
+
+def read_chosen(address: str | Path, numbers: Sequence[int], options: ReadOptions = READ_ALL) -> list[Frame]:
+    """Some frames of an image file, by their numbers; a volume is read once for all of them.
+
+    Raises:
+        ImageError: as :func:`read_frames`.
+    """
+    with open_source(address, is_image) as source:
+        one_by_one = volume_reader(source.start) is None
+    if one_by_one:
+        return [next(read_frames(address, number, options)) for number in numbers]
+    found = {frame.number: frame for frame in read_frames(address, options=options) if frame.number in numbers}
+    return [found[number] for number in numbers]
 
 
 def is_image(start: bytes) -> bool:

@@ -72,10 +72,9 @@ def read_volume_frames(source: Source, only: int | None = None) -> Iterator[Fram
     Raises:
         ImageError: it cannot be read, is too large, or SimpleITK is not installed.
     """
-    volume = read_volume(source)
-    count = len(volume.slices)
-    digest = _digest(source)
-    series = f"2.25.{int(digest[:32], 16)}"
+    volume, digest = read_volume(source), _digest(source)
+    headers = _headers(volume, digest)
+    count = len(headers)
     for number in range(1, count + 1) if only is None else [only] * (1 <= only <= count):
         pixels = volume.slices[number - 1]
         if volume.shown:
@@ -83,13 +82,24 @@ def read_volume_frames(source: Source, only: int | None = None) -> Iterator[Fram
             scaled = (pixels.astype(np.float32) - low) * (255 / max(high - low, 1e-12))
             pixels = np.clip(np.nan_to_num(scaled, nan=0.0), 0, 255).astype(np.uint8)
         shown = show_picture(np.ascontiguousarray(pixels))
-        header = Header(
-            series_instance_uid=series,
-            view=volume.view,
-            stack=str(volume.stacks[number - 1]),
-            slice_mm=volume.places[number - 1],
-        )
-        yield Frame(shown.grey, number, count, f"file/{digest}/{number}", header, shown.colour)
+        yield Frame(shown.grey, number, count, f"file/{digest}/{number}", headers[number - 1], shown.colour)
+
+
+def read_volume_headers(source: Source) -> list[Header]:
+    """The headers of a volume's slices, none of which is displayed.
+
+    Raises:
+        ImageError: as :func:`read_volume_frames`.
+    """
+    return _headers(read_volume(source), _digest(source))
+
+
+def _headers(volume: Volume, digest: str) -> list[Header]:
+    series = f"2.25.{int(digest[:32], 16)}"
+    return [
+        Header(series_instance_uid=series, view=volume.view, stack=str(stack), slice_mm=place)
+        for stack, place in zip(volume.stacks, volume.places, strict=True)
+    ]
 
 
 def read_volume(source: Source) -> Volume:

@@ -144,7 +144,7 @@ def test_questions_are_asked_and_answered(
             assert_clean(terminal)
 
 
-def test_copy_backup_and_restore(program: Path, index: Path, tmp_path: Path) -> None:
+def test_copy_backup_restore_and_upgrade(program: Path, index: Path, tmp_path: Path) -> None:
     code, terminal = run([program, "copy", index, tmp_path / "copy"])
     assert code == 0, terminal.text
     assert BAR in terminal.text
@@ -155,6 +155,10 @@ def test_copy_backup_and_restore(program: Path, index: Path, tmp_path: Path) -> 
     code, terminal = run([program, "restore", tmp_path / "index.tar.gz", "--index", tmp_path / "restored"])
     assert code == 0
     assert "holds the 29 points" in terminal.flat
+    code, terminal = run([program, "upgrade", "--index", tmp_path / "restored"])
+    assert code == 0
+    assert BAR in terminal.text
+    assert "0 points know their place now" in terminal.flat  # of phantoms no header says it
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])

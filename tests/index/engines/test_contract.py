@@ -212,3 +212,12 @@ def test_points_come_with_their_vectors_from_any_place_on(engine: Engine) -> Non
         rest = list(index.points(found[299].id))
         assert [point.id for point in rest] == sorted(made)[300:]
         assert list(index.points(found[-1].id)) == []
+
+
+def test_keywords_are_indexed_again_without_harm(engine: Engine) -> None:
+    with engine.create(describe()) as index:
+        index.upsert(make_points(30))
+        before = index.facet("organ")
+        index.index_keywords()
+        assert index.facet("organ") == before
+        assert index.count(Where({"view": ["axial"]})) == 0

@@ -1,0 +1,27 @@
+"""``cbmir upgrade``: an index of an earlier version, brought up to date by its files' headers."""
+
+from __future__ import annotations
+
+import typer
+
+from cli.console import EXIT_LEFT_OUT, messages, output
+from cli.options import IndexOption
+
+
+def upgrade(index: IndexOption) -> None:
+    """Add to an index what later versions store: the view of each slice, and its place in its stack.
+
+    Only the headers of DICOM files are read, and nothing is embedded again. It goes on where it was cut off. Exit code
+    3: some files cannot be read any more, and are named.
+    """
+    from cli.rendering.progress import StageProgress
+    from index.upkeep.upgrade import upgrade_index
+
+    with StageProgress() as progress:
+        done = upgrade_index(index, progress=lambda files, total: progress.update("reading headers", files, total))
+    for error in done.left_out:
+        messages.print(f"left out: {error}", soft_wrap=True, markup=False)
+    read = f"the headers of {done.files:,} files were read"
+    output.print(f"{index}: {done.points:,} points know their place now, {read}", soft_wrap=True, markup=False)
+    if done.left_out:
+        raise typer.Exit(EXIT_LEFT_OUT)
