@@ -146,9 +146,8 @@ def _same(query: SeriesQuery, same: Same) -> dict[str, Collection[str]]:
 
 def _hits(index: Searchable, query: SeriesQuery, options: Options, where: Where) -> list[list[Hit]]:
     layer = options.layers[0]
-    return [
-        index.nearest(one.features[layer], layer, top=DEPTH, where=where, exact=options.exact) for one in query.slices
-    ]
+    vectors = [one.features[layer] for one in query.slices]
+    return index.nearest_each(vectors, layer, top=DEPTH, where=where, exact=options.exact)
 
 
 def series_of(hit: Hit) -> str:
@@ -207,8 +206,8 @@ def _matched(
     stored = [payload.header for _, payload in index.scroll(Where({"series_instance_uid": [uid]}))]
     place_of = _places(stored)
     matches = []
-    for number, one in enumerate(query.slices):
-        hit = index.nearest(one.features[layer], layer, top=1, where=own, exact=options.exact)[0]
+    vectors = [one.features[layer] for one in query.slices]
+    for number, (hit,) in enumerate(index.nearest_each(vectors, layer, top=1, where=own, exact=options.exact)):
         matches.append(Match(number, hit, query.places[number], place_of(hit.payload)))
     distances = np.array([match.hit.score for match in matches])
     if pooling == "ordered":

@@ -133,6 +133,12 @@ class Searchable(ABC):
         ``exact`` compares with every original vector instead of walking the graph.
         """
 
+    def nearest_each(
+        self, vectors: Sequence[Vector], layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
+    ) -> list[list[Hit]]:
+        """As :meth:`nearest` for each of several vectors, in one request where the engine takes them so."""
+        return [self.nearest(vector, layer, top=top, where=where, exact=exact) for vector in vectors]
+
     @abstractmethod
     def fused(
         self, vectors: Mapping[str, Vector], *, top: int, where: Where = EVERYTHING, exact: bool = False

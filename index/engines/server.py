@@ -133,6 +133,25 @@ class ServerIndex(Index):
         found = self._query(vector, layer, top, where, exact, with_payload=True)
         return list(map(_hit, found))
 
+    def nearest_each(
+        self, vectors: Sequence[Vector], layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
+    ) -> list[list[Hit]]:
+        requests = [
+            models.QueryRequest(
+                query=np.asarray(vector, dtype=np.float32).tolist(),
+                using=layer,
+                limit=top,
+                filter=_filter(where),
+                params=_search_params(exact=exact),
+                with_payload=True,
+            )
+            for vector in vectors
+        ]
+        if not requests:
+            return []
+        answers = self._read(lambda client: client.query_batch_points(self._collection, requests))
+        return [list(map(_hit, answer.points)) for answer in answers]
+
     def rank(
         self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
     ) -> list[UUID]:

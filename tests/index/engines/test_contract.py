@@ -221,3 +221,15 @@ def test_keywords_are_indexed_again_without_harm(engine: Engine) -> None:
         index.index_keywords()
         assert index.facet("organ") == before
         assert index.count(Where({"view": ["axial"]})) == 0
+
+
+def test_several_vectors_are_searched_for_at_once(engine: Engine) -> None:
+    points = make_points(60)
+    with engine.create(describe()) as index:
+        index.upsert(points)
+        vectors = [point.vectors["fcl1"] for point in points[:5]]
+        where = Where(must={"organ": ["chest", "knee"]})
+        together = index.nearest_each(vectors, "fcl1", top=4, where=where)
+        assert together == [index.nearest(vector, "fcl1", top=4, where=where) for vector in vectors]
+        assert [len(hits) for hits in together] == [4] * 5
+        assert index.nearest_each([], "fcl1", top=4) == []

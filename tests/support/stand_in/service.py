@@ -16,6 +16,7 @@ import grpc
 import qdrant_edge as edge
 from qdrant_client.conversions.conversion import grpc_to_payload, payload_to_grpc
 from qdrant_client.grpc import (
+    BatchResult,
     CollectionConfig,
     CollectionDescription,
     CollectionExists,
@@ -38,6 +39,7 @@ from qdrant_client.grpc import (
     ListCollectionsResponse,
     OptimizersConfigDiff,
     PointsOperationResponse,
+    QueryBatchResponse,
     QueryResponse,
     RetrievedPoint,
     ScoredPoint,
@@ -283,12 +285,19 @@ class _Points(points_service.PointsServicer):
         return GetResponse(result=map(_retrieved, found.shard.retrieve(ids, request.with_payload.enable, vectors)))
 
     def Query(self, request: Any, context: grpc.ServicerContext) -> QueryResponse:
+        return QueryResponse(result=self._scored(request, context))
+
+    def QueryBatch(self, request: Any, context: grpc.ServicerContext) -> QueryBatchResponse:
+        return QueryBatchResponse(
+            result=[BatchResult(result=self._scored(one, context)) for one in request.query_points]
+        )
+
+    def _scored(self, request: Any, context: grpc.ServicerContext) -> list[ScoredPoint]:
         found = self._server.find(request.collection_name, context)
-        points = [
+        return [
             ScoredPoint(id=wire_id(one.id), score=one.score, payload=payload_to_grpc(one.payload or {}))
             for one in found.shard.query(edge_query(request, _filter(request)))
         ]
-        return QueryResponse(result=points)
 
     def Scroll(self, request: Any, context: grpc.ServicerContext) -> ScrollResponse:
         found, wanted = self._server.find(request.collection_name, context), _filter(request)
