@@ -48,7 +48,7 @@ def test_training_evaluation_and_compression(program: Path, tmp_path: Path) -> N
     assert "own-small.safetensors: " in terminal.flat
 
 
-def test_cross_validation(program: Path, tmp_path: Path) -> None:
+def test_ctrl_c_in_a_cross_validation(program: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     phantoms.write_repository(repository, images=5, side=32)
     command = [program, "cross-validate", repository, "--folds", 2, "--epochs", 1, *NARROW]
@@ -57,9 +57,6 @@ def test_cross_validation(program: Path, tmp_path: Path) -> None:
         terminal.type("\x03")  # while processes of its own decode
         assert terminal.finish() == 130, terminal.text
         assert_clean(terminal)
-    code, terminal = run(command, folder=tmp_path)
-    assert code == 3, terminal.text
-    assert "mean ± sd" in terminal.text
 
 
 @pytest.fixture(scope="module")
