@@ -12,6 +12,9 @@ from model.suggestions import unknown_name
 _FEW_VALUES = ("organ", "best_guess", "label", "modality", "body_part_examined")
 """Fields whose values are words of a short list; the others hold UIDs and hashes, which nobody types from memory."""
 
+_LOWER_CASE = ("view", "localizer")
+"""Fields with words of ours; an index of an earlier version cannot count them."""
+
 _MOST_SHOWN = 12
 
 
@@ -39,6 +42,9 @@ def as_stored(index: Searchable, where: Mapping[str, Collection[str]]) -> tuple[
     stored: dict[str, tuple[str, ...]] = {}
     notes = []
     for name, values in where.items():
+        if name in _LOWER_CASE:
+            stored[name] = tuple(value.lower() for value in values)
+            continue
         if name not in _FEW_VALUES:
             stored[name] = tuple(values)
             continue

@@ -37,7 +37,13 @@ chance.
 """
 
 DEPTH: Final = 100
-"""Hits of each slice that are pooled."""
+"""Hits of each slice that are pooled; four times as many, and so on, where too few series are among them."""
+
+DEEPEST: Final = 6400
+"""Where that ends: of series of thousands of slices fewer may be found than are wanted."""
+
+_REQUEST: Final = 64
+"""Slices that are searched for in one request."""
 
 RERANKED: Final = 3
 """Times as many series as are wanted whose slices are matched one by one."""
@@ -121,12 +127,13 @@ def search_series(
         must["modality"] = modalities
     itself = frozenset(one.id for one in query.slices) if options.exclude_same != "none" else frozenset()
     where = Where(must, _same(query, options.exclude_same), itself)
-    lists = _hits(index, query, options, where)
+    matching = pooling in {"late", "ordered"}
+    wanted = options.top * (RERANKED if matching else 1)
+    lists = _hits(index, query, options, where, wanted)
     ranked = _pool(lists, pooling)
-    if pooling in {"late", "ordered"}:
-        candidates = ranked[: RERANKED * options.top]
-        found = [_matched(index, query, options, where, uid, lists, pooling) for uid, _ in candidates]
-        found.sort(key=lambda hit: hit.score)
+    if matching:
+        matched = (_matched(index, query, options, where, uid, lists, pooling) for uid, _ in ranked[:wanted])
+        found = sorted((hit for hit in matched if hit), key=lambda hit: hit.score)
     else:
         found = [_summed(uid, score, query, lists) for uid, score in ranked[: options.top]]
     return SeriesAnswer(query, pooling, modalities, options.layers[0], tuple(found[: options.top]))
@@ -144,10 +151,19 @@ def _same(query: SeriesQuery, same: Same) -> dict[str, Collection[str]]:
     return dict(left_out)
 
 
-def _hits(index: Searchable, query: SeriesQuery, options: Options, where: Where) -> list[list[Hit]]:
-    layer = options.layers[0]
+def _hits(index: Searchable, query: SeriesQuery, options: Options, where: Where, wanted: int) -> list[list[Hit]]:
+    """The hits of each slice: ever more, until so many series are among them, as a long one fills a short list."""
+    layer, depth = options.layers[0], DEPTH
     vectors = [one.features[layer] for one in query.slices]
-    return index.nearest_each(vectors, layer, top=DEPTH, where=where, exact=options.exact)
+    while True:
+        lists: list[list[Hit]] = []
+        for start in range(0, len(vectors), _REQUEST):
+            part = vectors[start : start + _REQUEST]
+            lists += index.nearest_each(part, layer, top=depth, where=where, exact=options.exact)
+        series = {series_of(hit) for hits in lists for hit in hits}
+        if len(series) >= wanted or max(map(len, lists)) < depth or depth >= DEEPEST:
+            return lists
+        depth *= 4
 
 
 def series_of(hit: Hit) -> str:
@@ -196,7 +212,7 @@ def _matched(
     uid: str,
     lists: Sequence[Sequence[Hit]],
     pooling: Pooling,
-) -> SeriesHit:
+) -> SeriesHit | None:
     """A series, each slice of the query matched with the nearest of all of its slices."""
     rough = _summed(uid, 0.0, query, lists)
     if rough.payload.header.series_instance_uid is None:
@@ -205,10 +221,18 @@ def _matched(
     own = Where({**where.must, "series_instance_uid": [uid]})
     stored = [payload.header for _, payload in index.scroll(Where({"series_instance_uid": [uid]}))]
     place_of = _places(stored)
-    matches = []
     vectors = [one.features[layer] for one in query.slices]
-    for number, (hit,) in enumerate(index.nearest_each(vectors, layer, top=1, where=own, exact=options.exact)):
-        matches.append(Match(number, hit, query.places[number], place_of(hit.payload)))
+    nearest: list[list[Hit]] = []
+    for start in range(0, len(vectors), _REQUEST):
+        part = vectors[start : start + _REQUEST]
+        nearest += index.nearest_each(part, layer, top=1, where=own, exact=options.exact)
+    matches = [
+        Match(number, hits[0], query.places[number], place_of(hits[0].payload))
+        for number, hits in enumerate(nearest)
+        if hits
+    ]
+    if not matches:  # deleted since its slices were found
+        return None
     distances = np.array([match.hit.score for match in matches])
     if pooling == "ordered":
         apart = [abs(match.query_place - match.place) if match.place is not None else 0.0 for match in matches]

@@ -69,14 +69,14 @@ def series_from_files(
         layers: to compare.
         slices: to compare, at most.
         patient_key: key of the index's patient groups, if it has them.
-        left_out: told of files that cannot be read.
+        left_out: told of files that cannot be read, and of slices that cannot be decoded: there are fewer then.
 
     Raises:
-        ImageError: a chosen slice cannot be decoded.
+        ImageError: the features of a slice are not finite.
     """
     options = ReadOptions(patient_key)
     found: dict[str, list[Slice]] = defaultdict(list)
-    for address in sorted(addresses, key=_natural):
+    for address in sorted(addresses, key=natural):
         try:
             for number, header in read_headers(address, options):
                 found[header.series_instance_uid or address.rpartition("/")[0]].append(Slice(address, number, header))
@@ -84,16 +84,21 @@ def series_from_files(
             left_out(error)
     for name, every in sorted(found.items(), key=lambda item: (-len(item[1]), item[0])):
         stack = longest_stack(every)
-        chosen = evenly(len(stack), slices)
-        frames: list[tuple[str, Frame]] = []
-        for address, of_file in groupby((stack[place] for place in chosen), key=lambda one: one.address):
-            numbers = [one.frame for one in of_file]
-            frames += [(address, frame) for frame in read_chosen(address, numbers, options)]
-        queries = queries_from_frames(frames, embedder, layers=layers)
         places = along([one.header.slice_mm for one in stack])
-        yield SeriesQuery(
-            name, stack[0].header.series_instance_uid, tuple(queries), tuple(places[n] for n in chosen), len(stack)
-        )
+        frames: list[tuple[str, Frame]] = []
+        read: list[float] = []
+        for address, numbers in groupby(evenly(len(stack), slices), key=lambda place: stack[place].address):
+            of_file = list(numbers)
+            try:
+                found_frames = read_chosen(address, [stack[place].frame for place in of_file], options)
+            except ImageError as error:
+                left_out(error)
+                continue
+            frames += [(address, frame) for frame in found_frames]
+            read += [places[place] for place in of_file]
+        if frames:
+            queries = queries_from_frames(frames, embedder, layers=layers)
+            yield SeriesQuery(name, stack[0].header.series_instance_uid, tuple(queries), tuple(read), len(stack))
 
 
 def series_from_index(
@@ -163,10 +168,10 @@ def along(places_mm: Sequence[float | None]) -> list[float]:
     return [(place - low) / (high - low) for place in known]
 
 
-def _natural(address: str) -> list[tuple[int, str]]:
+def natural(address: str) -> list[tuple[int, str]]:
     """For an order in which slice 9 comes before slice 10."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", address)]
 
 
 def _in_archive(payload: Payload) -> tuple[list[tuple[int, str]], int]:
-    return _natural(str(payload.locations[0])), payload.frame
+    return natural(str(payload.locations[0])), payload.frame

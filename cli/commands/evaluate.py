@@ -85,19 +85,27 @@ def evaluate(
 
     from rich.markup import escape
 
+    from model.errors import SettingError
     from model.network.bundled import find_model
     from model.network.embedder import Embedder
     from model.network.metadata import read_metadata
     from model.network.probe import describe_probe
     from model.training.repository import read_repository, split_test
 
-    refuse_existing(report / "index.html", "--report", force=force)
+    refuse_existing(report / ("index.html" if by == "picture" else "report.json"), "--report", force=force)
+    if by == "series" and (open_ or protocol != "both" or search != "both"):
+        raise SettingError(
+            "--by series has no page to open and one way to search: leave --open, --protocol, --search out"
+        )
     paths = [find_model(model) for model in models] if models else [find_model()]
     metadata = read_metadata(paths[0])
     files = split_test(read_repository(repository), seed=metadata.seed if seed is None else seed)
     workers = os.cpu_count() or 1 if workers is None else workers
     if by == "series":
-        loaded = [(path.stem, Embedder.load(path, device=device, runtime=runtime)) for path in paths]
+        alike = len({path.stem for path in paths}) < len(paths)
+        loaded = [
+            (str(path) if alike else path.stem, Embedder.load(path, device=device, runtime=runtime)) for path in paths
+        ]
         named = parse_layers(layers) if layers else ()
         _compare_series(loaded, files, report, named, slices, repository=str(repository), workers=workers)
         return

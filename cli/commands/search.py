@@ -86,7 +86,8 @@ def search(
         option(
             "--where",
             help="Only points with this value, or unknown: with none; repeatable: either value of one field, and all "
-            "of several. Fields: modality, body_part_examined, organ, best_guess, label, patient_group and the UIDs.",
+            "of several. Fields: modality, body_part_examined, view, localizer, organ, best_guess, label, "
+            "patient_group and the UIDs.",
             metavar="FIELD=VALUE",
         ),
     ] = None,
@@ -100,11 +101,14 @@ def search(
         By,
         option("--by", help="series: QUERY is a folder, archive or file of slices, or a series of --like."),
     ] = "picture",
-    slices: Annotated[int, option("--slices", help="With --by series: slices of the query to compare.", min=1)] = 16,
+    slices: Annotated[
+        int | None,
+        option("--slices", help="With --by series: slices of the query to compare [16].", min=1, show_default=False),
+    ] = None,
     pooling: Annotated[
-        Pooling,
-        option("--pooling", help="With --by series: what series are ranked by (docs/searching.md)."),
-    ] = "ordered",
+        Pooling | None,
+        option("--pooling", help="With --by series: what series are ranked by [ordered].", show_default=False),
+    ] = None,
     locate: Annotated[
         bool, option("--locate", help="With --by series: say where in each hit the query's slices lie.")
     ] = False,
@@ -134,10 +138,9 @@ def search(
     from model.network.embedder import Embedder
 
     _check_request(queries, like, organ, no_class_prediction, sheet, force=force, open_=open_)
-    if by == "picture" and locate:
-        raise SettingError("--locate says where in a series: give --by series, too")
-    if by == "series" and (frame or label or thumbnails or group_by != "none"):
-        raise SettingError("--by series takes whole series: leave --frame, --label, --thumbnails and --group-by out")
+    _check_series(by, frame, label, group_by, slices, pooling, thumbnails=thumbnails, locate=locate)
+    if by == "series" and "-" in (queries or ()):
+        raise SettingError("--by series reads no standard input: name a folder or file of slices")
     description = describe_index(index)
     options = _options(
         description, top, layer, organ, no_class_prediction, where, any_modality, exclude_same, group_by, exact
@@ -150,12 +153,10 @@ def search(
     load = partial(Embedder.load, device=device, runtime=runtime, probe=bool(description.probe))
     if by == "series":
         from cli.commands.search_series import SeriesOptions, search_by_series
+        from index.series_query import SLICES
 
-        wanted = SeriesOptions(options, slices, pooling, locate, format, sheet)
-        code = search_by_series(index, description, queries or [], like or [], model, load, wanted)
-        if sheet and open_:
-            open_page(sheet)
-        if code:
+        wanted = SeriesOptions(options, slices or SLICES, pooling or "ordered", locate, format, sheet, open_)
+        if code := search_by_series(index, description, queries or [], like or [], model, load, wanted):
             raise typer.Exit(code)
         return
 
@@ -203,6 +204,30 @@ def _check_request(
         raise SettingError("--open has nothing to open: name the page to write by --sheet")
     if sheet:
         check_sheet(sheet, force=force)
+
+
+def _check_series(
+    by: By,
+    frame: int | None,
+    label: str | None,
+    group_by: GroupBy,
+    slices: int | None,
+    pooling: Pooling | None,
+    *,
+    thumbnails: bool,
+    locate: bool,
+) -> None:
+    """Refuse what belongs to the other kind of search.
+
+    Raises:
+        SettingError: names the options.
+    """
+    if by == "picture" and (locate or slices or pooling):
+        raise SettingError("--slices, --pooling and --locate are for series: give --by series, too")
+    if by == "series" and (frame or label or thumbnails or group_by != "none"):
+        raise SettingError("--by series takes whole series: leave --frame, --label, --thumbnails and --group-by out")
+    if locate and pooling not in {None, "late", "ordered"}:
+        raise SettingError(f"--pooling {pooling} matches no slices, which --locate needs: take late or ordered")
 
 
 def look_at(opened: Searchable, description: Description, address: Address) -> None:

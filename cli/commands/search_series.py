@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from cli.commands.search import look_at
 from cli.console import EXIT_ERROR, EXIT_LEFT_OUT, errors, messages, output, print_record
-from model.errors import CbmirError, ImageError, SettingError
+from cli.pages import open_page
+from model.errors import CbmirError, ImageError, JobError, SettingError
 
 if TYPE_CHECKING:
     from index.address import Address
@@ -35,6 +36,7 @@ class SeriesOptions:
         locate: whether to show where in each hit the matches lie.
         format: of the answers.
         sheet: to draw them into, if any.
+        open_sheet: whether to open it then.
     """
 
     search: Options
@@ -43,6 +45,7 @@ class SeriesOptions:
     locate: bool
     format: Literal["table", "json", "csv"]
     sheet: Path | None
+    open_sheet: bool
 
 
 def search_by_series(
@@ -75,8 +78,10 @@ def search_by_series(
         answers = [search_series(opened, query, options, wanted.pooling) for query, _ in asked]
         roots = opened.description.roots
     _show(answers, roots, wanted)
-    if wanted.sheet and answers:
+    if wanted.sheet and any(answer.hits for answer in answers):
         _draw(answers, asked, index, roots, wanted.sheet)
+        if wanted.open_sheet:
+            open_page(wanted.sheet)
     if failed + missing:
         return EXIT_LEFT_OUT if answers else EXIT_ERROR
     return 0
@@ -108,12 +113,13 @@ def _queries_of_files(
                 left_out=left_out.append,
             )
             every = [(query, tuple(one.name for one in query.slices)) for query in queries]
-        except (ImageError, SettingError) as error:
+        except (ImageError, JobError, SettingError) as error:
             errors.show(str(error))
             failed += 1
             continue
-        for why in left_out:
-            messages.print(f"left out: {why}", soft_wrap=True, markup=False)
+        finally:
+            for why in left_out:
+                messages.print(f"left out: {why}", soft_wrap=True, markup=False)
         if not every:
             errors.show(f"{source} holds no picture: give a folder, an archive file or a file of slices")
             failed += 1
@@ -148,9 +154,10 @@ def _queries_of_index(index: Searchable, uids: Sequence[str], wanted: SeriesOpti
             errors.show(str(error))
             missing += 1
             continue
-        payloads = index.retrieve([one.id for one in query.slices])
-        roots = index.description.roots
-        found.append((query, tuple(stored_address(roots, payloads[one.id].locations[0]) for one in query.slices)))
+        payloads, roots = index.retrieve([one.id for one in query.slices]), index.description.roots
+        stored = [payloads.get(one.id) for one in query.slices]  # one may have been deleted meanwhile
+        files = (stored_address(roots, one.locations[0]) if one else None for one in stored)
+        found.append((query, tuple(files)))
     return found, missing
 
 

@@ -17,10 +17,13 @@ def upgrade(index: IndexOption) -> None:
     from cli.rendering.progress import StageProgress
     from index.upkeep.upgrade import upgrade_index
 
+    def name(what: str) -> None:
+        messages.print(f"left out: {what}", soft_wrap=True, markup=False)
+
     with StageProgress() as progress:
-        done = upgrade_index(index, progress=lambda files, total: progress.update("reading headers", files, total))
-    for error in done.left_out:
-        messages.print(f"left out: {error}", soft_wrap=True, markup=False)
+        done = upgrade_index(
+            index, progress=lambda files, total: progress.update("reading headers", files, total), left_out=name
+        )
     read = f"the headers of {done.files:,} files were read"
     output.print(f"{index}: {done.points:,} points know their place now, {read}", soft_wrap=True, markup=False)
     if done.left_out:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from PIL import Image
 from rich.markup import escape
 
 from cli.console import Terminal, printable
 from cli.rendering.columns import Column, Row, print_paths
-from cli.rendering.sheet import Tile, picture
+from cli.rendering.sheet import Tile
 from cli.rendering.tables import organ_text, shown_address, stored_address
 from index.query import SHOWN_DIGITS
 from index.series import Match, SeriesAnswer, SeriesHit
+from model.errors import ImageError
+from model.images.reading import read_chosen
 
 PAIRS = 5
 """Best matches of each series that a sheet shows."""
@@ -147,18 +151,50 @@ def _pair(match: Match, roots: tuple[str, ...]) -> dict[str, Any]:
 
 def series_tiles(answer: SeriesAnswer, roots: tuple[str, ...], query_files: Sequence[str | None]) -> list[list[Tile]]:
     """Two rows of tiles a hit: slices of the query, and below each the one of the series that it was matched with."""
+    shown_pairs = [
+        (rank, sorted(hit.matches[:PAIRS], key=lambda match: match.query_place))
+        for rank, hit in enumerate(answer.hits, 1)
+    ]
+    pictures = _pictures(
+        [
+            *(
+                (query_files[match.slice], answer.query.slices[match.slice].frame)
+                for _, of in shown_pairs
+                for match in of
+            ),
+            *((_file(match, roots), match.hit.payload.frame) for _, of in shown_pairs for match in of),
+        ]
+    )
     rows = []
-    for rank, hit in enumerate(answer.hits, 1):
+    for rank, matches in shown_pairs:
         above, below = [], []
-        for match in sorted(hit.matches[:PAIRS], key=lambda match: match.query_place):
-            one, file = answer.query.slices[match.slice], query_files[match.slice]
-            shown = picture(file, one.frame) if file else None
+        for match in matches:
+            one = answer.query.slices[match.slice]
+            shown = pictures.get((query_files[match.slice], one.frame))
             above.append(Tile(shown, (f"query, {match.query_place:.0%} along", organ_text(one)), "query"))
             payload = match.hit.payload
-            found = picture(stored_address(roots, payload.locations[0]), payload.frame)
+            found = pictures.get((_file(match, roots), payload.frame))
             place = f"{match.place:.0%} along " if match.place is not None else ""
             below.append(
                 Tile(found, (f"{rank}. {place}{organ_text(payload)}", f"distance {match.hit.score:.3f}"), "right")
             )
         rows += [above, below]
     return rows
+
+
+def _file(match: Match, roots: tuple[str, ...]) -> str:
+    return stored_address(roots, match.hit.payload.locations[0])
+
+
+def _pictures(wanted: Sequence[tuple[str | None, int]]) -> dict[tuple[str | None, int], Image.Image]:
+    """The frames of files as displayed, each file read once; those that cannot be read are left out."""
+    numbers: dict[str, set[int]] = defaultdict(set)
+    for file, number in wanted:
+        if file:
+            numbers[file].add(number)
+    found: dict[tuple[str | None, int], Image.Image] = {}
+    for file, of in numbers.items():
+        with suppress(ImageError):  # the file is gone, cannot be read, or has become shorter
+            for frame in read_chosen(file, sorted(of)):
+                found[file, frame.number] = Image.fromarray(frame.pixels)
+    return found

@@ -20,8 +20,9 @@ from index.engines.engine import RANK_FUSION
 from index.evaluation.comparison import Features, embed_layers, over_groups
 from index.evaluation.measures import average_precision, precision_at
 from index.series import DEPTH, OUT_OF_ORDER
-from index.series_query import SLICES, evenly
-from model.errors import ImageError, RepositoryError
+from index.series_query import SLICES, evenly, natural
+from model.errors import ImageError, RepositoryError, SettingError
+from model.suggestions import unknown_name
 from model.training.loading import joined, load_repository
 from model.training.measures import Interval
 
@@ -109,8 +110,13 @@ def compare_by_series(
         embedded: told how many of how many frames are embedded.
 
     Raises:
+        SettingError: no model has a layer that is named.
         RepositoryError: no series of the test part is long enough, or has another one of its label.
     """
+    known = tuple(dict.fromkeys(layer for _, embedder in models for layer in embedder.layers))
+    for layer in layers:
+        if layer not in known:
+            raise SettingError(f"--layers {layer}: {unknown_name('layer', layer, known)}")
     names = tuple(sorted({file.label for file in files}))
     rows: list[PooledBySeries] = []
     left_out: list[ImageError] = []
@@ -134,18 +140,18 @@ def compare_by_series(
 
 
 def _series(files: Sequence[LabelledFile], places: NDArray[np.int64], numbers: NDArray[np.int64]) -> _Series:
-    rows: dict[tuple[str, str], list[tuple[str, int, int]]] = defaultdict(list)
+    in_order = sorted(range(len(files)), key=lambda place: natural(str(files[place].path)))
+    turn = {place: number for number, place in enumerate(in_order)}
+    rows: dict[tuple[str, str], list[tuple[int, int, int, int]]] = defaultdict(list)
     for row, (place, number) in enumerate(zip(places.tolist(), numbers.tolist(), strict=True)):
         file = files[place]
-        rows[file.group, file.series or str(file.path)].append((str(file.path), number, row))
-    label_of = {str(file.path): file.label for file in files}
-    split_of = {str(file.path): file.split for file in files}
+        rows[file.group, file.series or str(file.path)].append((turn[place], number, row, place))
     ordered = [sorted(of) for of in rows.values()]
     return _Series(
-        [np.array([row for _, _, row in of]) for of in ordered],
-        [Counter(label_of[path] for path, _, _ in of).most_common(1)[0][0] for of in ordered],
+        [np.array([row for _, _, row, _ in of]) for of in ordered],
+        [Counter(files[place].label for *_, place in of).most_common(1)[0][0] for of in ordered],
         [group for group, _ in rows],
-        [split_of[of[0][0]] == "test" for of in ordered],
+        [files[of[0][3]].split == "test" for of in ordered],
     )
 
 
@@ -165,9 +171,11 @@ def _measured(
     answers: dict[str, list[NDArray[np.bool_]]] = {pooling: [] for pooling in POOLINGS}
     groups = np.array(series.groups)
     labels = np.array(series.labels)
+    features = features.astype(np.float32, copy=False)
+    squares = np.einsum("nd,nd->n", features, features)
     for query in asked:
         others = np.flatnonzero(groups != groups[query])
-        for pooling, scores in _scores(features, series, query, others, slices).items():
+        for pooling, scores in _scores(features, squares, series, query, others, slices).items():
             answers[pooling].append(labels[others[np.argsort(scores, kind="stable")]] == labels[query])
     averages = {
         pooling: np.array([average_precision(answer, int(answer.sum())) for answer in of])
@@ -189,18 +197,28 @@ def _measured(
 
 
 def _scores(
-    features: Features, series: _Series, query: int, others: NDArray[np.int64], slices: int
+    features: Features,
+    squares: NDArray[np.float32],
+    series: _Series,
+    query: int,
+    others: NDArray[np.int64],
+    slices: int,
 ) -> dict[str, NDArray[np.float64]]:
-    """By every rule, the score of each of the other series, least first."""
+    """By every rule, the score of each of the other series, least first.
+
+    A search matches slice by slice only some of them (:data:`index.series.RERANKED`), here all are.
+    """
     own = series.frames[query]
     chosen = own[evenly(len(own), slices)]
     frames = [series.frames[other] for other in others]
     of = np.concatenate([np.full(len(rows), number) for number, rows in enumerate(frames)])
     rows = np.concatenate(frames)
-    distances = _euclidean(features[chosen], features[rows])
+    asked = np.append(chosen, own[len(own) // 2])
+    every = squares[asked][:, None] + squares[None] - 2 * (features[asked] @ features.T)
+    nearby = np.sqrt(every.clip(0))[:, rows].astype(np.float64)
+    distances, middle = nearby[:-1], nearby[-1]
     starts = np.concatenate([[0], np.cumsum([len(one) for one in frames])[:-1]])
     nearest = np.minimum.reduceat(distances, starts, axis=1)  # (slices, series)
-    middle = _euclidean(features[own[[len(own) // 2]]], features[rows])[0]
     votes, ranks = np.zeros(len(others)), np.zeros(len(others))
     for row in distances:
         hits = of[np.argsort(row, kind="stable")[:DEPTH]]
@@ -232,9 +250,3 @@ def _ordered(
         apart = np.abs(places - at / (len(rows) - 1)) if len(rows) > 1 else np.zeros(count)
         scores[number] = (block[np.arange(count), at] * (1 + OUT_OF_ORDER * apart)).mean()
     return scores
-
-
-def _euclidean(queries: Features, features: Features) -> NDArray[np.float64]:
-    ours, theirs = queries.astype(np.float64), features.astype(np.float64)
-    squares = (ours**2).sum(1)[:, None] + (theirs**2).sum(1)[None] - 2 * ours @ theirs.T
-    return np.asarray(np.sqrt(squares.clip(0)), np.float64)

@@ -16,6 +16,7 @@ import yaml
 
 from model.dataset.tables import read_table, write_table
 from model.errors import DatasetError, SettingError
+from model.images.sources import is_local
 
 COLUMNS: Final = ("path", "label", "group", "source", "modality", "licence", "split")
 """Columns of a combined manifest; ``path`` is relative to its folder, ``split`` is there if every part has one."""
@@ -46,7 +47,7 @@ class Vocabulary:
     def class_of(self, label: str, region: str, modality: str) -> str | None:
         """The class of an image by its label, else by region and modality; ``None`` if it is of none."""
         ending = self.endings.get(modality.upper(), modality.lower())
-        return self.names.get(label.strip().lower() if label.strip() else f"{region.strip().lower()}_{ending}")
+        return self.names.get((label.strip() or f"{region.strip()}_{ending}").lower())
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,9 @@ def read_vocabulary(name: str) -> Vocabulary:
     try:
         values: dict[str, Any] = yaml.safe_load(path.read_text())
         classes = {label: about or {} for label, about in values["classes"].items()}
-        names = {str(other): label for label, about in classes.items() for other in (label, *about.get("also", ()))}
+        names = {
+            str(other).lower(): label for label, about in classes.items() for other in (label, *about.get("also", ()))
+        }
         endings = {code: ending for ending, codes in values.get("endings", {}).items() for code in codes}
         return Vocabulary({label: about.get("body_part", "") for label, about in classes.items()}, names, endings)
     except FileNotFoundError as error:
@@ -115,7 +118,8 @@ def combine(
         left_out += without
     table = pd.concat(parts, ignore_index=True).sort_values("path")
     if table.empty:
-        raise SettingError("no image is left: see what was left out, and why")
+        reasons = "; ".join(f"{count:,} images: {why}" for why, count in left_out.most_common(5))
+        raise SettingError(f"no image is left ({reasons})")
     if (table["split"] == "").any():
         table = table.drop(columns="split")
     write_table(table, target)
@@ -142,7 +146,9 @@ def _part(
         elif label is None:
             left_out[f"{called}: none of the classes"] += 1
         else:
-            path = os.path.relpath(manifest.absolute().parent / row["path"], target.absolute().parent)
+            path = row["path"]
+            if is_local(path):
+                path = os.path.relpath(manifest.absolute().parent / path, target.absolute().parent)
             group = f"{name}/{row['group'] or row['path']}"
             rows.append((path, label, group, source, row["modality"], row["licence"], row["split"]))
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=str), left_out

@@ -20,6 +20,9 @@ from model.images.elements import numbers, text, texts
 View = Literal["axial", "coronal", "sagittal", "oblique", "mosaic", "frontal", "lateral", "cc", "mlo", "projection"]
 """Planes of slices; mosaics of many; directions of projections, and those whose direction is not said."""
 
+FARTHEST: Final = 1e6
+"""Millimetres from the origin within which a place is believed."""
+
 STRAIGHT: Final = 0.8
 """Least cosine between a slice's normal and an axis of the body for the slice not to be oblique: 37 degrees."""
 
@@ -85,8 +88,8 @@ def frame_geometry(ds: Dataset, number: int) -> Geometry:
     position = numbers(_with(groups, "PlanePositionSequence", ds), "ImagePositionPatient")
     place = None
     if len(position) == 3:
-        along = math.copysign(1.0, normal[axis])
-        place = round(along * sum(n * p for n, p in zip(normal, position, strict=True)), 3)
+        along = math.copysign(1.0, normal[axis]) * sum(n * p for n, p in zip(normal, position, strict=True))
+        place = round(along, 3) if abs(along) < FARTHEST else None
     return Geometry(view, place, _stack(ds, groups, orientation, localizer=localizer), localizer)
 
 
@@ -114,7 +117,7 @@ def _normal(orientation: Sequence[float]) -> tuple[float, float, float] | None:
     (a, b, c), (d, e, f) = orientation[:3], orientation[3:]
     across = (b * f - c * e, c * d - a * f, a * e - b * d)
     length = math.hypot(*across)
-    if length < 0.5:  # of two unit vectors at a right angle it is 1
+    if not 0.5 <= length <= 2.0:  # of two unit vectors at a right angle it is 1
         return None
     x, y, z = (value / length for value in across)
     return x, y, z

@@ -139,9 +139,13 @@ def read_chosen(address: str | Path, numbers: Sequence[int], options: ReadOption
     with open_source(address, is_image) as source:
         one_by_one = volume_reader(source.start) is None
     if one_by_one:
-        return [next(read_frames(address, number, options)) for number in numbers]
-    found = {frame.number: frame for frame in read_frames(address, options=options) if frame.number in numbers}
-    return [found[number] for number in numbers]
+        chosen = [next(read_frames(address, number, options), None) for number in numbers]
+    else:
+        found = {frame.number: frame for frame in read_frames(address, options=options) if frame.number in numbers}
+        chosen = [found.get(number) for number in numbers]
+    if None in chosen:
+        raise ImageError(address, Reason.UNREADABLE, f"it has no frame {numbers[chosen.index(None)]}")
+    return [frame for frame in chosen if frame]
 
 
 def is_image(start: bytes) -> bool:

@@ -7,7 +7,7 @@ of soft tissue, eight bits are shown as they are, and everything else from the 1
 from __future__ import annotations
 
 import hashlib
-import os
+import math
 import re
 import tempfile
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from model.errors import ImageError, Reason
 from model.images.display import show_picture
 from model.images.frames import Frame, Header
-from model.images.geometry import PLANES, STRAIGHT, View
+from model.images.geometry import FARTHEST, PLANES, STRAIGHT, View
 from model.images.signatures import volume_reader
-from model.images.sources import Source, describe_error, is_local
+from model.images.sources import Source, describe_error
 
-MAX_VOXELS: Final = 2**29
-"""Above which a volume is left out: it is read as a whole."""
+MAX_BYTES: Final = 2**30
+"""Of values, above which a volume is left out: it is read as a whole, and needs up to four times as much meanwhile."""
 
 SOFT_TISSUE: Final = -160.0, 240.0
 """From black to white, in Hounsfield units: a width of 400 about 40."""
@@ -42,7 +42,8 @@ _ANISOTROPIC: Final = 1.2
 
 _ENDINGS: Final = {"NiftiImageIO": ".nii", "NrrdImageIO": ".nrrd", "MetaImageIO": ".mha"}
 
-_DETACHED: Final = re.compile(rb"^(?:ElementDataFile\s*=|data\s?file:)\s*+(?!LOCAL)(.+?)\s*$", re.MULTILINE)
+MAX_HEADER: Final = 2**16
+"""Bytes within which the header of NRRD or MetaImage must end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Volume:
 
 
 def read_volume_frames(source: Source, only: int | None = None) -> Iterator[Frame]:
-    """Yield the slices of a volume in order, from its foot, back or right; ``only`` is the 1-based number of one.
+    """Yield the slices of a volume from the foot, the front or the right; ``only`` is the 1-based number of one.
 
     Raises:
         ImageError: it cannot be read, is too large, or SimpleITK is not installed.
@@ -118,16 +119,18 @@ def read_volume(source: Source) -> Volume:
     assert kind
     itk: Any = SimpleITK
     itk.ProcessObject.SetGlobalWarningDisplay(False)
-    _refuse_detached(source)
+    if kind != "NiftiImageIO":
+        _refuse_detached(source, kind)
     try:
         with _named(source, _ENDINGS[kind]) as path:
             reader = itk.ImageFileReader()
             reader.SetImageIO(kind)
             reader.SetFileName(str(path))
             reader.ReadImageInformation()
-            voxels = int(np.prod(reader.GetSize())) * reader.GetNumberOfComponents()
-            if voxels > MAX_VOXELS:
-                raise ImageError(source.address, Reason.TOO_LARGE, f"{voxels:,} values, limit {MAX_VOXELS:,}")
+            voxels = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
+            size = voxels * _bytes_a_value(itk, reader)
+            if size > MAX_BYTES:
+                raise ImageError(source.address, Reason.TOO_LARGE, f"{size:,} bytes of values, limit {MAX_BYTES:,}")
             if kind == "NiftiImageIO":
                 _refuse_cut_off(source, voxels)
             image = reader.Execute()
@@ -140,17 +143,28 @@ def read_volume(source: Source) -> Volume:
         raise ImageError(source.address, Reason.CORRUPT, _in_short(error, source.address)) from error
 
 
-def _refuse_detached(source: Source) -> None:
-    """Values in another file could be any file of this machine; only one beside a local header is read."""
-    found = _DETACHED.search(source.start)
-    if not found:
-        return
-    name = found[1].decode("utf-8", "replace")
-    if is_local(source.address) and name == os.path.basename(name) and (Path(source.address).parent / name).is_file():  # noqa: PTH119 (of text)
-        return
-    raise ImageError(
-        source.address, Reason.UNSUPPORTED, f"its values lie in another file, {name!r}: save it as one file"
-    )
+def _refuse_detached(source: Source, kind: str) -> None:
+    """Values in another file could be those of any file of this machine, and would not be part of the identity."""
+    if source.content is not None:
+        head = source.content[:MAX_HEADER]
+    else:
+        with source.path.open("rb") as file:
+            head = file.read(MAX_HEADER)
+    said = "its values lie in another file: save it as one file"
+    if kind == "NrrdImageIO":
+        head = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]
+        if re.search(rb"^\s*data ?file\s*:", head, re.MULTILINE | re.IGNORECASE):
+            raise ImageError(source.address, Reason.UNSUPPORTED, said)
+    if kind == "MetaImageIO":
+        found = re.search(rb"^\s*ElementDataFile\s*[=:]\s*(.*?)\s*$", head, re.MULTILINE | re.IGNORECASE)
+        if not found or found[1].lower() != b"local":
+            raise ImageError(source.address, Reason.UNSUPPORTED, said)
+
+
+def _bytes_a_value(itk: Any, reader: Any) -> int:
+    """Of a value as it is stored, by the name that SimpleITK has for its type."""
+    bits = re.search(r"\d+", itk.GetPixelIDValueAsString(reader.GetPixelID()))
+    return int(bits[0]) // 8 if bits else 8
 
 
 def _refuse_cut_off(source: Source, voxels: int) -> None:
@@ -165,9 +179,6 @@ def _refuse_cut_off(source: Source, voxels: int) -> None:
 @contextmanager
 def _named(source: Source, ending: str) -> Iterator[Path]:
     """The file under a name with its kind's ending, by which SimpleITK knows it."""
-    if is_local(source.address) and not source.address.endswith(".gz") and _DETACHED.search(source.start):
-        yield Path(source.address)
-        return
     with tempfile.TemporaryDirectory(prefix="cbmir-") as folder:
         path = Path(folder) / f"volume{ending}"
         if source.content is None:
@@ -186,15 +197,17 @@ def _sliced(itk: Any, image: Any) -> Volume:
     moments = [image]
     if image.GetDimension() == 4:
         moments = [image[:, :, :, moment] for moment in range(image.GetSize()[3])]
-    slices, places, stacks = [], [], []
+    slices: list[NDArray[Any]] = []
+    places: list[float | None] = []
+    stacks: list[int] = []
     view: View | None = None
     for moment, one in enumerate(moments):
         cut, along, view = _cut(itk, one)
         slices.append(cut)
         places += along
         stacks += [moment] * len(along)
-    values = np.concatenate(slices)
-    return Volume(values, list(places), view, stacks, *_window(values))
+    values = slices[0] if len(slices) == 1 else np.concatenate(slices)
+    return Volume(values, places, view, stacks, *_window(values))
 
 
 def _is_flat(image: Any) -> bool:
@@ -202,7 +215,7 @@ def _is_flat(image: Any) -> bool:
     return bool(np.allclose(np.array(image.GetDirection()), np.eye(3).ravel())) and not any(image.GetOrigin())
 
 
-def _cut(itk: Any, image: Any) -> tuple[NDArray[Any], list[float], View]:
+def _cut(itk: Any, image: Any) -> tuple[NDArray[Any], list[float | None], View]:
     """Slices across the axis of the largest spacing, or of isotropic voxels the third; where they lie; their plane."""
     spacing = np.array(image.GetSpacing())
     axis = int(spacing.argmax()) if spacing.max() > _ANISOTROPIC * np.sort(spacing)[1] else 2
@@ -216,10 +229,15 @@ def _cut(itk: Any, image: Any) -> tuple[NDArray[Any], list[float], View]:
         values = values[:, ::-1]  # the head above
     origin = np.array(turned.GetOrigin())
     step = turned.GetSpacing()[axis]
-    places = [round(float(origin @ normal + step * number), 3) for number in range(len(values))]
+    places = [_place(float(origin @ normal + step * number)) for number in range(len(values))]
     body_axis = int(np.abs(normal).argmax())
     view: View = PLANES[body_axis] if abs(normal[body_axis]) >= STRAIGHT else "oblique"
     return values, places, view
+
+
+def _place(along: float) -> float | None:
+    """Of a slice in millimetres; ``None`` where the header says nonsense."""
+    return round(along, 3) if abs(along) < FARTHEST else None
 
 
 def _window(values: NDArray[Any]) -> tuple[tuple[float, float] | None, str]:
@@ -252,4 +270,6 @@ def _in_short(error: Exception, address: str) -> str:
     """The last line of what SimpleITK says, without the names of its source files."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     last = re.sub(r"^.*?(?:ERROR: |Error: )", "", lines[-1]) if lines else describe_error(error, address)
+    if last.startswith("Reason: "):  # what the operating system said last, which is often success
+        return "it holds fewer values than its header says"
     return re.sub(r"/\S*volume\.\w+", "the file", last)

@@ -49,8 +49,8 @@ def read_repository(source: Path) -> list[LabelledFile]:
     """Read a repository from one folder a class, or from a CSV or Parquet manifest.
 
     A manifest has the columns ``path`` (relative to the manifest's folder, or absolute) and ``label``, and may have
-    ``split`` (train, validation or test), ``group``, ``series``, and ``upstream`` or ``source``. Files are ordered by
-    path, so that a seed means the same split everywhere.
+    ``split`` (train, validation or test), ``group``, ``series``, which stands for a group where there is none, and
+    ``upstream`` or ``source``. Files are ordered by path, so that a seed means the same split everywhere.
 
     Raises:
         RepositoryError: nothing is there, a column is missing, or there is only one class.
@@ -186,7 +186,7 @@ def read_manifest(manifest: Path) -> list[LabelledFile]:
             raise RepositoryError(f"{manifest}, line {number}: path or label is empty")
         if (split := row.get("split")) not in (None, "train", "validation", "test"):
             raise RepositoryError(f"{manifest}, line {number}: split {split!r} is none of train, validation, test")
-        path, group = _path_of(manifest, str(row["path"])), row.get("group")
+        path, group = _path_of(manifest, str(row["path"])), row.get("group") or row.get("series")
         source = str(row.get("upstream") or row.get("source") or "")
         files.append(
             LabelledFile(

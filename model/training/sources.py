@@ -30,13 +30,15 @@ def split_by_source(
 ) -> list[LabelledFile]:
     """Hold whole sources out for the test, and of the others some for validation; given splits are not looked at.
 
+    Where no class has sources enough for both there is no validation part, and a training keeps its last epoch.
+
     Raises:
         RepositoryError: as :func:`hold_sources_out`.
     """
     held = hold_sources_out(files, "test", TEST_SHARE, seed=seed)
     test = [file for file in held if file.split == "test"]
     training = [file for file in held if file.split == "train"]
-    if validation:
+    if validation and _Sources(training).large_classes():
         training = hold_sources_out(training, "validation", validation, seed=seed)
     return sorted(training + test, key=lambda file: file.path)
 
@@ -68,7 +70,8 @@ def folds_by_source(files: Sequence[LabelledFile], folds: int, *, seed: int) -> 
     The only source of a class is in no fold: it is always trained.
 
     Raises:
-        RepositoryError: a file has no source, or fewer sources than folds can be held out.
+        RepositoryError: a file has no source, fewer sources than folds can be held out, or a fold would hold all
+            sources of a class.
         SettingError: fewer than two folds are asked for.
     """
     if folds < 2:
@@ -99,6 +102,9 @@ def folds_by_source(files: Sequence[LabelledFile], folds: int, *, seed: int) -> 
         fold_of[source] = fold
         images.update({(fold, label): count for label, count in labels.items()})
         sources.update((fold, label) for label in labels)
+    for label, of in of_class.items():
+        if len(of - alone) == len(of) and len({fold_of[source] for source in of}) == 1:
+            raise RepositoryError(f"all sources of class {label!r} would be in one fold: give another seed or number")
     return [{n for n, file in enumerate(files) if fold_of.get(file.source) == fold} for fold in range(folds)]
 
 

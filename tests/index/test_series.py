@@ -101,14 +101,40 @@ def test_a_part_is_located(index: Index) -> None:
     assert whole.where == pytest.approx((0.5, 0.8), abs=0.08)
 
 
-def test_a_series_in_the_other_order_is_farther_only_if_the_order_counts(index: Index, tmp_path: Path) -> None:
+def test_a_series_in_the_other_order_is_farther_only_if_the_order_counts(index: Index) -> None:
     index.upsert(slices_of(3, 7, reverse=True))
     query = query_of(slices_of(3, 7))  # its very slices, but for their order
-    ordered = search_series(index, query, Options(top=4), "ordered")
-    late = search_series(index, query, Options(top=4), "late")
-    assert late.hits[0].uid == "1.3.7"
-    assert late.hits[0].score == pytest.approx(0, abs=0.01)
-    assert next(hit.score for hit in ordered.hits if hit.uid == "1.3.0") >= late.hits[1].score
+    late, ordered = (
+        {hit.uid: hit.score for hit in search_series(index, query, Options(top=4), pooling).hits}
+        for pooling in ("late", "ordered")
+    )
+    assert late["1.3.7"] == pytest.approx(0, abs=0.01)
+    turned = slices_of(3, 8, reverse=True)
+    index.upsert(turned)
+    late, ordered = (
+        {hit.uid: hit.score for hit in search_series(index, query, Options(top=5), pooling).hits}
+        for pooling in ("late", "ordered")
+    )
+    # Another person's series, one in the same order and one from the other end: as near, but for the order.
+    assert late["1.3.8"] == pytest.approx(late["1.3.0"], rel=0.1)
+    assert ordered["1.3.8"] > 1.08 * ordered["1.3.0"]
+
+
+def test_long_series_leave_room_for_others(tmp_path: Path) -> None:
+    with create_index(parse_address(tmp_path / "long"), describe(), purpose="test") as index:
+        for person in range(6):
+            for part in range(20):
+                low = part / 20
+                index.upsert(
+                    [
+                        replace(point, id=point_id(f"{person}/{part}/{number}"))
+                        for number, point in enumerate(slices_of(0, person, part=(low, low + 0.05)))
+                    ]
+                )
+        assert index.count() == 6 * 400
+        for pooling in POOLINGS:
+            answer = search_series(index, query_of(slices_of(0, 9)), Options(top=6), pooling)
+            assert len(answer.hits) == 6
 
 
 def test_the_query_itself_is_left_out_and_filters_hold(index: Index) -> None:

@@ -106,3 +106,8 @@ def test_series_are_compared_by_every_pooling(
     assert "fcl2: 4 series among all 4" in shown
     record = json.loads((report / "report.json").read_text())
     assert [row["pooling"] for row in record["rows"]].count("ordered") == 2
+    assert cbmir(*ask, "--report", report) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert cbmir(*ask, "--report", report, "--force", "--layers", "fcl9") == 2
+    assert "fcl9" in capsys.readouterr().err
+    assert cbmir(*ask, "--report", report, "--force", "--open") == 2

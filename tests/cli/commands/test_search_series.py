@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from pydicom import dcmread
 
 from tests.support.in_process import jobs_in_process
 from tests.support.jobs import small_job
@@ -150,3 +152,38 @@ def test_volumes_in_one_file_are_asked_for_and_inspected(
     shown = capsys.readouterr().out
     assert "14 slices of 24 × 24" in shown
     assert "slice mm" in shown
+
+
+def test_what_cannot_be_decoded_or_found_costs_only_itself(
+    cbmir: Cbmir, volumes: Path, index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = Path(shutil.copytree(volumes / "query", tmp_path / "damaged"))
+    victim = sorted(damaged.iterdir())[1]
+    ds = dcmread(victim)
+    ds.PixelData = ds.PixelData[:100]
+    ds.save_as(victim)
+    ask = ("search", "--index", index, "--by", "series", "--runtime", "openvino", "--top", 3, "--slices", 20)
+    assert cbmir(*ask, damaged, tmp_path / "absent", "--format", "json") == 3
+    told = capsys.readouterr()
+    (answer,) = json.loads(told.out)
+    assert len(answer["slices"]) == 19
+    assert {Path(hit["path"]).parent.name for hit in answer["hits"]} == {"kind1"}
+    assert f"left out: {victim}" in told.err.replace("\n", " ")
+    assert "absent does not exist" in told.err
+
+
+def test_words_of_a_view_in_any_case_and_no_sheet_of_nothing(
+    cbmir: Cbmir, volumes: Path, index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ("search", volumes / "query", "--index", index, "--by", "series", "--runtime", "openvino", "--top", 2)
+    assert cbmir(*ask, "--where", "view=Axial", "--format", "json") == 0
+    assert len(hits_of(capsys)) == 2
+    assert cbmir(*ask, "--where", "view=coronal", "--sheet", tmp_path / "none.png") == 0
+    assert "nothing in the index matches" in capsys.readouterr().err
+    assert not (tmp_path / "none.png").exists()
+    for wrong, said in (
+        (("--pooling", "votes", "--locate"), "which --locate needs"),
+        (("-",), "reads no standard input"),
+    ):
+        assert cbmir(*ask, *wrong) == 2
+        assert said in capsys.readouterr().err

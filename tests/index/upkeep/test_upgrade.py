@@ -51,7 +51,7 @@ def test_an_index_of_an_earlier_version_learns_where_its_slices_lie(
     assert payloads(index) != expected
     told: list[tuple[int, int]] = []
     done = upgrade_index(parse_address(index), progress=lambda *step: told.append(step))
-    assert (done.points, done.files, done.left_out) == (11, 7, [])
+    assert (done.points, done.files, done.left_out) == (11, 7, 0)
     assert told == [(7, 7)]
     assert payloads(index) == expected
     again = upgrade_index(parse_address(index))
@@ -63,8 +63,34 @@ def test_what_is_gone_is_named_and_the_rest_is_done(archive: Path, model_path: P
     index_archive(small_job((archive,), model_path, index))
     as_of_earlier(index)
     next((archive / "a").iterdir()).unlink()
-    done = upgrade_index(parse_address(index))
-    assert (done.points, len(done.left_out)) == (10, 1)
+    named: list[str] = []
+    done = upgrade_index(parse_address(index), left_out=named.append)
+    assert (done.points, done.left_out, len(named)) == (10, 1, 1)
+
+
+def test_a_file_that_holds_another_picture_now_says_nothing_of_the_old_one(
+    archive: Path, model_path: Path, tmp_path: Path
+) -> None:
+    index = tmp_path / "index"
+    index_archive(small_job((archive / "a",), model_path, index))
+    as_of_earlier(index)
+    write_series(tmp_path / "other", make_body(1, 0), "other", slices=6, side=16, plane="coronal")
+    first, other = min((archive / "a").iterdir()), min((tmp_path / "other").iterdir())
+    first.write_bytes(other.read_bytes())
+    named: list[str] = []
+    done = upgrade_index(parse_address(index), left_out=named.append)
+    assert (done.points, done.left_out) == (5, 1)
+    assert "holds another picture" in named[0]
+    assert "coronal" not in {payload.header.view for payload in payloads(index).values()}
+
+
+def test_without_a_ledger_it_is_made_again(archive: Path, model_path: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    index_archive(small_job((archive,), model_path, index))
+    as_of_earlier(index)
+    for file in index.glob("ledger.sqlite*"):
+        file.unlink()
+    assert upgrade_index(parse_address(index)).points == 11
 
 
 def test_an_index_that_hides_its_paths_is_refused(archive: Path, model_path: Path, tmp_path: Path) -> None:

@@ -92,6 +92,9 @@ def test_what_is_damaged_says_nothing() -> None:
     ):
         frame_geometry(ds, 1)
     assert frame_geometry(plane((1, 0, 0), (1, 0, 0)), 1) == Geometry()
+    assert frame_geometry(plane((1e9, 0, 0), (0, 1e9, 0)), 1) == Geometry()
+    far = frame_geometry(plane((1, 0, 0), (0, 1, 0), (0, 0, 1e9)), 1)
+    assert (far.view, far.slice_mm) == ("axial", None)
     short = plane((1, 0, 0), (0, 1, 0))
     del short.ImagePositionPatient
     assert (frame_geometry(short, 1).view, frame_geometry(short, 1).slice_mm) == ("axial", None)

@@ -55,6 +55,12 @@ def test_every_class_of_many_sources_is_tested_on_some() -> None:
     assert split != split_by_source(files_of(pairs), seed=1)
 
 
+def test_three_sources_a_class_are_enough() -> None:
+    pairs = [(label, f"{label}{n % 3}") for label in "ab" for n in range(30)]
+    split = split_by_source(files_of(pairs), seed=0)
+    assert Counter(file.split for file in split) == {"train": 40, "test": 20}
+
+
 def test_sources_are_read_from_the_manifest(tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.csv"
     manifest.write_text("path,label,source,upstream\na.png,eye,repository,dataset\nb.png,eye,other,\n")
@@ -83,6 +89,9 @@ def test_folds_hold_whole_sources_and_every_class_is_always_trained(
     for n, file in enumerate(files):
         by_source[file.source].add(fold_of.get(n))
     assert all(len(where) == 1 for where in by_source.values())
+    every = {file.label for file in files}
+    for number in range(folds):
+        assert {file.label for n, file in enumerate(files) if fold_of.get(n) != number} == every
 
 
 def test_each_class_is_spread_over_the_folds() -> None:
