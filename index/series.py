@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
+from uuid import UUID
 
 import numpy as np
 
@@ -37,13 +38,10 @@ chance.
 """
 
 DEPTH: Final = 100
-"""Hits of each slice that are pooled; four times as many, and so on, where too few series are among them."""
+"""Hits of each slice that are pooled."""
 
-DEEPEST: Final = 6400
-"""Where that ends: of series of thousands of slices fewer may be found than are wanted."""
-
-_REQUEST: Final = 64
-"""Slices that are searched for in one request."""
+ROUNDS: Final = 8
+"""Times that others than the series found so far are asked for, where those are too few: a long one fills a list."""
 
 RERANKED: Final = 3
 """Times as many series as are wanted whose slices are matched one by one."""
@@ -129,8 +127,9 @@ def search_series(
     where = Where(must, _same(query, options.exclude_same), itself)
     matching = pooling in {"late", "ordered"}
     wanted = options.top * (RERANKED if matching else 1)
-    lists = _hits(index, query, options, where, wanted)
-    ranked = _pool(lists, pooling)
+    rounds = _hits(index, query, options, where, wanted)
+    ranked = [series for lists in rounds for series in _pool(lists, pooling)]
+    lists = [[hit for hits in of_slice for hit in hits] for of_slice in zip(*rounds, strict=True)]
     if matching:
         matched = (_matched(index, query, options, where, uid, lists, pooling) for uid, _ in ranked[:wanted])
         found = sorted((hit for hit in matched if hit), key=lambda hit: hit.score)
@@ -151,19 +150,27 @@ def _same(query: SeriesQuery, same: Same) -> dict[str, Collection[str]]:
     return dict(left_out)
 
 
-def _hits(index: Searchable, query: SeriesQuery, options: Options, where: Where, wanted: int) -> list[list[Hit]]:
-    """The hits of each slice: ever more, until so many series are among them, as a long one fills a short list."""
-    layer, depth = options.layers[0], DEPTH
+def _hits(index: Searchable, query: SeriesQuery, options: Options, where: Where, wanted: int) -> list[list[list[Hit]]]:
+    """Hits of each slice; then, until there are so many series, those of each among the series not found yet."""
+    layer = options.layers[0]
     vectors = [one.features[layer] for one in query.slices]
-    while True:
-        lists: list[list[Hit]] = []
-        for start in range(0, len(vectors), _REQUEST):
-            part = vectors[start : start + _REQUEST]
-            lists += index.nearest_each(part, layer, top=depth, where=where, exact=options.exact)
-        series = {series_of(hit) for hits in lists for hit in hits}
-        if len(series) >= wanted or max(map(len, lists)) < depth or depth >= DEEPEST:
-            return lists
-        depth *= 4
+    rounds: list[list[list[Hit]]] = []
+    series, alone = set[str](), set[UUID]()
+    while len(rounds) <= ROUNDS:
+        left_out = {*where.must_not.get("series_instance_uid", ()), *series}
+        others = Where(
+            where.must,
+            {**where.must_not, **({"series_instance_uid": sorted(left_out)} if left_out else {})},
+            {*where.exclude_ids, *alone},
+        )
+        lists = index.nearest_each(vectors, layer, top=DEPTH, where=others, exact=options.exact)
+        rounds.append(lists)
+        hits = [hit for of_slice in lists for hit in of_slice]
+        series.update(uid for hit in hits if (uid := hit.payload.header.series_instance_uid))
+        alone.update(hit.id for hit in hits if not hit.payload.header.series_instance_uid)
+        if len(series) + len(alone) >= wanted or max(map(len, lists)) < DEPTH:
+            break
+    return rounds
 
 
 def series_of(hit: Hit) -> str:
@@ -222,10 +229,7 @@ def _matched(
     stored = [payload.header for _, payload in index.scroll(Where({"series_instance_uid": [uid]}))]
     place_of = _places(stored)
     vectors = [one.features[layer] for one in query.slices]
-    nearest: list[list[Hit]] = []
-    for start in range(0, len(vectors), _REQUEST):
-        part = vectors[start : start + _REQUEST]
-        nearest += index.nearest_each(part, layer, top=1, where=own, exact=options.exact)
+    nearest = index.nearest_each(vectors, layer, top=1, where=own, exact=options.exact)
     matches = [
         Match(number, hits[0], query.places[number], place_of(hits[0].payload))
         for number, hits in enumerate(nearest)

@@ -49,6 +49,9 @@ READ_PATIENCE_SECONDS = 15.0
 WRITE_PATIENCE_SECONDS = 3600.0
 """A job waits for a server that is updated or moved."""
 
+_QUERIES = 64
+"""Vectors that are searched for in one request."""
+
 _SCROLL = 1024
 _SCROLL_VECTORS = 256
 _POLL_SECONDS = 1.0
@@ -147,10 +150,12 @@ class ServerIndex(Index):
             )
             for vector in vectors
         ]
-        if not requests:
-            return []
-        answers = self._read(lambda client: client.query_batch_points(self._collection, requests))
-        return [list(map(_hit, answer.points)) for answer in answers]
+        found: list[list[Hit]] = []
+        for start in range(0, len(requests), _QUERIES):
+            part = requests[start : start + _QUERIES]
+            answers = self._read(partial(_query_batch, self._collection, part))
+            found += [list(map(_hit, answer.points)) for answer in answers]
+        return found
 
     def rank(
         self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
@@ -339,3 +344,9 @@ def _condition(key: str, values: Collection[str]) -> models.FieldCondition | mod
 
 def _texts(ids: Collection[UUID]) -> list[Any]:
     return [str(point) for point in ids]
+
+
+def _query_batch(
+    collection: str, requests: Sequence[models.QueryRequest], client: QdrantClient
+) -> list[models.QueryResponse]:
+    return client.query_batch_points(collection, requests)

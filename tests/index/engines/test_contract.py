@@ -227,9 +227,9 @@ def test_several_vectors_are_searched_for_at_once(engine: Engine) -> None:
     points = make_points(60)
     with engine.create(describe()) as index:
         index.upsert(points)
-        vectors = [point.vectors["fcl1"] for point in points[:5]]
+        vectors = [points[number % 60].vectors["fcl1"] for number in range(70)]  # more than one request takes
         where = Where(must={"organ": ["chest", "knee"]})
         together = index.nearest_each(vectors, "fcl1", top=4, where=where)
         assert together == [index.nearest(vector, "fcl1", top=4, where=where) for vector in vectors]
-        assert [len(hits) for hits in together] == [4] * 5
+        assert [len(hits) for hits in together] == [4] * 70
         assert index.nearest_each([], "fcl1", top=4) == []
