@@ -124,8 +124,13 @@ def query_from_stored(
         SettingError: the index holds no such picture.
     """
     point, payload = find_stored(index, uid, frame)
+    return query_from_point(index, uid, point, payload, layers)
+
+
+def query_from_point(index: Searchable, name: str, point: UUID, payload: Payload, layers: Sequence[str]) -> Query:
+    """A stored point as a query, under a name."""
     return Query(
-        name=uid,
+        name=name,
         frame=payload.frame,
         of=None,
         id=point,

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from index.engines.engine import Searchable, Where
-from index.query import Query, find_stored, queries_from_frames
+from index.query import Query, find_stored, queries_from_frames, query_from_point
 from index.schema import Payload
 from model.errors import ImageError, SettingError
 from model.images.frames import Frame, Header
@@ -114,28 +114,12 @@ def series_from_index(
     if series is None:
         raise SettingError(f"the picture {uid} is of no series: search for it without --by series")
     stored = sorted(index.scroll(Where(must={"series_instance_uid": [series]})), key=lambda pair: _in_archive(pair[1]))
+    # Of a stored slice its place among them stands for its address.
     every = [Slice(str(number), payload.frame, payload.header) for number, (_, payload) in enumerate(stored)]
     stack = longest_stack(every)
     chosen = evenly(len(stack), slices)
     places = along([one.header.slice_mm for one in stack])
-    queries = []
-    for place in chosen:
-        point, payload = stored[int(stack[place].address)]
-        features = {layer: index.vector(point, layer) for layer in layers}
-        queries.append(
-            Query(
-                name=uid,
-                frame=payload.frame,
-                of=None,
-                id=point,
-                header=payload.header,
-                organ=payload.organ,
-                best_guess=payload.best_guess,
-                organ_probability=payload.organ_probability,
-                label=payload.label,
-                features=features,
-            )
-        )
+    queries = (query_from_point(index, uid, *stored[int(stack[place].address)], layers) for place in chosen)
     return SeriesQuery(series, series, tuple(queries), tuple(places[n] for n in chosen), len(stack))
 
 
