@@ -16,12 +16,12 @@ from index.ledger import FileKey, Ledger
 from index.opening import create_index
 from index.schema import Location, point_id
 from index.upkeep.dropping import drop_points
-from tests.index.conftest import describe
+from tests.index.conftest import WIDTH, describe
 from workers.indexing.planning import PendingFile
 from workers.indexing.rows import FEATURE, embedded_schema
 from workers.indexing.sink import Sink, SinkCounts
 
-SCHEMA = embedded_schema({"fcl1": 4096})
+SCHEMA = embedded_schema({"fcl1": WIDTH})
 
 
 @dataclass
@@ -57,7 +57,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def row(
     file: int, identity: str, *, frame: int = 1, of: int = 1, uid: str | None = None, organ: int = 0
 ) -> dict[str, Any]:
-    feature = np.full(4096, (hash(identity) % 50) / 10, FEATURE)
+    feature = np.full(WIDTH, (hash(identity) % 50) / 10, FEATURE)
     return {
         "file": file,
         "frame": frame,

@@ -18,7 +18,7 @@ from index.ledger import FileKey, FileRecord, Ledger
 from index.opening import create_index, open_index
 from index.schema import Location, Point, PointBatch
 from model.errors import VectorIndexError
-from tests.index.conftest import describe, make_points
+from tests.index.conftest import WIDTH, describe, make_points
 from tests.support.jobs import small_job
 from tests.support.ray_calls import Actors
 from tests.support.stand_in.process import StandInProcess
@@ -228,7 +228,7 @@ def test_an_embedded_index_is_stored_at_once(tmp_path: Path) -> None:
     with create_index(parse_address(tmp_path / "index"), describe(), purpose="test") as index:
         at_once = StoringHere(index)
         features = [np.stack([point.vectors["fcl1"] for point in points]).astype(FEATURE)]
-        table = pa.table({"fcl1": pa.array([row.tobytes() for row in features[0]], pa.binary(8192))})
+        table = pa.table({"fcl1": pa.array([row.tobytes() for row in features[0]], pa.binary(2 * WIDTH))})
         taken = at_once.take(pa.concat_tables([table, table.slice(2)]))
         at_once.store([Arrived(point.id, point.payload, taken, row) for row, point in enumerate(points[:3])])
         at_once.store([Arrived(points[4].id, points[4].payload, taken, 7)])
