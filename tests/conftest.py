@@ -59,6 +59,10 @@ TOGETHER = {
 """Tests that share what takes long to make, or would wait for each other's Ray: one process runs a group in a row."""
 
 
+LONG = ("workers/test_two_hosts", "test_wheel", "cli/test_streams", "cli/test_terminal_training")
+"""Single tests of half a minute: at the end of a run two of three processes would wait for them."""
+
+
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # it is not typed
     """Gives test processes one test at a time, or a whole group (of pytest-xdist's own, 3.8 knows none by pytest 9)."""
 
@@ -70,6 +74,12 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # it is not typed
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """The scheduler of test processes."""
     return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests."""
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: not item.path.relative_to(tests).as_posix().startswith(LONG))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
