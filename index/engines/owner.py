@@ -39,6 +39,9 @@ LONGEST_PATH = 100
 ANSWER_SECONDS = 15.0
 """For which an answer is waited. While the engine builds the graph, its process answers nothing."""
 
+STOP_SECONDS = 0.05
+"""Within which the answering ends with its index; the half a second of Python's own is what every command waited."""
+
 _REQUEST_BYTES = 2**24
 _PAGE = 1024
 
@@ -67,7 +70,9 @@ class Answering:
             self._remove_folder()
             return
         self._server.index = index
-        self._thread = threading.Thread(target=self._server.serve_forever, name="cbmir-answering", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(STOP_SECONDS,), name="cbmir-answering", daemon=True
+        )
         self._thread.start()
         try:
             lock.tell_socket(str(self._folder / _NAME))

@@ -75,7 +75,7 @@ def serve() -> Iterator[Bucket]:
     bucket = Bucket(f"scans-{uuid4().hex[:8]}", origin, boto3.client("s3", endpoint_url=origin, **names))
     bucket.client.create_bucket(Bucket=bucket.name, ACL="public-read")
     door = ThreadingHTTPServer(("127.0.0.1", 0), _handler(bucket))
-    threading.Thread(target=door.serve_forever, daemon=True).start()
+    threading.Thread(target=door.serve_forever, args=(0.02,), daemon=True).start()
     bucket.endpoint = f"http://127.0.0.1:{door.server_port}"
     try:
         yield bucket

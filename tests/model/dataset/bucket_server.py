@@ -75,7 +75,7 @@ def serve(organs: dict[str, int], *, series: int, slices: int) -> Iterator[Bucke
                 rows += [_upload(client, organ, f"{organ}{patient}", number, slices) for number in range(series)]
         faults = Faults()
         server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(client, faults))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         try:
             plan = pd.DataFrame(rows, columns=list(COLUMNS))
             yield BucketServer(f"http://127.0.0.1:{server.server_port}", faults, plan)
