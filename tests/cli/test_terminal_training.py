@@ -18,7 +18,7 @@ BAR = "━" * 24
 NARROW = ("--width", 64)
 
 
-def test_training_evaluation_and_compression(program: Path, tmp_path: Path) -> None:
+def test_training_and_evaluation(program: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     phantoms.write_repository(repository, images=3, side=64)
     train = [program, "train", repository, "--output", "own.safetensors", "--epochs", 4, *NARROW]
@@ -42,10 +42,6 @@ def test_training_evaluation_and_compression(program: Path, tmp_path: Path) -> N
     assert code == 3, terminal.text
     assert "searching" in terminal.text
     assert page.read_text().strip() == (tmp_path / "report" / "index.html").as_uri()
-    small = [program, "model", "compress", "own.safetensors", repository, "--rank", 16]
-    code, terminal = run(small, folder=tmp_path)
-    assert code == 3, terminal.text
-    assert "own-small.safetensors: " in terminal.flat
 
 
 def test_ctrl_c_in_a_cross_validation(program: Path, tmp_path: Path) -> None:
