@@ -7,6 +7,9 @@ import typer
 from cli.console import EXIT_LEFT_OUT, messages, output
 from cli.options import IndexOption
 
+MOST_NAMED = 20
+"""Files that are named, of those that cannot be read: an archive that has gone would name all."""
+
 
 def upgrade(index: IndexOption) -> None:
     """Add to an index what later versions store: the view of each slice, and its place in its stack.
@@ -17,13 +20,19 @@ def upgrade(index: IndexOption) -> None:
     from cli.rendering.progress import StageProgress
     from index.upkeep.upgrade import upgrade_index
 
+    named: list[str] = []
+
     def name(what: str) -> None:
-        messages.print(f"left out: {what}", soft_wrap=True, markup=False)
+        if len(named) < MOST_NAMED:
+            named.append(what)
+            messages.print(f"left out: {what}", soft_wrap=True, markup=False)
 
     with StageProgress() as progress:
         done = upgrade_index(
             index, progress=lambda files, total: progress.update("reading headers", files, total), left_out=name
         )
+    if more := done.left_out - len(named):
+        messages.print(f"left out: {more:,} files more: is the archive where it was?", soft_wrap=True, markup=False)
     read = f"the headers of {done.files:,} files were read"
     output.print(f"{index}: {done.points:,} points know their place now, {read}", soft_wrap=True, markup=False)
     if done.left_out:
