@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import SimpleITK
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
@@ -21,11 +23,13 @@ from tests.support.volumes import PLANES, make_body, write_series
 
 ANGLES = st.floats(-math.pi, math.pi)
 
+Vector = Sequence[float] | NDArray[Any]
 
-def plane(row: object, column: object, position: object = (0, 0, 0), **more: object) -> Dataset:
+
+def plane(row: Vector, column: Vector, position: Vector = (0, 0, 0), **more: object) -> Dataset:
     ds = Dataset()
-    ds.ImageOrientationPatient = [*map(float, row), *map(float, column)]  # type: ignore[call-overload]
-    ds.ImagePositionPatient = list(map(float, position))  # type: ignore[call-overload]
+    ds.ImageOrientationPatient = [*map(float, row), *map(float, column)]
+    ds.ImagePositionPatient = list(map(float, position))
     for keyword, value in more.items():
         setattr(ds, keyword, value)
     return ds

@@ -63,9 +63,8 @@ def test_slices_lie_where_simpleitk_says(ending: str, tmp_path: Path) -> None:
 def test_the_plane_is_that_of_the_thickest_slices_and_the_head_is_above(axis: int, view: str, tmp_path: Path) -> None:
     # A body whose head end is bright: values grow along the third axis, which points to the head.
     values = np.broadcast_to(np.arange(24, dtype=np.int16)[:, None, None], (24, 24, 24)).copy()
-    spacing = [1.0, 1.0, 1.0]
-    spacing[axis] = 4.0
-    frames = list(read_frames(write(tmp_path / "a.nii.gz", values, spacing=tuple(spacing))))  # type: ignore[arg-type]
+    across, behind, above = (4.0 if number == axis else 1.0 for number in range(3))
+    frames = list(read_frames(write(tmp_path / "a.nii.gz", values, spacing=(across, behind, above))))
     assert {frame.header.view for frame in frames} == {view}
     assert len(frames) == 24
     middle = frames[12].pixels.astype(int)
