@@ -12,6 +12,10 @@ from dataclasses import replace
 from random import Random
 from typing import Literal
 
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
 from model.errors import RepositoryError, SettingError
 from model.training.repository import TEST_SHARE, VALIDATION_SHARE, LabelledFile, Split
 
@@ -52,7 +56,8 @@ def hold_sources_out(files: Sequence[LabelledFile], part: Split, share: float, *
         RepositoryError: a file has no source, or no class has three.
     """
     _require_sources(files)
-    sources = _Sources(files)
+    joined = _joined_by_groups(files)
+    sources = _Sources(joined)
     if not sources.large_classes():
         raise RepositoryError(f"no class has {LEAST_SOURCES} sources: none can be held out, split by group instead")
     random = Random(seed)  # noqa: S311 (no secret)
@@ -61,7 +66,8 @@ def hold_sources_out(files: Sequence[LabelledFile], part: Split, share: float, *
         # Sources are of all sizes: one that would take too much goes only where no other will do.
         sources.hold_out(label, order, enough=share, most=min(2 * share, MOST_HELD_OUT))
         sources.hold_out(label, order, enough=0.0, most=MOST_HELD_OUT)
-    return [replace(file, split=part if file.source in sources.chosen else "train") for file in files]
+    sides: list[Split] = [part if one.source in sources.chosen else "train" for one in joined]
+    return [replace(file, split=side) for file, side in zip(files, sides, strict=True)]
 
 
 def folds_by_source(files: Sequence[LabelledFile], folds: int, *, seed: int) -> list[set[int]]:
@@ -77,6 +83,7 @@ def folds_by_source(files: Sequence[LabelledFile], folds: int, *, seed: int) -> 
     if folds < 2:
         raise SettingError(f"{folds} folds cannot be made: give at least 2")
     _require_sources(files)
+    files = _joined_by_groups(files)
     of_source: dict[str, Counter[str]] = defaultdict(Counter)
     of_class: dict[str, set[str]] = defaultdict(set)
     for file in files:
@@ -106,6 +113,19 @@ def folds_by_source(files: Sequence[LabelledFile], folds: int, *, seed: int) -> 
         if len(of - alone) == len(of) and len({fold_of[source] for source in of}) == 1:
             raise RepositoryError(f"all sources of class {label!r} would be in one fold: give another seed or number")
     return [{n for n, file in enumerate(files) if fold_of.get(file.source) == fold} for fold in range(folds)]
+
+
+def _joined_by_groups(files: Sequence[LabelledFile]) -> list[LabelledFile]:
+    """The files, sources that share a group under one name: a patient who was in two hospitals joins them."""
+    numbers: dict[str, int] = {}
+    pairs = [
+        (numbers.setdefault(f"s{f.source}", len(numbers)), numbers.setdefault(f"g{f.group}", len(numbers)))
+        for f in files
+    ]
+    rows, columns = zip(*pairs, strict=True) if pairs else ((), ())
+    graph = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(len(numbers), len(numbers)))
+    parts = connected_components(graph, directed=False)[1]
+    return [replace(file, source=str(parts[row])) for file, row in zip(files, rows, strict=True)]
 
 
 def _require_sources(files: Sequence[LabelledFile]) -> None:

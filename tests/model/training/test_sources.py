@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,16 @@ def test_every_class_of_many_sources_is_tested_on_some() -> None:
     assert by_part["rare", "train"] == 5
     assert {file.group for file in split} == {str(n) for n in range(len(pairs))}  # patients stay what they are
     assert split != split_by_source(files_of(pairs), seed=1)
+
+
+def test_a_patient_of_two_sources_joins_them() -> None:
+    pairs = [(label, f"{label}{n % 8}") for label in "ab" for n in range(80)]
+    files = [replace(f, group="one patient") if f.source in {"a0", "a1", "b5"} else f for f in files_of(pairs)]
+    for seed in range(10):
+        sides = {file.split for file in split_by_source(files, seed=seed) if file.group == "one patient"}
+        assert len(sides) == 1
+        parts = folds_by_source(files, 3, seed=seed)
+        assert len({n for n, part in enumerate(parts) for at in part if files[at].group == "one patient"}) == 1
 
 
 def test_three_sources_a_class_are_enough() -> None:
