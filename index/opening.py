@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from index.address import Address, ServerAddress
@@ -13,11 +14,21 @@ from index.home.description import read_description, write_description
 from index.home.lock import IndexLock, holder
 from index.home.unfinished import refuse_unfinished_copy
 from index.schema import Description
-from model.errors import CheckpointError, ModelMismatchError, NotAnIndexError, NothingThereError, VectorIndexError
+from model.errors import (
+    CheckpointError,
+    IndexLockedError,
+    ModelMismatchError,
+    NotAnIndexError,
+    NothingThereError,
+    VectorIndexError,
+)
 from model.network.bundled import bundled_with, find_model
 from model.network.heads import describe_heads, head_file
 from model.network.metadata import read_metadata
 from model.network.probe import describe_probe, probe_file
+
+LETTING_GO_SECONDS = 20.0
+"""Within which a process that was asked to has let go of an index: its last questions may take so long."""
 
 
 def describe_index(address: Address, *, patient: bool = False) -> Description:
@@ -34,7 +45,13 @@ def describe_index(address: Address, *, patient: bool = False) -> Description:
 
 
 def open_index(
-    address: Address, *, purpose: str, wait: float = 5.0, only_reads: bool = False, patient: bool = False
+    address: Address,
+    *,
+    purpose: str,
+    wait: float = 5.0,
+    only_reads: bool = False,
+    patient: bool = False,
+    let_go: Callable[[], None] | None = None,
 ) -> Index:
     """Open an existing index.
 
@@ -44,6 +61,7 @@ def open_index(
         wait: seconds to wait for another process to let go of an embedded index; a server serves many.
         only_reads: nothing will be written, so that the folder need not be writable (:mod:`index.engines.read_only`).
         patient: wait for a server that is away, as a job does, and not only as long as a person would.
+        let_go: answer others meanwhile, and close the index soon after this was called, as another wants to have it.
 
     Raises:
         NotAnIndexError: there is none at this address.
@@ -56,10 +74,14 @@ def open_index(
     read_description(address.home)
     if only_reads and is_read_only(address.home):
         return _open_read_only(address.home)
-    return _open_folder(address.home, purpose, wait, create=False, answers=not only_reads)
+    return _open_folder(
+        address.home, purpose, wait, create=False, answers=not only_reads or let_go is not None, let_go=let_go
+    )
 
 
-def open_to_search(address: Address, *, purpose: str, wait: float = 5.0) -> Searchable:
+def open_to_search(
+    address: Address, *, purpose: str, wait: float = 5.0, let_go: Callable[[], None] | None = None
+) -> Searchable:
     """Open an existing index, also while another process of this user writes to it.
 
     That process then answers instead (:mod:`index.engines.owner`): what it has stored is found, up to that moment.
@@ -68,6 +90,7 @@ def open_to_search(address: Address, *, purpose: str, wait: float = 5.0) -> Sear
         address: of the index.
         purpose: as of :func:`open_index`.
         wait: as of :func:`open_index`; for a process that does not answer.
+        let_go: as of :func:`open_index`.
 
     Raises:
         NotAnIndexError, IndexLockedError, VectorIndexError: as :func:`open_index`.
@@ -77,7 +100,7 @@ def open_to_search(address: Address, *, purpose: str, wait: float = 5.0) -> Sear
         read_description(address.home)
         if asked := _ask_owner(address.home):
             return asked
-    return open_index(address, purpose=purpose, wait=wait, only_reads=True)
+    return open_index(address, purpose=purpose, wait=wait, only_reads=True, let_go=let_go)
 
 
 def create_index(
@@ -256,16 +279,39 @@ def _ask_owner(folder: Path) -> Searchable | None:
     return ask_owner(folder, there)
 
 
-def _open_folder(folder: Path, purpose: str, wait: float, *, create: bool, answers: bool) -> Index:
+def _open_folder(
+    folder: Path,
+    purpose: str,
+    wait: float,
+    *,
+    create: bool,
+    answers: bool,
+    let_go: Callable[[], None] | None = None,
+) -> Index:
     from index.engines.edge import EdgeIndex
 
-    lock = IndexLock(folder, purpose)
-    lock.acquire(wait)
+    lock = take_lock(folder, purpose, wait)
     try:
-        return EdgeIndex(folder, lock, create=create, answers=answers)
+        return EdgeIndex(folder, lock, create=create, answers=answers, let_go=let_go)
     except BaseException:
         lock.release()
         raise
+
+
+def take_lock(folder: Path, purpose: str, wait: float) -> IndexLock:
+    """The lock of an index folder; a process that only searches in the index is asked to let go of it.
+
+    Raises:
+        IndexLockedError, VectorIndexError: as :meth:`index.home.lock.IndexLock.acquire`.
+    """
+    lock = IndexLock(folder, purpose)
+    try:
+        lock.acquire(0.0)
+    except IndexLockedError:
+        from index.engines.owner import ask_to_let_go
+
+        lock.acquire(max(wait, LETTING_GO_SECONDS) if ask_to_let_go(folder) else wait)
+    return lock
 
 
 def _open_read_only(folder: Path) -> Index:

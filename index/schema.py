@@ -208,6 +208,11 @@ class Description:
     probe: str = ""
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def makers(self) -> tuple[object, ...]:
+        """What features and predictions come from: where it changes, a query of before means nothing."""
+        return self.model_fingerprint, self.heads, self.probe
+
 
 def frame_point_id(frame: Frame) -> UUID:
     """The id under which a frame is stored."""

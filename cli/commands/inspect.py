@@ -59,7 +59,7 @@ def _facts(file: str, inspection: Inspection) -> dict[str, str]:
 
 
 def _predicted(file: str, frame: int, model: Path | None) -> str:
-    from cli.rendering.tables import organ_text, probability_text
+    from index.answers.words import organ_text, probability_text
     from index.query import query_from_image
     from model.network.bundled import find_model
     from model.network.embedder import Embedder

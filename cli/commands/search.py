@@ -236,7 +236,7 @@ def look_at(opened: Searchable, description: Description, address: Address) -> N
     Raises:
         ModelMismatchError: it was made anew meanwhile.
     """
-    if _makers(opened.description) != _makers(description):
+    if opened.description.makers != description.makers:
         raise ModelMismatchError(f"{address} was made anew by another model meanwhile: ask again")
     if opened.asked:
         writer = f"{opened.asked} writes to the index: what it has stored so far was searched"
@@ -269,11 +269,6 @@ def _options(
     )
     check_options(description, options)
     return options
-
-
-def _makers(description: Description) -> tuple[object, ...]:
-    """What features and predictions come from."""
-    return description.model_fingerprint, description.heads, description.probe
 
 
 def check_sheet(sheet: Path, *, force: bool) -> None:
@@ -334,7 +329,7 @@ def _answers(
     label: str | None,
 ) -> tuple[list[tuple[Answer, str | None]], int]:
     """The answers, each with a file that shows its query (``None`` if there is none), and how many UIDs are unknown."""
-    from cli.rendering.tables import stored_address
+    from index.answers.words import stored_address
     from index.query import query_from_stored
     from index.search import search as search_index
 
@@ -358,8 +353,8 @@ def _answers(
 
 def _show(pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], format: Format, *, said: bool) -> None:  # noqa: A002 (as the option)
     """Print the answers; why there is none, unless that was ``said``."""
-    from cli.rendering.records import answers_csv, answers_json
     from cli.rendering.tables import print_answer
+    from index.answers.records import answers_csv, answers_json
 
     answers = [answer for answer, _ in pairs]
     if format == "json":
@@ -381,7 +376,7 @@ def _show(pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], format
 def _show_pictures(
     pairs: list[tuple[Answer, str | None]], index: Address, roots: tuple[str, ...], sheet: Path | None, thumbnails: bool
 ) -> None:
-    from cli.rendering.sheet import answer_tiles, draw_sheet
+    from index.answers.sheet import answer_tiles, draw_sheet
 
     rows = [answer_tiles(answer, roots, file) for answer, file in pairs]
     if thumbnails:

@@ -142,7 +142,7 @@ def _files(source: str) -> Iterator[str]:
 
 def _queries_of_index(index: Searchable, uids: Sequence[str], wanted: SeriesOptions) -> tuple[list[Asked], int]:
     """Stored series, and the number of UIDs that the index does not know."""
-    from cli.rendering.tables import stored_address
+    from index.answers.words import stored_address
     from index.series_query import series_from_index
 
     found: list[Asked] = []
@@ -187,7 +187,7 @@ def _draw(
         CbmirError: the sheet cannot be written.
     """
     from cli.rendering.series import series_tiles, series_title
-    from cli.rendering.sheet import draw_sheet
+    from index.answers.sheet import draw_sheet
 
     rows = [series_tiles(answer, roots, files) for answer, (_, files) in zip(answers, asked, strict=True)]
     try:

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from rich.text import Text
 
 from cli.rendering.report.templates import render
-from cli.rendering.sheet import TILE, Tile
+from index.answers.sheet import TILE, Tile
 
 
 def answer_page(titles: Sequence[str], rows: Sequence[Sequence[Tile]], index: str) -> str:

@@ -15,8 +15,9 @@ from rich.markup import escape
 
 from cli.console import Terminal, printable
 from cli.rendering.columns import Column, Row, print_paths
-from cli.rendering.sheet import Tile
-from cli.rendering.tables import organ_text, shown_address, stored_address
+from cli.rendering.tables import shown_address
+from index.answers.sheet import Tile
+from index.answers.words import organ_text, stored_address
 from index.query import SHOWN_DIGITS
 from index.series import Match, SeriesAnswer, SeriesHit
 from model.errors import ImageError

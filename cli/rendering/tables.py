@@ -12,12 +12,10 @@ from rich.table import Table
 
 from cli.console import Terminal, printable
 from cli.rendering.columns import Column, Row, print_paths
-from index.engines.engine import Hit
-from index.query import SHOWN_DIGITS, Query
-from index.schema import Location, Payload
+from index.answers.words import is_wrong, organ_text, probability_text, score_text, stored_address
+from index.query import SHOWN_DIGITS
 from index.search import Answer
-from model.images.sources import is_local, join
-from model.network.calibration import UNKNOWN
+from model.images.sources import is_local
 from model.training.measures import ClassificationMeasures
 
 if TYPE_CHECKING:
@@ -27,11 +25,6 @@ if TYPE_CHECKING:
     from model.training.cross_validation import Fold
 
 
-def stored_address(roots: tuple[str, ...], location: Location) -> str:
-    """Where a stored file lies, or lay when it was indexed: a path, or an address."""
-    return join(roots[location.root], location.path)
-
-
 def shown_address(address: str) -> str:
     """An address as a person can type it here: relative to the working directory if it lies below that."""
     try:
@@ -39,26 +32,6 @@ def shown_address(address: str) -> str:
     except FileNotFoundError:
         return address
     return address.removeprefix(f"{here.rstrip('/')}/") if is_local(address) else address
-
-
-def is_wrong(answer: Answer, hit: Hit) -> bool:
-    """Whether the true classes of query and hit are both known, and differ."""
-    return None not in (answer.query.label, hit.payload.label) and answer.query.label != hit.payload.label
-
-
-def organ_text(of: Query | Payload) -> str:
-    """The organ, or that it is unknown and what it resembles most; nothing of a model without classes."""
-    return f"{UNKNOWN} ({of.best_guess}?)" if of.organ == UNKNOWN else of.organ or ""
-
-
-def probability_text(of: Query | Payload) -> str:
-    """How likely the likeliest class is; nothing of a model without classes."""
-    return "" if of.organ_probability is None else f"{of.organ_probability:.1%}"
-
-
-def score_text(answer: Answer, hit: Hit) -> str:
-    """A hit's distance or score; the sums of reciprocal ranks are small numbers."""
-    return f"{hit.score:.4f}" if answer.measure == "rank score" else f"{hit.score:.3f}"
 
 
 def print_answer(answer: Answer, roots: tuple[str, ...], console: Terminal) -> None:

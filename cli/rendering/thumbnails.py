@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cli.rendering.sheet import TILE, Tile
+from index.answers.sheet import TILE, Tile
 
 CELLS = 22
 """Width of a thumbnail in terminal columns."""

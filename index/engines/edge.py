@@ -67,6 +67,7 @@ class EdgeIndex(Index):
         create: bool,
         shard: Path | None = None,
         answers: bool = False,
+        let_go: Callable[[], None] | None = None,
     ) -> None:
         self._folder, self._lock = folder, lock
         self._loading = threading.Lock()
@@ -81,7 +82,7 @@ class EdgeIndex(Index):
             with _engine_errors(folder):
                 self._make_shard()
         if answers and isinstance(lock, IndexLock):
-            self._answering = Answering(self, lock)
+            self._answering = Answering(self, lock, let_go)
 
     def _store(self, batch: PointBatch) -> None:
         self._require_space(sum(vectors.nbytes for vectors in batch.vectors.values()))
@@ -143,6 +144,30 @@ class EdgeIndex(Index):
                 )
                 for layer, vector in vectors.items()
             ],
+            with_payload=True,
+        )
+        with _engine_errors(self._folder):
+            return list(map(_hit, self._shard.query(request)))
+
+    def recommended(
+        self,
+        more: Sequence[Vector],
+        less: Sequence[Vector],
+        layer: str,
+        *,
+        top: int,
+        where: Where = EVERYTHING,
+        exact: bool = False,
+    ) -> list[Hit]:
+        examples = qdrant.RecommendQuery(
+            positives=[vector.astype("float32", copy=False) for vector in more],
+            negatives=[vector.astype("float32", copy=False) for vector in less],
+        )
+        request = qdrant.QueryRequest(
+            limit=top,
+            query=qdrant.Query.RecommendBestScore(examples, using=layer),
+            filter=_filter(where),
+            params=_search_params(exact=exact),
             with_payload=True,
         )
         with _engine_errors(self._folder):

@@ -74,8 +74,8 @@ class Hit:
 
     Attributes:
         id: of the point.
-        score: its Euclidean distance, least first; in a layer that is compared by dot products that product, and of
-            fused layers the sum of its reciprocal ranks, greatest first.
+        score: its Euclidean distance, least first; in a layer that is compared by dot products that product, of fused
+            layers the sum of its reciprocal ranks, and of examples its recommendation score, greatest first.
         payload: what is stored with it.
     """
 
@@ -150,6 +150,30 @@ class Searchable(ABC):
 
         Args:
             vectors: by layer, ``(dimension,)``.
+            top: points wanted.
+            where: which points to consider.
+            exact: as of :meth:`nearest`.
+        """
+
+    @abstractmethod
+    def recommended(
+        self,
+        more: Sequence[Vector],
+        less: Sequence[Vector],
+        layer: str,
+        *,
+        top: int,
+        where: Where = EVERYTHING,
+        exact: bool = False,
+    ) -> list[Hit]:
+        """Points like some examples and unlike others, best first, by Qdrant's recommendation with the best score.
+
+        A point that is nearer to one of ``more`` than to any of ``less`` has a score above 0, all others one below it.
+
+        Args:
+            more: vectors of the layer, each ``(dimension,)``, at least one.
+            less: as ``more``, perhaps none.
+            layer: whose distance counts.
             top: points wanted.
             where: which points to consider.
             exact: as of :meth:`nearest`.

@@ -27,7 +27,7 @@ import numpy as np
 
 from index.engines.engine import EVERYTHING, Hit, Searchable, Statistics, Where
 from index.home.description import read_description
-from index.home.lock import Holder, IndexLock, in_use
+from index.home.lock import Holder, IndexLock, holder, in_use
 from index.schema import Payload, Vector
 from model.errors import CbmirError, IndexLockedError, VectorIndexError
 
@@ -43,6 +43,7 @@ STOP_SECONDS = 0.05
 """Within which the answering ends with its index; the half a second of Python's own is what every command waited."""
 
 _REQUEST_BYTES = 2**24
+_LET_GO = "let go"
 _PAGE = 1024
 
 _log = logging.getLogger("cbmir.index")
@@ -56,9 +57,10 @@ class Answering:
     Args:
         index: open, of this process.
         lock: by which this process holds it; told where to ask.
+        let_go: called when another process asks to have the index; it returns at once, and the index is closed soon.
     """
 
-    def __init__(self, index: Searchable, lock: IndexLock) -> None:
+    def __init__(self, index: Searchable, lock: IndexLock, let_go: Callable[[], None] | None = None) -> None:
         self._folder: Path | None = None
         if lock.former and lock.former.socket:
             _sweep(Path(lock.former.socket))
@@ -69,7 +71,7 @@ class Answering:
             _log.warning("others cannot search this index meanwhile: %s", error)
             self._remove_folder()
             return
-        self._server.index = index
+        self._server.index, self._server.let_go = index, let_go
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(STOP_SECONDS,), name="cbmir-answering", daemon=True
         )
@@ -113,6 +115,7 @@ def _sweep(left: Path) -> None:
 
 class _Server(socketserver.ThreadingUnixStreamServer):
     index: Searchable
+    let_go: Callable[[], None] | None
 
     def handle_error(self, *_: Any) -> None:
         """A client that has gone is no matter of this process."""
@@ -130,7 +133,12 @@ class _Handler(socketserver.StreamRequestHandler):
         answer: dict[str, Any]
         try:
             request: Request = json.loads(line)
-            answer = {"result": _ANSWERS[request["call"]](self.server.index, request)}
+            if request["call"] == _LET_GO:
+                answer = {"result": self.server.let_go is not None}
+                if self.server.let_go:
+                    self.server.let_go()
+            else:
+                answer = {"result": _ANSWERS[request["call"]](self.server.index, request)}
         except CbmirError as error:
             answer = {"error": str(error)}
         except (ValueError, KeyError, TypeError) as error:
@@ -164,6 +172,14 @@ _ANSWERS: dict[str, Callable[[Searchable, Request], Any]] = {
     "fused": lambda index, asked: _hits(
         index.fused({layer: _to_vector(text) for layer, text in asked["vectors"].items()}, **_chosen(asked))
     ),
+    "recommended": lambda index, asked: _hits(
+        index.recommended(
+            list(map(_to_vector, asked["more"])),
+            list(map(_to_vector, asked["less"])),
+            str(asked["layer"]),
+            **_chosen(asked),
+        )
+    ),
     "retrieve": lambda index, asked: {
         str(point): payload.to_dict() for point, payload in index.retrieve(list(map(UUID, asked["ids"]))).items()
     },
@@ -175,15 +191,26 @@ _ANSWERS: dict[str, Callable[[Searchable, Request], Any]] = {
 }
 
 
-def ask_owner(folder: Path, holder: Holder) -> Searchable | None:
+def ask_owner(folder: Path, there: Holder) -> Searchable | None:
     """The index as the process that holds it answers; ``None`` if that one has gone."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(ANSWER_SECONDS)
-            connection.connect(holder.socket)
+            connection.connect(there.socket)
     except OSError:
         return None
-    return AskedIndex(folder, holder)
+    return AskedIndex(folder, there)
+
+
+def ask_to_let_go(folder: Path) -> bool:
+    """Ask the process that holds an index to let go of it: one that only searches in it will, within moments."""
+    there = holder(folder)
+    if there is None or not there.socket:
+        return False
+    try:
+        return bool(AskedIndex(folder, there).ask(_LET_GO))
+    except VectorIndexError:  # it has gone, is busy, or is of an earlier version
+        return False
 
 
 class AskedIndex(Searchable):
@@ -191,14 +218,14 @@ class AskedIndex(Searchable):
 
     Args:
         folder: of the index.
-        holder: the process to ask.
+        there: the process to ask.
     """
 
-    def __init__(self, folder: Path, holder: Holder) -> None:
-        self._folder, self._socket, self.asked = folder, holder.socket, str(holder)
+    def __init__(self, folder: Path, there: Holder) -> None:
+        self._folder, self._socket, self.asked = folder, there.socket, str(there)
         self.description = read_description(folder)
 
-    def _ask(self, call: str, **more: Any) -> Any:
+    def ask(self, call: str, **more: Any) -> Any:
         """What the owner answers.
 
         Raises:
@@ -226,31 +253,44 @@ class AskedIndex(Searchable):
         return answer["result"]
 
     def retrieve(self, ids: Collection[UUID]) -> dict[UUID, Payload]:
-        found = self._ask("retrieve", ids=list(map(str, ids)))
+        found = self.ask("retrieve", ids=list(map(str, ids)))
         return {UUID(point): Payload.from_dict(payload) for point, payload in found.items()}
 
     def vector(self, point: UUID, layer: str) -> Vector:
-        return _to_vector(self._ask("vector", point=str(point), layer=layer))
+        return _to_vector(self.ask("vector", point=str(point), layer=layer))
 
     def nearest(
         self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
     ) -> list[Hit]:
-        return _to_hits(self._ask("nearest", vector=_to_text(vector), layer=layer, **_choice(top, where, exact)))
+        return _to_hits(self.ask("nearest", vector=_to_text(vector), layer=layer, **_choice(top, where, exact)))
 
     def rank(
         self, vector: Vector, layer: str, *, top: int, where: Where = EVERYTHING, exact: bool = False
     ) -> list[UUID]:
-        return list(map(UUID, self._ask("rank", vector=_to_text(vector), layer=layer, **_choice(top, where, exact))))
+        return list(map(UUID, self.ask("rank", vector=_to_text(vector), layer=layer, **_choice(top, where, exact))))
 
     def fused(
         self, vectors: Mapping[str, Vector], *, top: int, where: Where = EVERYTHING, exact: bool = False
     ) -> list[Hit]:
         texts = {layer: _to_text(vector) for layer, vector in vectors.items()}
-        return _to_hits(self._ask("fused", vectors=texts, **_choice(top, where, exact)))
+        return _to_hits(self.ask("fused", vectors=texts, **_choice(top, where, exact)))
+
+    def recommended(
+        self,
+        more: Sequence[Vector],
+        less: Sequence[Vector],
+        layer: str,
+        *,
+        top: int,
+        where: Where = EVERYTHING,
+        exact: bool = False,
+    ) -> list[Hit]:
+        examples = {"more": list(map(_to_text, more)), "less": list(map(_to_text, less))}
+        return _to_hits(self.ask("recommended", **examples, layer=layer, **_choice(top, where, exact)))
 
     def scroll(self, where: Where = EVERYTHING, *, start: UUID | None = None) -> Iterator[tuple[UUID, Payload]]:
         begun = False
-        while page := self._ask("page", where=_from_where(where), start=str(start) if start else None):
+        while page := self.ask("page", where=_from_where(where), start=str(start) if start else None):
             fresh = page[1:] if begun else page  # a page starts with the last point of the one before
             yield from ((UUID(point), Payload.from_dict(payload)) for point, payload in fresh)
             if len(page) < _PAGE:
@@ -258,13 +298,13 @@ class AskedIndex(Searchable):
             start, begun = UUID(page[-1][0]), True
 
     def count(self, where: Where = EVERYTHING) -> int:
-        return int(self._ask("count", where=_from_where(where)))
+        return int(self.ask("count", where=_from_where(where)))
 
     def facet(self, keyword: str) -> dict[str, int]:
-        return dict(self._ask("facet", keyword=keyword))
+        return dict(self.ask("facet", keyword=keyword))
 
     def statistics(self) -> Statistics:
-        return Statistics(**self._ask("statistics"))
+        return Statistics(**self.ask("statistics"))
 
     def close(self) -> None:
         """Nothing is held."""

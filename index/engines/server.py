@@ -187,6 +187,34 @@ class ServerIndex(Index):
         ).points
         return list(map(_hit, found))
 
+    def recommended(
+        self,
+        more: Sequence[Vector],
+        less: Sequence[Vector],
+        layer: str,
+        *,
+        top: int,
+        where: Where = EVERYTHING,
+        exact: bool = False,
+    ) -> list[Hit]:
+        examples = models.RecommendInput(
+            positive=[np.asarray(vector, dtype=np.float32).tolist() for vector in more],
+            negative=[np.asarray(vector, dtype=np.float32).tolist() for vector in less],
+            strategy=models.RecommendStrategy.BEST_SCORE,
+        )
+        found = self._read(
+            lambda client: client.query_points(
+                self._collection,
+                models.RecommendQuery(recommend=examples),
+                using=layer,
+                limit=top,
+                query_filter=_filter(where),
+                search_params=_search_params(exact=exact),
+                with_payload=True,
+            )
+        ).points
+        return list(map(_hit, found))
+
     def _query(
         self, vector: Vector, layer: str, top: int, where: Where, exact: bool, *, with_payload: bool
     ) -> list[models.ScoredPoint]:

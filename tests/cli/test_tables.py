@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.rendering.tables import shown_address, stored_address
+from cli.rendering.tables import shown_address
+from index.answers.words import stored_address
 from index.schema import Location
 
 

@@ -17,8 +17,9 @@ import pytest
 
 from index.address import Address
 from workers.cluster import Resources, share_resources
+from workers.guarded import deadline
 from workers.indexing.counters import Counters, StageCounts
-from workers.indexing.decoding import deadline, decode_file
+from workers.indexing.decoding import decode_file
 from workers.indexing.pipeline import RepositorySource
 from workers.indexing.rows import frames_schema, to_table
 from workers.indexing.settings import Machine

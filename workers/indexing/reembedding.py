@@ -11,10 +11,9 @@ from pathlib import Path
 from index.address import Address
 from index.home.description import NAME as DESCRIPTION
 from index.home.description import read_description
-from index.home.lock import IndexLock
 from index.home.unfinished import BUILDING, REPLACED
 from index.ledger import NAME as LEDGER
-from index.opening import resolve_model
+from index.opening import resolve_model, take_lock
 from model.errors import CbmirError, JobError, ModelMismatchError, Reason, SettingError, VectorIndexError
 from workers.indexing.comparing import Lacking, find_lacking, keep_deleted, open_records
 from workers.indexing.job import index_archive
@@ -151,8 +150,7 @@ def building(folder: Path) -> Path:
 def _exchange(folder: Path, new: Path, old: Path) -> None:
     try:
         shutil.rmtree(old, ignore_errors=True)
-        lock = IndexLock(folder, "cbmir index --reembed")
-        lock.acquire(5.0)
+        lock = take_lock(folder, "cbmir index --reembed", 5.0)
         try:
             folder.rename(old)
             new.rename(folder)

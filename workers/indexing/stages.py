@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 from model.errors import JobError, Reason
 from model.images.reading import READ_ALL, ReadOptions
 from model.network.preparation import PAPER, AnyPreparation
-from workers.indexing.decoding import DecoderProcess, deadline, decode_file
+from workers.guarded import deadline
+from workers.indexing.decoding import DecoderProcess, decode_file
 from workers.indexing.rows import (
     FEATURE,
     KEPT_AS,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli.rendering.sheet import GAP, TILE
+from index.answers.sheet import GAP, TILE
 
 Cbmir = Callable[..., int]
 

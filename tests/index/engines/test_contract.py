@@ -67,6 +67,26 @@ def test_ranks_of_several_layers_are_fused(engine: Engine) -> None:
         assert [hit.id for hit in index.fused(vectors, top=3, where=where)] == [hit.id for hit in hits[:3]]
 
 
+def test_examples_of_more_come_first_and_those_of_less_last(index: Index) -> None:
+    points = make_points(60)
+    matrix = np.stack([point.vectors["fcl1"] for point in points]).astype(np.float32)
+    where = Where(must={"organ": ["brain", "knee"]})
+    among = [n for n, point in enumerate(points) if point.payload.organ in {"brain", "knee"}]
+    more, less = matrix[[among[0], among[5]]], matrix[[among[1], among[7]]]
+    to_more, to_less = (np.linalg.norm(matrix[:, None] - ones, axis=2).min(axis=1) for ones in (more, less))
+    for exact in (True, False):
+        hits = index.recommended(list(more), list(less), "fcl1", top=60, where=where, exact=exact)
+        assert {hit.id for hit in hits} == {points[n].id for n in among}
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        wanted = {points[n].id for n in among if to_more[n] < to_less[n]}
+        assert {hit.id for hit in hits[: len(wanted)]} == wanted
+        assert all((hit.score > 0) == (hit.id in wanted) for hit in hits)
+        assert {hit.id for hit in hits[:2]} == {points[among[0]].id, points[among[5]].id}
+    alone = index.recommended(list(more[:1]), [], "fcl1", top=5, where=where, exact=True)
+    nearest = index.nearest(more[0], "fcl1", top=5, where=where, exact=True)
+    assert [hit.id for hit in alone] == [hit.id for hit in nearest]
+
+
 def test_a_layer_may_be_compared_by_dot_products(engine: Engine) -> None:
     points = make_points(60)
     matrix = np.stack([point.vectors["fcl1"] for point in points]).astype(np.float32)

@@ -141,12 +141,23 @@ def edge_query(request: grpc.QueryPoints, wanted: grpc.Filter | None) -> edge.Qu
     ]
     return edge.QueryRequest(
         limit=request.limit,
-        query=edge.Fusion.Rrf(k=request.query.rrf.k) if prefetches else _nearest(request.query, request.using),
+        query=edge.Fusion.Rrf(k=request.query.rrf.k) if prefetches else _by_vectors(request.query, request.using),
         prefetches=prefetches or None,
         filter=edge_filter(wanted) if wanted is not None else None,
         params=_params(request.params),
         with_payload=request.with_payload.enable,
     )
+
+
+def _by_vectors(query: grpc.Query, using: str) -> edge.Query:
+    if query.WhichOneof("variant") != "recommend":
+        return _nearest(query, using)
+    if query.recommend.strategy != grpc.RecommendStrategy.BestScore:
+        raise NotImplementedError("the stand-in recommends by the best score only")
+    more, less = (
+        [list(one.dense.data) for one in part] for part in (query.recommend.positive, query.recommend.negative)
+    )
+    return edge.Query.RecommendBestScore(edge.RecommendQuery(positives=more, negatives=less), using=using)
 
 
 def _nearest(query: grpc.Query, using: str) -> edge.Query:

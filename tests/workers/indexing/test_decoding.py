@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import phantoms
-from workers.indexing.decoding import DecoderProcess, deadline, decode_file
+from workers.guarded import deadline
+from workers.indexing.decoding import DecoderProcess, decode_file
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from cli.rendering.tables import is_wrong, stored_address
+from index.answers.words import is_wrong, stored_address
 from index.engines.engine import Hit
 from index.search import Answer
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from cli.rendering.tables import is_wrong, organ_text, probability_text, score_text, stored_address
+from index.answers.words import is_wrong, organ_text, probability_text, score_text, stored_address
 from index.search import Answer
 from model.errors import ImageError
 from model.images.reading import read_frames

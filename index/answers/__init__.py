@@ -1,0 +1,1 @@
+"""Answers for people and programs: their words, JSON and CSV records, and sheets of pictures."""
