@@ -24,6 +24,8 @@ from cli.commands import (
     inspect,
     model,
     search,
+    serve,
+    shell,
     status,
     train,
     upgrade,
@@ -51,6 +53,8 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("cross-validate")(cross_validate.cross_validate)
 app.command("index")(index.index)
 app.command("search")(search.search)
+app.command("serve")(serve.serve)
+app.command("shell")(shell.shell)
 app.command("status")(status.status)
 app.command("delete")(delete.delete)
 app.command("copy")(copy.copy)

@@ -12,6 +12,7 @@ from index.address import Address, parse_address
 from model.errors import CbmirError, SettingError
 
 RuntimeName = Literal["torch", "openvino", "openvino-int8"]
+SearchRuntimeName = Literal["auto", "torch", "openvino", "openvino-int8"]
 PrecisionName = Literal["float32", "bfloat16"]
 QuantizationName = Literal["turbo4", "int8", "none"]
 PathPrivacyName = Literal["plain", "hash"]
@@ -95,6 +96,11 @@ ModelOption = Annotated[
 RuntimeOption = Annotated[
     RuntimeName,
     option("--runtime", help="What computes the network; openvino is faster on processors, needs cbmir[openvino]."),
+]
+
+SearchRuntimeOption = Annotated[
+    SearchRuntimeName,
+    option("--runtime", help="What computes the network; auto takes openvino where it is installed."),
 ]
 
 DeviceOption = Annotated[

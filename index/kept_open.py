@@ -53,7 +53,7 @@ class KeptIndex:
         self._index: Searchable | None = None
         self._questions = 0
         self._leaving, self._left_until = False, 0.0
-        with self._using():
+        with self.using():
             pass
 
     def ask(self, question: Callable[[Searchable], Result]) -> Result:
@@ -66,7 +66,7 @@ class KeptIndex:
         """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
-            with self._using() as index:
+            with self.using() as index:
                 try:
                     return question(index)
                 except IndexLockedError:
@@ -76,7 +76,8 @@ class KeptIndex:
             time.sleep(_POLL_SECONDS)
 
     @contextmanager
-    def _using(self) -> Iterator[Searchable]:
+    def using(self) -> Iterator[Searchable]:
+        """The index for one question; it is not let go of meanwhile."""
         with self._changed:
             while self._leaving:
                 self._changed.wait()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 from uuid import UUID
 
-from index.engines.engine import Hit, Searchable, Where
+from index.engines.engine import RANK_FUSION, Hit, Searchable, Where, fusion_depth
 from index.filters import check_fields
 from index.query import Query
 from index.schema import Description
@@ -23,10 +24,14 @@ Same = Literal["self", "series", "study", "patient", "none"]
 GroupBy = Literal["none", "series", "study", "patient"]
 """Of each series, study or patient group only the nearest hit is kept."""
 
-Measure = Literal["distance", "dot product", "rank score"]
-"""What hits are ranked by: Euclidean distance, least first; a layer's dot product, or fused ranks, greatest first."""
+Measure = Literal["distance", "dot product", "rank score", "recommendation score"]
+"""What hits are ranked by: Euclidean distance, least first; a layer's dot product, fused ranks, or how much better the
+examples of what is meant fit than those of what is not, greatest first."""
 
 _FIRST_OVERFETCH = 4
+
+_Nearest = Callable[[Where, int], list[Hit]]
+"""Takes a filter and how many hits are wanted."""
 
 _GROUPS = {"series": "series_instance_uid", "study": "study_instance_uid", "patient": "patient_group"}
 
@@ -120,8 +125,19 @@ def check_options(description: Description, options: Options) -> None:
         raise SettingError(f"--top {options.top} asks for nothing: give at least 1")
 
 
-def search(index: Searchable, query: Query, options: Options = Options()) -> Answer:
-    """The nearest neighbours of ``query`` in ``index``.
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Further pictures that say what is meant, and such that say what is not."""
+
+    more: Sequence[Query] = ()
+    less: Sequence[Query] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.more or self.less)
+
+
+def search(index: Searchable, query: Query, options: Options = Options(), examples: Examples = Examples()) -> Answer:
+    """The nearest neighbours of ``query`` in ``index``, or what is like it and like some examples, and unlike others.
 
     Raises:
         ModelMismatchError, SettingError: as :func:`check_options`.
@@ -136,15 +152,23 @@ def search(index: Searchable, query: Query, options: Options = Options()) -> Ans
         must["organ"] = organs if asked is None else tuple(organ for organ in organs if organ in asked)
     modalities = () if options.any_modality or "modality" in must else modality_group(query.header.modality)
     must_not, excluded = _same(query, options.exclude_same)
+    if options.exclude_same != "none":
+        excluded |= {example.id for example in (*examples.more, *examples.less)}
+    nearest = (
+        partial(_recommended, index, query, examples, options) if examples else partial(_nearest, index, query, options)
+    )
     hits: list[Hit] = []
     if modalities:
-        hits = _found(index, query, options, Where({**must, "modality": modalities}, must_not, excluded))
+        hits = _found(nearest, options, Where({**must, "modality": modalities}, must_not, excluded))
         others = Where({"modality": modalities}, exclude_ids=excluded)
         if not hits and not index.count(others):  # as in an archive of JPEG files, whose headers say nothing
             modalities = ()
     if not modalities:
-        hits = _found(index, query, options, Where(must, must_not, excluded))
-    return Answer(query, organs, modalities, options.layers, measure(index.description, options.layers), tuple(hits))
+        hits = _found(nearest, options, Where(must, must_not, excluded))
+    ranked_by = measure(index.description, options.layers)
+    if examples and ranked_by != "rank score":
+        ranked_by = "recommendation score"
+    return Answer(query, organs, modalities, options.layers, ranked_by, tuple(hits))
 
 
 def measure(description: Description, layers: Sequence[str]) -> Measure:
@@ -154,10 +178,8 @@ def measure(description: Description, layers: Sequence[str]) -> Measure:
     return "dot product" if layers[0] in description.dot_layers else "distance"
 
 
-def _found(index: Searchable, query: Query, options: Options, where: Where) -> list[Hit]:
-    if options.group_by == "none":
-        return _nearest(index, query, options, where, options.top)
-    return _grouped(index, query, options, where)
+def _found(nearest: _Nearest, options: Options, where: Where) -> list[Hit]:
+    return nearest(where, options.top) if options.group_by == "none" else _grouped(nearest, options, where)
 
 
 def _nearest(index: Searchable, query: Query, options: Options, where: Where, top: int) -> list[Hit]:
@@ -166,6 +188,26 @@ def _nearest(index: Searchable, query: Query, options: Options, where: Where, to
         return index.fused(vectors, top=top, where=where, exact=options.exact)
     layer, vector = next(iter(vectors.items()))
     return index.nearest(vector, layer, top=top, where=where, exact=options.exact)
+
+
+def _recommended(
+    index: Searchable, query: Query, examples: Examples, options: Options, where: Where, top: int
+) -> list[Hit]:
+    """What is like the query and some examples, and unlike others; the ranks of several layers are fused as ever."""
+    depth = top if len(options.layers) == 1 else fusion_depth(top)
+    found: dict[UUID, Hit] = {}
+    scores: dict[UUID, float] = {}
+    for layer in options.layers:
+        more = [example.features[layer] for example in (query, *examples.more)]
+        less = [example.features[layer] for example in examples.less]
+        hits = index.recommended(more, less, layer, top=depth, where=where, exact=options.exact)
+        if len(options.layers) == 1:
+            return hits
+        for rank, hit in enumerate(hits, 1):
+            found[hit.id] = hit
+            scores[hit.id] = scores.get(hit.id, 0.0) + 1 / (RANK_FUSION + rank)
+    best = sorted(scores, key=lambda point: (-scores[point], point))[:top]
+    return [replace(found[point], score=scores[point]) for point in best]
 
 
 def _same(query: Query, same: Same) -> tuple[dict[str, list[str]], frozenset[UUID]]:
@@ -177,11 +219,11 @@ def _same(query: Query, same: Same) -> tuple[dict[str, list[str]], frozenset[UUI
     return ({_GROUPS[same]: [value]} if value else {}), frozenset({query.id})
 
 
-def _grouped(index: Searchable, query: Query, options: Options, where: Where) -> list[Hit]:
+def _grouped(nearest: _Nearest, options: Options, where: Where) -> list[Hit]:
     """The nearest hit of each series or study: ask for ever more neighbours until enough groups are among them."""
     limit = options.top * _FIRST_OVERFETCH
     while True:
-        hits = _nearest(index, query, options, where, limit)
+        hits = nearest(where, limit)
         best: dict[str, Hit] = {}
         for hit in hits:
             # A picture without one is a group of its own.

@@ -18,7 +18,7 @@ from cli.options import (
     ForceOption,
     IndexOption,
     OpenOption,
-    RuntimeOption,
+    SearchRuntimeOption,
     complete_layer,
     complete_organ,
     option,
@@ -27,6 +27,7 @@ from cli.options import (
     refuse_existing,
 )
 from cli.pages import open_page
+from cli.warm import load_model, opened_to_search
 from model.errors import CbmirError, ModelMismatchError, SettingError
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def search(
     force: ForceOption = False,
     open_: OpenOption = False,
     thumbnails: Annotated[bool, option("--thumbnails", help="Show the pictures in the terminal.")] = False,
-    runtime: RuntimeOption = "torch",
+    runtime: SearchRuntimeOption = "auto",
     device: Annotated[str, option("--device", help="Torch device.")] = "cpu",
 ) -> None:
     """Find the stored images nearest to QUERY, in the class that the network predicts for it or in the whole index.
@@ -134,8 +135,7 @@ def search(
     """
     from index.filters import as_stored, check_label
     from index.home.key import KEY_NAME, privacy_key
-    from index.opening import describe_index, open_to_search
-    from model.network.embedder import Embedder
+    from index.opening import describe_index
 
     _check_request(queries, like, organ, no_class_prediction, sheet, force=force, open_=open_)
     _check_series(by, frame, label, group_by, slices, pooling, thumbnails=thumbnails, locate=locate)
@@ -150,7 +150,7 @@ def search(
         raise SettingError(
             f"{index.home} has not its {KEY_NAME}, so the patient of a file cannot be told: use --like ID"
         )
-    load = partial(Embedder.load, device=device, runtime=runtime, probe=bool(description.probe))
+    load = partial(load_model, device=device, runtime=runtime, probe=bool(description.probe))
     if by == "series":
         from cli.commands.search_series import SeriesOptions, search_by_series
         from index.series_query import SLICES
@@ -163,7 +163,7 @@ def search(
     with ExitStack() as stack:
         files = [_input_file(query, stack) for query in queries or ()]
         found, failed = _embed(files, index, description, model, options.layers, frame, load) if files else ([], 0)
-        with open_to_search(index, purpose="cbmir search") as opened:
+        with opened_to_search(index, "cbmir search") as opened:
             look_at(opened, description, index)
             if label is not None:
                 check_label(opened, label)
@@ -376,9 +376,10 @@ def _show(pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], format
 def _show_pictures(
     pairs: list[tuple[Answer, str | None]], index: Address, roots: tuple[str, ...], sheet: Path | None, thumbnails: bool
 ) -> None:
-    from index.answers.sheet import answer_tiles, draw_sheet
+    from index.answers.sheet import answer_tiles, draw_sheet, picture, stored_picture
 
-    rows = [answer_tiles(answer, roots, file) for answer, file in pairs]
+    show = partial(stored_picture, roots)
+    rows = [answer_tiles(answer, picture(file, answer.query.frame) if file else None, show) for answer, file in pairs]
     if thumbnails:
         from cli.rendering.thumbnails import thumbnails as draw_thumbnails
 

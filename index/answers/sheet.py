@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from index.answers.words import is_wrong, organ_text, probability_text, score_text, stored_address
+from index.engines.engine import Hit
 from index.search import Answer
 from model.errors import ImageError
 from model.images.reading import read_frames
@@ -64,17 +65,27 @@ def picture(address: str, frame: int) -> Image.Image | None:
     return None if found is None else Image.fromarray(found.pixels)
 
 
-def answer_tiles(answer: Answer, roots: tuple[str, ...], query_file: str | None) -> list[Tile]:
-    """The query's tile, then one a hit; wrong-class hits are framed red where labels are known."""
+def stored_picture(roots: tuple[str, ...], hit: Hit) -> Image.Image | None:
+    """A hit's picture, from where it lies; ``None`` if the file is gone or cannot be read."""
+    return picture(stored_address(roots, hit.payload.locations[0]), hit.payload.frame)
+
+
+def answer_tiles(answer: Answer, asked: Image.Image | None, show: Callable[[Hit], Image.Image | None]) -> list[Tile]:
+    """The query's tile, then one a hit; wrong-class hits are framed red where labels are known.
+
+    Args:
+        answer: what was found.
+        asked: picture of the query.
+        show: gives the picture of a hit.
+    """
     query = answer.query
-    first = picture(query_file, query.frame) if query_file else None
-    tiles = [Tile(first, (f"query: {organ_text(query)}", probability_text(query)), "query")]
+    tiles = [Tile(asked, (f"query: {organ_text(query)}", probability_text(query)), "query")]
     for rank, hit in enumerate(answer.hits, 1):
         wrong = is_wrong(answer, hit)
         label = f" ({hit.payload.label})" if wrong and hit.payload.label != hit.payload.organ else ""
         tiles.append(
             Tile(
-                picture(stored_address(roots, hit.payload.locations[0]), hit.payload.frame),
+                show(hit),
                 (f"{rank}. {organ_text(hit.payload)}{label}", f"{answer.measure} {score_text(answer, hit)}"),
                 "wrong" if wrong else "right",
             )

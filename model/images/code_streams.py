@@ -48,9 +48,13 @@ def near(stream: bytes) -> int:
     return 0
 
 
+END_MARKER: Final = b"\xff\xd9"
+"""EOI of JPEG and JPEG-LS, EOC of JPEG 2000."""
+
+
 def has_end(stream: bytes) -> bool:
     """Whether a stream of JPEG or JPEG 2000 has its end marker, apart from what may follow it."""
-    return b"\xff\xd9" in stream.rstrip(b"\0")[-1024:]
+    return END_MARKER in stream.rstrip(b"\0")[-1024:]
 
 
 def needs_imagecodecs(stream: bytes) -> bool:

@@ -29,11 +29,12 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from model.images.code_streams import has_end
+from model.images.code_streams import END_MARKER, has_end
 from model.images.pixel_module import JPEG_XL_SYNTAXES
 from model.images.stored_frames import StoredFrames
 
 _JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
+_JPEG_LS = (JPEGLSLossless, JPEGLSNearLossless)
 _HTJ2K = (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
 
 ORDER: Final[dict[UID, tuple[str, ...]]] = {
@@ -96,7 +97,7 @@ def decode_by_gdcm(src: bytes, runner: DecodeRunner) -> bytearray:
 
     if runner.transfer_syntax in _JPEG and runner.samples_per_pixel == 1:
         raise ValueError("GDCM is used for JPEG in colour only")
-    return _guarded(gdcm, src, runner)
+    return _guarded(gdcm, _ended(src, runner), runner)
 
 
 def decode_by_pillow(src: bytes, runner: DecodeRunner) -> bytearray:
@@ -117,7 +118,12 @@ def decode_by_pyjpegls(src: bytes, runner: DecodeRunner) -> bytearray:
     """The plug-in of pyjpegls."""
     from pydicom.pixels.decoders import pyjpegls
 
-    return _guarded(pyjpegls, src, runner)
+    return _guarded(pyjpegls, _ended(src, runner), runner)
+
+
+def _ended(src: bytes, runner: DecodeRunner) -> bytes:
+    """A JPEG-LS stream with the end marker that it lacks: CharLS looks for 11 s for the end of one that was cut off."""
+    return src if runner.transfer_syntax not in _JPEG_LS or has_end(src) else src + END_MARKER
 
 
 def _guarded(plugin: ModuleType, src: bytes, runner: DecodeRunner) -> bytearray:

@@ -15,7 +15,7 @@ from model.network.checkpoint import read_centroids
 from model.network.heads import Head, describe_heads, load_head
 from model.network.metadata import Metadata, read_metadata
 from model.network.probe import describe_probe, load_probe
-from model.network.runtimes import require_runtime
+from model.network.runtimes import choose_runtime, require_runtime
 
 Run = Callable[[NDArray[np.uint8], Sequence[str]], tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]]
 """Takes prepared images ``(n, *shape)`` and layer names; returns outputs before the softmax ``(n, classes)``, and the
@@ -86,7 +86,7 @@ class Embedder:
         Args:
             path: of the model.
             device: torch device; OpenVINO knows only ``cpu``.
-            runtime: see :data:`model.network.runtimes.Runtime`.
+            runtime: see :data:`model.network.runtimes.Runtime`, or :data:`model.network.runtimes.AUTO`.
             threads: of a processor; by default all of its cores.
             probe: name classes by the probe beside the model, if there is one.
 
@@ -96,6 +96,7 @@ class Embedder:
         """
         path = Path(path)
         metadata = read_metadata(path)
+        runtime = choose_runtime(runtime, metadata, device)
         if metadata.members:
             from model.network.joined_embedder import JoinedEmbedder
 

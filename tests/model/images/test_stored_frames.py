@@ -117,6 +117,18 @@ def test_a_file_that_was_cut_off_keeps_its_whole_frames(tmp_path: Path, syntax: 
     ]
 
 
+def test_a_jpeg_ls_stream_without_its_end_marker_is_whole(tmp_path: Path) -> None:
+    ds = cine(JPEGLSLossless)
+    ds.save_as(tmp_path / "marked", enforce_file_format=True)
+    streams = [bytes(stream).rstrip(b"\0") for stream in generate_frames(ds.PixelData, number_of_frames=4)]
+    assert all(stream.endswith(b"\xff\xd9") for stream in streams)
+    ds.PixelData = encapsulate([stream[:-2] for stream in streams])
+    ds.save_as(tmp_path / "unmarked", enforce_file_format=True)
+    assert [frame.identity for frame in read_frames(tmp_path / "unmarked")] == [
+        frame.identity for frame in read_frames(tmp_path / "marked")
+    ]
+
+
 @pytest.mark.usefixtures("everywhere")
 def test_a_page_that_is_broken_costs_no_other(tmp_path: Path) -> None:
     pages = [Image.fromarray(np.full((64, 64), 40 * number, np.uint8)) for number in range(1, 4)]

@@ -1,0 +1,135 @@
+"""``cbmir shell``: searches one after another, with the model and the index kept."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import escape, glob
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import errors, messages, output
+from cli.options import IndexOption, SearchRuntimeOption, option
+from cli.warm import keeping_warm
+
+_UID_OR_ID = re.compile(r"[0-9]+(\.[0-9]+)+|[0-9a-f]{6,32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_ENDS = {"exit", "quit"}
+
+
+def shell(
+    index: IndexOption,
+    model: Annotated[
+        Path | None,
+        option("--model", "-m", help="Model file; by default the one that made the index.", show_default=False),
+    ] = None,
+    runtime: SearchRuntimeOption = "auto",
+    device: Annotated[str, option("--device", help="Torch device.")] = "cpu",
+) -> None:
+    """Search again and again without starting anew: type a file, or the id or UID of a stored picture.
+
+    A line is what 'cbmir search' takes, with its options: scan.dcm --top 5 --where modality=CT. Arrow keys bring
+    earlier lines back, Tab completes paths and options; help lists the options, Ctrl-D ends. Jobs can write to the
+    index meanwhile.
+    """
+    from cli.app import run
+    from index.opening import describe_index
+
+    describe_index(index)
+    fixed = ["search", "--index", str(index), "--runtime", runtime, "--device", device]
+    fixed += ["--model", str(model)] if model else []
+    quiet, debug = messages.quiet, errors.debug
+    before = [*(["--quiet"] if quiet else []), *(["--debug"] if debug else [])]
+    messages.print(
+        f"{index}: type a file, an id or a UID; help for options, Ctrl-D to end", soft_wrap=True, markup=False
+    )
+    with keeping_warm():
+        for line in _lines(_options()):
+            words = _words(line)
+            if words is not None:
+                run([*before, *fixed, *words])
+
+
+def _lines(options: list[str]) -> Iterator[str]:
+    """What is typed, line by line, until Ctrl-D or exit; Ctrl-C forgets a line."""
+    with _line_editing(options):
+        while True:
+            try:
+                line = input("cbmir> " if sys.stdin.isatty() else "").strip()
+            except EOFError:
+                if sys.stdin.isatty():
+                    output.print()
+                return
+            except KeyboardInterrupt:
+                output.print()
+                continue
+            if line in _ENDS:
+                return
+            if line and not line.startswith("#"):
+                yield line
+
+
+@contextmanager
+def _line_editing(options: list[str]) -> Iterator[None]:
+    """Arrow keys and Tab, where the system has them; what was typed is kept nowhere, as paths may name patients."""
+    try:
+        import readline
+    except ImportError:  # Python was built without it
+        yield
+        return
+
+    def complete(text: str, state: int) -> str | None:
+        found = completions(text, options)
+        return found[state] if state < len(found) else None
+
+    before, delimiters = readline.get_completer(), readline.get_completer_delims()
+    readline.set_completer(complete)
+    readline.set_completer_delims(" \t\n")
+    readline.parse_and_bind("tab: complete")
+    try:
+        yield
+    finally:
+        readline.set_completer(before)
+        readline.set_completer_delims(delimiters)
+
+
+def completions(text: str, options: list[str]) -> list[str]:
+    """What a word may be meant to become: an option of a search, or a path."""
+    if text.startswith("-"):
+        return [f"{one} " for one in options if one.startswith(text)]
+    plain = text.replace("\\ ", " ")
+    typed = str(Path(plain).expanduser()) if plain.startswith("~") else plain
+    paths = sorted(glob(f"{escape(typed)}*"))  # noqa: PTH207 (of a path as it is typed, relative or not)
+    return [path.replace(" ", "\\ ") + ("/" if Path(path).is_dir() else " ") for path in paths]
+
+
+def _options() -> list[str]:
+    """The options of a search."""
+    from cli.app import app
+
+    command = typer.main.get_command(app).commands["search"]  # type: ignore[attr-defined]
+    return sorted(one for parameter in command.params for one in parameter.opts if one.startswith("--"))
+
+
+def _words(line: str) -> list[str] | None:
+    """A line as the arguments of a search; ``None`` if it cannot be one, which is said."""
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        errors.show(
+            f"{line!r} cannot be read: {error}: close the quotation, or put a backslash before a quotation mark"
+        )
+        return None
+    if words in (["help"], ["?"]):
+        return ["--help"]
+    found: list[str] = []
+    for position, word in enumerate(words):
+        is_value = position > 0 and words[position - 1].startswith("-")
+        if not is_value and _UID_OR_ID.fullmatch(word) and not Path(word).exists():
+            found.append("--like")
+        found.append(word)
+    return found
