@@ -49,7 +49,8 @@ class IndexLock:
 
     def __init__(self, folder: Path, purpose: str) -> None:
         self._folder, self._purpose = folder, purpose
-        self._lock = FileLock(folder / LOCK_NAME)
+        # Not of one thread: an index that a program keeps open is let go of by another than the one that opened it.
+        self._lock = FileLock(folder / LOCK_NAME, thread_local=False)
         self.former: Holder | None = None
 
     def acquire(self, wait: float) -> None:
