@@ -167,7 +167,7 @@ def _add_page(app: FastAPI, settings: ServingSettings, audit: AuditLog | None) -
         return Response(answers_json([shown.answer], shown.roots), media_type="application/json", headers=name)
 
     @app.get("/page.{kind}", include_in_schema=False)
-    def file(kind: Literal["css", "js"]) -> FileResponse:
+    def file(kind: Literal["css", "js", "svg"]) -> FileResponse:
         return FileResponse(FILES / f"page.{kind}", headers={"Cache-Control": "no-cache"})
 
 

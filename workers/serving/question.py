@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -129,8 +128,3 @@ def parse_crop(text: str) -> tuple[float, float, float, float]:
     if not inside:
         raise ValueError(f"{text} is no part of a picture: give left,top,width,height from 0 to 1")
     return left, top, width, height
-
-
-def without_empty(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """A form's fields without those that were left empty, which a browser sends all the same."""
-    return {name: value for name, value in parameters.items() if value not in ("", [""], [])}

@@ -34,8 +34,8 @@ def retrieval(served_index: Path) -> Iterator[Retrieval]:
 
 
 @pytest.fixture
-def client(retrieval: Retrieval) -> Iterator[TestClient]:
+def client(retrieval: Retrieval) -> TestClient:
     """The application, asked without a network."""
     application = make_application(retrieval.settings)
     application.state.retrieval = retrieval
-    yield TestClient(application, base_url="http://127.0.0.1")
+    return TestClient(application, base_url="http://127.0.0.1")

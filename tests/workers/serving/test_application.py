@@ -139,7 +139,7 @@ def test_the_page_asks_answers_and_forgets(client: TestClient, archive: Path, re
     assert "Not for diagnosis" in page.text
     key = sent.headers["location"].rpartition("upload=")[2]
     assert client.get(f"/uploads/{key}").headers["content-type"] == "image/jpeg"
-    retrieval._uploads.get(key)  # noqa: SLF001 (kept until here)
+    retrieval._uploads.get(key)
     gone = client.get("/", params={"upload": "another"})
     assert (gone.status_code, "bring it again" in gone.text) == (404, True)
 

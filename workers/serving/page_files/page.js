@@ -25,6 +25,12 @@ document.addEventListener("paste", (event) => take(event.clipboardData && event.
 
 // Filters and the frame apply at once.
 byId("filters").addEventListener("change", (event) => event.currentTarget.requestSubmit());
+// What is as by default stays out of the address.
+byId("filters").addEventListener("formdata", (event) => {
+  for (const choice of event.currentTarget.querySelectorAll("select")) {
+    if (choice.value === choice.dataset.default) event.formData.delete(choice.name);
+  }
+});
 for (const form of document.querySelectorAll(".frames, .within")) {
   const range = form.querySelector("input[type=range]"), output = form.querySelector("output");
   range.addEventListener("input", () => {
