@@ -192,12 +192,17 @@ def combine(
         list[str] | None,
         option("--leave-out", help="A label or source that is not wanted; repeatable.", metavar="NAME"),
     ] = None,
+    keep_test: Annotated[
+        bool, option("--keep-test", help="What a manifest calls its test part stays one; all else is for training.")
+    ] = False,
 ) -> None:
     """Make one manifest of several repositories, in one vocabulary, with the source of every image."""
     from model.dataset.combining import combine as combine_manifests
 
     refuse_existing(target, "--output", force=force)
-    made = combine_manifests(manifests, target, vocabulary=vocabulary, licences=licences, leave_out=leave_out)
+    made = combine_manifests(
+        manifests, target, vocabulary=vocabulary, licences=licences, leave_out=leave_out, keep_test=keep_test
+    )
     for why, count in made.left_out.most_common():
         messages.print(f"left out: {count:,} images: {why}", soft_wrap=True, markup=False)
     images, classes = made.images.total(), len(made.images)

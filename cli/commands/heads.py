@@ -9,7 +9,7 @@ import typer
 
 from cli.commands.encoders import refuse_joined
 from cli.console import EXIT_LEFT_OUT, messages, output
-from cli.options import ForceOption, RuntimeOption, option, refuse_existing
+from cli.options import ForceOption, RuntimeOption, SplitByOption, option, refuse_existing
 
 RepositoryArgument = Annotated[
     Path, typer.Argument(help="One folder a class, or a CSV or Parquet manifest with path,label[,split,group].")
@@ -39,6 +39,7 @@ def project(
         ),
     ] = None,
     force: ForceOption = False,
+    split_by: SplitByOption = "group",
     seed: SeedOption = None,
     runtime: RuntimeOption = "torch",
     device: DeviceOption = "cpu",
@@ -47,7 +48,8 @@ def project(
     """Fit a head: a linear map to few values, under which images of one label lie together.
 
     The repository's labels need not be the model's classes. A head is one more layer of the model, for 'cbmir index
-    --layers', 'search --layer' and 'evaluate --layers'. By default a new index stores it alone.
+    --layers', 'search --layer' and 'evaluate --layers'. By default a new index stores it alone. With --split-by source
+    the sources by which a probe is calibrated are left out, if that is given the same.
     """
     import os
 
@@ -61,6 +63,7 @@ def project(
     from model.suggestions import unknown_name
     from model.training.projection import fit_head
     from model.training.repository import read_repository, split_test
+    from model.training.sources import split_by_source
 
     path = find_model(model)
     refuse_joined(path)
@@ -76,7 +79,12 @@ def project(
     refuse_existing(target, "--name", force=force)
     embedder = Embedder.load(path, device=device, runtime=runtime, probe=False)
     seed = embedder.metadata.seed if seed is None else seed
-    files = [file for file in split_test(read_repository(repository), seed=seed) if whole or file.split != "test"]
+    labelled = read_repository(repository)
+    if split_by == "source":
+        split = split_by_source(labelled, seed=seed, keep_test=True)
+        files = [file for file in split if whole or file.split == "train"]
+    else:
+        files = [file for file in split_test(labelled, seed=seed) if whole or file.split != "test"]
     if copy:
         _copy_model(path, copy, force=force)
     with StageProgress() as progress:
@@ -118,6 +126,7 @@ def probe(
         ),
     ] = None,
     force: ForceOption = False,
+    split_by: SplitByOption = "group",
     seed: SeedOption = None,
     runtime: RuntimeOption = "torch",
     device: DeviceOption = "cpu",
@@ -126,7 +135,8 @@ def probe(
     """Fit a probe: a calibrated classifier of your labels on a model's features, which also says what is unknown.
 
     With it beside the model, new indexes store an organ with each picture, searches predict one for the query, and
-    'cbmir evaluate' measures it. It needs a hundred images for validation, or nothing is unknown to it.
+    'cbmir evaluate' measures it. It needs a hundred images for validation, or nothing is unknown to it: with --split-by
+    source those are of sources that it was not fitted on, so that it holds on archives that nobody chose.
     """
     import os
 
@@ -141,6 +151,7 @@ def probe(
     from model.suggestions import unknown_name
     from model.training.probing import fit_probe
     from model.training.repository import read_repository, split_repository
+    from model.training.sources import split_by_source
 
     path = find_model(model)
     refuse_joined(path)
@@ -154,7 +165,11 @@ def probe(
     refuse_existing(target, "--output" if copy else "MODEL", force=force)
     embedder = Embedder.load(path, device=device, runtime=runtime, probe=False)
     seed = embedder.metadata.seed if seed is None else seed
-    files = split_repository(read_repository(repository), seed=seed)
+    labelled = read_repository(repository)
+    if split_by == "source":
+        files = split_by_source(labelled, seed=seed, keep_test=True)
+    else:
+        files = split_repository(labelled, seed=seed)
     if copy:
         _copy_model(path, copy, force=force)
     with StageProgress() as progress:

@@ -90,6 +90,7 @@ def combine(
     vocabulary: str,
     licences: Licences = "all",
     leave_out: list[str] | None = None,
+    keep_test: bool = False,
 ) -> Combined:
     """Write one manifest of several.
 
@@ -102,6 +103,7 @@ def combine(
         vocabulary: see :func:`read_vocabulary`.
         licences: which images may stay.
         leave_out: labels or sources that may not, as the manifests call them.
+        keep_test: what a manifest calls its test part stays one; all that is of none is for training.
 
     Raises:
         DatasetError: a manifest cannot be read or lacks a column, or the target cannot be written.
@@ -120,7 +122,9 @@ def combine(
     if table.empty:
         reasons = "; ".join(f"{count:,} images: {why}" for why, count in left_out.most_common(5))
         raise SettingError(f"no image is left ({reasons})")
-    if (table["split"] == "").any():
+    if keep_test:
+        table["split"] = table["split"].where(table["split"] == "test", "train")
+    elif (table["split"] == "").any():
         table = table.drop(columns="split")
     write_table(table, target)
     return Combined(Counter(table["label"].tolist()), table["source"].nunique(), left_out)

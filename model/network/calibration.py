@@ -9,6 +9,7 @@ probability 79 and 56 %.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -53,7 +54,22 @@ def similarity(logits: Array, features: Array, centroids: Array) -> NDArray[np.f
     return similarities
 
 
-def calibrate(logits: Array, features: Array, labels: NDArray[np.int64], centroids: Array) -> Calibration:
+def known_images(calibration: Calibration, logits: Array, features: Array, centroids: Array) -> NDArray[np.bool_]:
+    """``(n,)``, whether each image looks like one of the classes; see :func:`similarity` for the arguments."""
+    known: NDArray[np.bool_] = similarity(logits, features, centroids) >= calibration.threshold
+    if calibration.probability:
+        known &= probabilities(logits, calibration.temperature).max(axis=1) >= calibration.probability
+    return known
+
+
+def calibrate(
+    logits: Array,
+    features: Array,
+    labels: NDArray[np.int64],
+    centroids: Array,
+    *,
+    most_wrong: float | None = None,
+) -> Calibration:
     """Choose temperature and threshold on images, at least one, that the network was not trained on.
 
     Args:
@@ -61,6 +77,8 @@ def calibrate(logits: Array, features: Array, labels: NDArray[np.int64], centroi
         features: ``(n, width)``, of :data:`LAYER`.
         labels: ``(n,)`` true classes.
         centroids: ``(classes, width)``, mean features of the training images.
+        most_wrong: share of these images that may be named wrongly; more are unknown instead, the least probable
+            first, and of those that are named rightly as many as are no more probable.
     """
     from scipy.optimize import minimize_scalar
 
@@ -71,4 +89,12 @@ def calibrate(logits: Array, features: Array, labels: NDArray[np.int64], centroi
 
     best = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
     threshold = float(np.quantile(similarity(logits, features, centroids), 1 - ACCEPTED))
-    return Calibration(float(np.exp(best.x)), threshold, len(labels))
+    calibration = Calibration(float(np.exp(best.x)), threshold, len(labels))
+    if most_wrong is None:
+        return calibration
+    known = known_images(calibration, logits, features, centroids)
+    wrong = np.sort(probabilities(logits, calibration.temperature).max(axis=1)[known & (logits.argmax(1) != labels)])
+    excess = len(wrong) - int(most_wrong * len(labels))
+    if excess <= 0:
+        return calibration
+    return replace(calibration, probability=float(np.nextafter(wrong[excess - 1], np.float32(1))))

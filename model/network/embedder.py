@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import CheckpointError, SettingError
-from model.network.calibration import LAYER, probabilities, similarity
+from model.network.calibration import LAYER, known_images, probabilities
 from model.network.checkpoint import read_centroids
 from model.network.heads import Head, describe_heads, load_head
 from model.network.metadata import Metadata, read_metadata
@@ -145,7 +145,7 @@ class Embedder:
             logits = self._probe(features[self._compared])
         known, temperature = np.ones(len(images), np.bool_), 1.0
         if calibration and centroids is not None:
-            known = similarity(logits, features[self._compared], centroids) >= calibration.threshold
+            known = known_images(calibration, logits, features[self._compared], centroids)
             temperature = calibration.temperature
         return Embeddings(probabilities(logits, temperature), {layer: features[layer] for layer in layers}, known)
 

@@ -32,12 +32,14 @@ class Calibration:
     Attributes:
         temperature: by which they are divided before the softmax (Guo et al. 2017, section 4.2).
         threshold: cosine similarity to the class's mean feature below which an image is unknown.
-        images: how many images the two were chosen on.
+        images: how many images they were chosen on.
+        probability: of the likeliest class, below which an image is unknown, too.
     """
 
     temperature: float
     threshold: float
     images: int
+    probability: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ImageError, RepositoryError
-from model.network.calibration import LEAST_IMAGES, calibrate, similarity
+from model.network.calibration import LEAST_IMAGES, calibrate, known_images
 from model.network.embedder import Embedder
 from model.network.probe import Probe, ProbeDescription
 from model.training.evaluation import predict
@@ -26,6 +26,11 @@ STRENGTHS: Final = (0.001, 0.01, 0.1, 1.0)
 
 WITHOUT_VALIDATION: Final = 0.01
 """The one that is taken where there is no validation part."""
+
+MOST_WRONG: Final = 0.1
+"""Share of the validation images that may be named wrongly. On frames of scanners of which nothing was fitted, where
+two thirds of the guesses are right, this took 17 % wrong to 4 %, and 64 % right to 49 %; where nearly all guesses are
+right it changes nothing."""
 
 _ITERATIONS: Final = 300
 
@@ -78,12 +83,13 @@ def fit_probe(
     calibration = measures = kept = None
     if len(labels["validation"]) >= LEAST_IMAGES:
         held_out = features["validation"]
-        calibration = calibrate(held_out @ weights + bias, held_out, labels["validation"], centroids)
+        logits = held_out @ weights + bias
+        calibration = calibrate(logits, held_out, labels["validation"], centroids, most_wrong=MOST_WRONG)
     if len(labels["test"]):
         logits = features["test"] @ weights + bias
         measures = classification_measures(labels["test"], logits.argmax(1), classes)
         if calibration:
-            kept = float((similarity(logits, features["test"], centroids) >= calibration.threshold).mean())
+            kept = float(known_images(calibration, logits, features["test"], centroids).mean())
     description = ProbeDescription(
         layer,
         embedder.metadata.fingerprint,

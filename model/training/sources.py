@@ -30,16 +30,25 @@ MOST_HELD_OUT = 0.5
 
 
 def split_by_source(
-    files: Sequence[LabelledFile], *, seed: int, validation: float = VALIDATION_SHARE
+    files: Sequence[LabelledFile], *, seed: int, validation: float = VALIDATION_SHARE, keep_test: bool = False
 ) -> list[LabelledFile]:
     """Hold whole sources out for the test, and of the others some for validation; given splits are not looked at.
 
     Where no class has sources enough for both there is no validation part, and a training keeps its last epoch.
 
+    Args:
+        files: each with its source.
+        seed: of the choice.
+        validation: share of the training part.
+        keep_test: where the manifest names a test part, that is the test, and no source is held out for it.
+
     Raises:
         RepositoryError: as :func:`hold_sources_out`.
     """
-    held = hold_sources_out(files, "test", TEST_SHARE, seed=seed)
+    if keep_test and any(file.split == "test" for file in files):
+        held = [replace(file, split="test" if file.split == "test" else "train") for file in files]
+    else:
+        held = hold_sources_out(files, "test", TEST_SHARE, seed=seed)
     test = [file for file in held if file.split == "test"]
     training = [file for file in held if file.split == "train"]
     if validation and _Sources(training).large_classes():

@@ -21,21 +21,29 @@ class Filters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    top: int = Field(10, ge=1, le=1000, description="Hits wanted.")
-    layer: list[Word] = Field([], max_length=8, description="Layers to compare; the ranks of several are fused.")
-    organ: list[Word] = Field([], max_length=100, description="Search in these classes, instead of the predicted one.")
-    no_class_prediction: bool = Field(False, description="Search the whole index.")
-    modality: list[Word] = Field([], max_length=50, description="Modality (0008,0060).")
-    body_part_examined: list[Word] = Field([], max_length=50, description="Body Part Examined (0018,0015).")
-    label: list[Word] = Field([], max_length=100, description="True class.")
-    view: list[Word] = Field([], max_length=20, description="axial, coronal, sagittal, oblique, mosaic, projection.")
-    any_modality: bool = Field(False, description="Also of other modalities than the query's header says.")
-    exclude_same: Literal["self", "series", "study", "patient", "none"] = Field(
-        "self", description="Leave out the query, or all of its group."
+    top: int = Field(default=10, ge=1, le=1000, description="Hits wanted.")
+    layer: list[Word] = Field(
+        default=[], max_length=8, description="Layers to compare; the ranks of several are fused."
     )
-    group_by: Literal["none", "series", "study", "patient"] = Field("none", description="Keep the best hit of each.")
-    exact: bool = Field(False, description="Compare with every vector.")
-    within: float | None = Field(None, gt=0, description="Leave out hits that are farther away.")
+    organ: list[Word] = Field(
+        default=[], max_length=100, description="Search in these classes, instead of the predicted one."
+    )
+    no_class_prediction: bool = Field(default=False, description="Search the whole index.")
+    modality: list[Word] = Field(default=[], max_length=50, description="Modality (0008,0060).")
+    body_part_examined: list[Word] = Field(default=[], max_length=50, description="Body Part Examined (0018,0015).")
+    label: list[Word] = Field(default=[], max_length=100, description="True class.")
+    view: list[Word] = Field(
+        default=[], max_length=20, description="axial, coronal, sagittal, oblique, mosaic, projection."
+    )
+    any_modality: bool = Field(default=False, description="Also of other modalities than the query's header says.")
+    exclude_same: Literal["self", "series", "study", "patient", "none"] = Field(
+        default="self", description="Leave out the query, or all of its group."
+    )
+    group_by: Literal["none", "series", "study", "patient"] = Field(
+        default="none", description="Keep the best hit of each."
+    )
+    exact: bool = Field(default=False, description="Compare with every vector.")
+    within: float | None = Field(default=None, gt=0, description="Leave out hits that are farther away.")
 
     def options(self, description: Description) -> Options:
         """What is searched.
@@ -60,8 +68,8 @@ class Filters(BaseModel):
 class Asked(Filters):
     """What a program asks with pictures of its own."""
 
-    frame: int = Field(1, ge=1, description="1-based frame of each picture.")
-    crop: str = Field("", description="Left, top, width and height of a part of the picture, from 0 to 1.")
+    frame: int = Field(default=1, ge=1, description="1-based frame of each picture.")
+    crop: str = Field(default="", description="Left, top, width and height of a part of the picture, from 0 to 1.")
 
     @field_validator("crop")
     @classmethod
@@ -74,20 +82,22 @@ class Asked(Filters):
 class Likeness(Asked):
     """What a program asks with a stored picture."""
 
-    frame: int = Field(0, ge=0, description="Frame of a series or file that is named; 0: the middle one.")
-    more: list[Word] = Field([], max_length=50, description="Further stored pictures that it shall be like.")
-    less: list[Word] = Field([], max_length=50, description="Stored pictures that are not meant.")
+    frame: int = Field(default=0, ge=0, description="Frame of a series or file that is named; 0: the middle one.")
+    more: list[Word] = Field(default=[], max_length=50, description="Further stored pictures that it shall be like.")
+    less: list[Word] = Field(default=[], max_length=50, description="Stored pictures that are not meant.")
 
 
 class Question(Asked):
     """What the page asks: pictures brought, or stored ones, and how to search."""
 
-    upload: list[Word] = Field([], max_length=20, description="Pictures brought a while ago.")
-    at: int = Field(0, ge=0, le=19, description="Which of them is asked with.")
-    like: list[Word] = Field([], max_length=50, description="Stored pictures, by id, SOP or Series Instance UID.")
-    less: list[Word] = Field([], max_length=50, description="Stored pictures that are not meant.")
-    top: int = Field(24, ge=1, le=1000)
-    frame: int = Field(0, ge=0, description="0: the first of an upload, the stored one of a stored picture.")
+    upload: list[Word] = Field(default=[], max_length=20, description="Pictures brought a while ago.")
+    at: int = Field(default=0, ge=0, le=19, description="Which of them is asked with.")
+    like: list[Word] = Field(
+        default=[], max_length=50, description="Stored pictures, by id, SOP or Series Instance UID."
+    )
+    less: list[Word] = Field(default=[], max_length=50, description="Stored pictures that are not meant.")
+    top: int = Field(default=24, ge=1, le=1000)
+    frame: int = Field(default=0, ge=0, description="0: the first of an upload, the stored one of a stored picture.")
 
     @property
     def chosen(self) -> str:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 from index.answers.records import answers_json
 from tests.support import phantoms
 from workers.serving.application import make_application
+from workers.serving.question import Filters
 from workers.serving.retrieval import Retrieval
 from workers.serving.settings import Access, ServingSettings
 
@@ -64,7 +66,7 @@ def test_filters_are_those_of_a_search(client: TestClient, archive: Path) -> Non
 
 
 def test_a_stored_picture_is_asked_with_more_and_less(client: TestClient) -> None:
-    anywhere = {"no_class_prediction": True, "any_modality": True, "top": 50}
+    anywhere: dict[str, str | int] = {"no_class_prediction": "true", "any_modality": "true", "top": 50}
     first = client.get("/api/facets").json()["label"]
     assert set(first) == set(phantoms.ORGANS)
     [one, two, *_] = [hit["id"] for hit in _of(client, "knee")]
@@ -195,13 +197,9 @@ def test_hits_link_to_a_viewer(retrieval: Retrieval, client: TestClient) -> None
 
 
 def test_asked_together_or_alone_the_answers_are_the_same(retrieval: Retrieval, archive: Path) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     files = sorted(archive.glob("*/*-00[0-3].dcm"))
 
     def answer(path: Path) -> str:
-        from workers.serving.question import Filters
-
         shown = retrieval.answer_picture(path.name, path.read_bytes(), Filters(no_class_prediction=True), 1, "")
         return answers_json([shown.answer], shown.roots)
 

@@ -73,7 +73,7 @@ def test_a_picture_is_brought_filtered_and_asked_on(page: Page, archive: Path) -
     page.get_by_label("in all classes").check()
     page.wait_for_url("**no_class_prediction=true**")
     page.get_by_text("Label", exact=True).click()
-    page.locator("[name=label][value=knee]").check()
+    page.locator("#filters [name=label][value=knee]").check()
     page.wait_for_url("**label=knee**")
     hits = page.locator(".hit")
     expect(hits).to_have_count(3)
