@@ -23,6 +23,7 @@ def list_models() -> None:
     from cli.rendering.columns import Column, Row, print_paths
     from model.network.bundled import DEFAULT, bundled_models
     from model.network.metadata import read_metadata
+    from model.network.probe import describe_probe
 
     columns = [
         Column("name"),
@@ -31,11 +32,12 @@ def list_models() -> None:
     ]
     rows = []
     for name, path in bundled_models().items():
-        metadata = read_metadata(path)
-        accuracy = f"{metadata.measures['accuracy']:.2%}" if metadata.measures else "not measured"
+        metadata, probe = read_metadata(path), describe_probe(path)
+        classes, measures = (probe.classes, probe.measures) if probe else (metadata.classes, metadata.measures)
+        accuracy = f"{measures['accuracy']:.2%}" if measures else "not measured"
         size = f"{path.stat().st_size / 1e6:.1f}"
         shown = f"{name} (default)" if name == DEFAULT else name
-        rows.append(Row([shown, str(len(metadata.classes)), accuracy, size, metadata.fingerprint[:8]], str(path)))
+        rows.append(Row([shown, str(len(classes)), accuracy, size, metadata.fingerprint[:8]], str(path)))
     print_paths(output, columns, rows)
 
 

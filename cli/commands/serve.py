@@ -82,6 +82,7 @@ def serve(
     """
     if find_spec("fastapi") is None or find_spec("uvicorn") is None:
         raise SettingError("the server is not installed: pip install 'cbmir[serve]'")
+    from index.opening import describe_index
     from workers.serving.settings import Access, ServingSettings, check_settings, is_loopback, new_token
 
     if token is None and not user_header and not is_loopback(host):
@@ -99,6 +100,7 @@ def serve(
     )
     settings = ServingSettings(index, model, runtime, device, viewer_url, audit_log, access)
     check_settings(settings)
+    describe_index(index)
 
     def ready(address: str) -> None:
         _say_ready(index, address, token or "", open_=open_)

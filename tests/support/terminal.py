@@ -84,6 +84,10 @@ class Terminal:
         """Press keys; ``\\x03`` is Ctrl-C."""
         os.write(self._master, keys.encode())
 
+    def signal(self, number: int) -> None:
+        """Send the program a signal."""
+        os.kill(self.pid, number)
+
     def wait_for(self, text: str, seconds: float = 90) -> None:
         """Wait until a text has been on the screen."""
         self._read(lambda: text in self.text, seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 
@@ -44,7 +45,8 @@ def serve(settings: ServingSettings, ready: Callable[[str], None]) -> None:
         scheme = "https" if access.certificate else "http"
         name = f"[{access.host}]" if ":" in access.host else access.host
         ready(f"{scheme}://{name}:{listener.getsockname()[1]}")
-        uvicorn.Server(config).run([listener])
+        with suppress(KeyboardInterrupt):  # the way in which a server is ended
+            uvicorn.Server(config).run([listener])
 
 
 def _listening(host: str, port: int) -> socket.socket:
