@@ -22,7 +22,7 @@ RUN apt-get update \
 RUN python -m venv /opt/cbmir \
     && python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 extras = project['optional-dependencies']; \
-print(*project['dependencies'], *extras['cluster'], *extras['openvino'], *extras['s3'], sep='\n')" > requirements.txt \
+print(*project['dependencies'], *extras['cluster'], *extras['openvino'], *extras['s3'], *extras['serve'], sep='\n')" > requirements.txt \
     && if [ "$TORCH" = cpu ]; then set -- --extra-index-url "$TORCH_INDEX"; else set --; fi \
     && /opt/cbmir/bin/pip install --no-cache-dir --constraint constraints.txt --requirement requirements.txt "$@" \
     && SITE=/opt/cbmir/lib/python3.11/site-packages \

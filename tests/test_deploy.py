@@ -90,7 +90,7 @@ def test_secrets_come_from_the_environment_file() -> None:
     used = set(re.findall(r"\$\{(\w+)", text))
     offered = set(re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert used == offered
-    for secret in ("QDRANT_API_KEY", "RAY_AUTH_TOKEN"):
+    for secret in ("QDRANT_API_KEY", "RAY_AUTH_TOKEN", "SERVE_TOKEN"):
         assert re.search(rf"^{secret}=$", (ROOT / ".env.example").read_text(), re.MULTILINE), "no default secret"
         assert f"${{{secret}:?" in text, "no start without it"
     assert ".env" in (ROOT / ".gitignore").read_text().split()
@@ -98,7 +98,15 @@ def test_secrets_come_from_the_environment_file() -> None:
 
 def test_commands_of_the_examples_exist() -> None:
     assert_command_exists(shlex.join(load("docker-compose.yml")["services"]["index"]["command"]))
+    assert_command_exists(shlex.join(load("docker-compose.yml")["services"]["serve"]["command"]))
     assert_command_exists(load("deploy/rayjob.yaml")["spec"]["entrypoint"])
+    deployment, _ = yaml.safe_load_all((ROOT / "deploy/serve.yaml").read_text())
+    assert_command_exists(shlex.join(deployment["spec"]["template"]["spec"]["containers"][0]["command"]))
+
+
+def test_the_server_follows_kubernetes_schema() -> None:
+    for part in yaml.safe_load_all((ROOT / "deploy/serve.yaml").read_text()):
+        kubernetes_validate.validate(part, KUBERNETES, strict=True)
 
 
 @pytest.mark.parametrize("group", ["head", "decode", "embed"])
