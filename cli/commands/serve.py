@@ -71,7 +71,7 @@ def serve(
         ),
     ] = None,
     replicas: Annotated[
-        str, option("--replicas", help="On Ray: how many, or least and most.", metavar="N|MIN:MAX")
+        str, option("--ray-replicas", help="On Ray: how many, or least and most.", metavar="N|MIN:MAX")
     ] = "1",
     gpus: Annotated[float, option("--gpus", help="On Ray: GPUs of each replica, or a share of one.", min=0.0)] = 0.0,
 ) -> None:
@@ -120,9 +120,9 @@ def _serve_on_ray(
         raise SettingError("Ray Serve is not installed: pip install 'cbmir[serve-ray]'")
     from workers.serving.replicas import Replicas, serve_on_ray
 
-    least, most = parse_range("--replicas", replicas) or (1, 1)
+    least, most = parse_range("--ray-replicas", replicas) or (1, 1)
     if not 1 <= least <= most:
-        raise SettingError(f"--replicas {replicas} makes no sense: give at least 1, and the least first")
+        raise SettingError(f"--ray-replicas {replicas} makes no sense: give at least 1, and the least first")
     ended = threading.Event()
     with on_interruption(ended.set):
         serve_on_ray(

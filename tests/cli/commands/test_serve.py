@@ -79,7 +79,7 @@ def test_what_cannot_be_served_is_one_sentence(
         (("--index", tmp_path / "none"), "make an index with"),
         (("--index", index, "--host", "192.0.2.1", "--token", "t"), "nothing can listen at 192.0.2.1"),
         (("--index", index, "--tls-key", tmp_path), "belong together"),
-        (("--index", index, "--ray-address", "local", "--replicas", "3:1"), "--replicas 3:1 makes no sense"),
+        (("--index", index, "--ray-address", "local", "--ray-replicas", "3:1"), "--ray-replicas 3:1 makes no sense"),
     ):
         assert cbmir("serve", *arguments) in {1, 2}
         assert sentence in " ".join(capsys.readouterr().err.split())
