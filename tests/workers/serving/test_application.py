@@ -73,7 +73,8 @@ def test_a_stored_picture_is_asked_with_more_and_less(client: TestClient) -> Non
     found = client.get(f"/api/like/{one}", params=anywhere).json()
     assert one not in {hit["id"] for hit in found["hits"]}
     assert found["hits"][0]["distance"] is not None
-    less = client.get(f"/api/like/{one}", params={**anywhere, "more": two, "less": found["hits"][0]["id"]}).json()
+    examples = {"more": two, "less": str(found["hits"][0]["id"])}
+    less = client.get(f"/api/like/{one}", params=anywhere | examples).json()
     assert not {one, two, found["hits"][0]["id"]} & {hit["id"] for hit in less["hits"]}
     scores = [hit["score"] for hit in less["hits"]]
     assert scores == sorted(scores, reverse=True)
@@ -83,7 +84,7 @@ def test_a_stored_picture_is_asked_with_more_and_less(client: TestClient) -> Non
 def _of(client: TestClient, label: str) -> list[dict[str, Any]]:
     picture = io.BytesIO()
     Image.fromarray(np.full((40, 40), 90, np.uint8)).save(picture, "PNG")
-    asked = {"label": label, "no_class_prediction": True}
+    asked = {"label": label, "no_class_prediction": "true"}
     [answer] = client.post("/api/search", files=[("image", ("grey.png", picture.getvalue()))], params=asked).json()
     return list(answer["hits"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import schemathesis
@@ -11,6 +12,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
@@ -31,13 +33,13 @@ def api(application: FastAPI) -> OpenApiSchema:
 
 
 def test_every_answer_is_one_that_is_announced(api: OpenApiSchema) -> None:
-    operations = [found.ok() for found in api.get_all_operations()]
+    operations = [found.ok() for found in api.get_all_operations() if isinstance(found, Ok)]
     assert len(operations) == 8
     for operation in operations:
 
         @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy())
-        def check(case: Case) -> None:
+        def check(case: Case[Any]) -> None:
             # What is no picture is refused, though no schema can say so.
             case.call_and_validate(headers={"Host": "localhost"}, excluded_checks=[positive_data_acceptance])
 
