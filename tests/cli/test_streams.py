@@ -84,9 +84,9 @@ def test_records_are_utf_8_in_every_locale(program: Path, tmp_path: Path) -> Non
 def test_where_nobody_listens_it_is_said_soon(program: Path, index: Path, archive: Path, tmp_path: Path) -> None:
     nowhere = "http://127.0.0.1:9/scans"
     lines = {
-        f"copy index {nowhere}": 25,
-        f"index {shlex.quote(str(archive))} --index {nowhere} --dry-run": 25,
-        f"search --like 00000000 --index {nowhere}": 25,
+        f"copy index {nowhere}": 40,
+        f"index {shlex.quote(str(archive))} --index {nowhere} --dry-run": 40,
+        f"search --like 00000000 --index {nowhere}": 40,
         f"index {shlex.quote(str(archive))} --index other --ray-address 127.0.0.1:9": 10,
     }
     with ThreadPoolExecutor(len(lines)) as pool:  # each of them mostly waits

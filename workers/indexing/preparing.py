@@ -74,7 +74,7 @@ def check_job(settings: JobSettings, *, patient: bool) -> Checked:
         )
     if settings.machine.actors:
         check_actors(settings.machine.actors)
-    settings = replace(settings, model=_model(settings, patient=patient))
+    settings = _with_model(settings, patient=patient)
     assert settings.model is not None
     metadata = read_metadata(settings.model)
     require_runtime(settings.machine.runtime, settings.model, metadata)
@@ -90,14 +90,16 @@ def check_job(settings: JobSettings, *, patient: bool) -> Checked:
     return Checked(settings, metadata, stored, archives)
 
 
-def _model(settings: JobSettings, *, patient: bool) -> Path:
+def _with_model(settings: JobSettings, *, patient: bool) -> JobSettings:
+    """The settings with a model: by default the one that made the index, and its probe only if the index has it."""
     if settings.model:
-        return settings.model
+        return settings
     try:
         stored = describe_index(settings.index, patient=patient)
     except NotAnIndexError:
-        return find_model(None)
-    return resolve_model(settings.index, stored, None)
+        return replace(settings, model=find_model(None))
+    model = resolve_model(settings.index, stored, None)
+    return replace(settings, model=model, probe=settings.probe and bool(stored.probe))
 
 
 def plan_job(settings: JobSettings) -> Plan:

@@ -77,7 +77,7 @@ class JobSettings:
         index: where it is, or will be made.
         model: path; by default the model that made the index, for a new one the bundled model.
         layers: layers to store as named vectors.
-        probe: name organs by the probe beside the model, if there is one.
+        probe: name organs by the probe beside the model, if there is one, and the index, if it is there, has it.
         quantization: of the copy that is searched first.
         labels: ``folder`` (the first folder below an archive names the true class), or a CSV or Parquet manifest with
             ``path`` and ``label``.

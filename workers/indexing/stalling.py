@@ -65,6 +65,8 @@ class StallWatch:
     def _watch(self) -> None:
         while not self._ended.wait(min(LOOK_SECONDS, SAID_SECONDS / 4)):
             now = time.monotonic()
+            living = living_nodes()
+            self._nodes |= living  # a node may join while the job runs, and be lost in its turn
             if self._main and now - self._moved >= self._patience:
                 self.gave_up = f"no image has come for {now - self._moved:,.0f} s: {nodes_text()}"
                 os.kill(os.getpid(), _INTERRUPTION)
@@ -72,7 +74,7 @@ class StallWatch:
             if now - self._said >= SAID_SECONDS:
                 self._said = now
                 self._told(now - self._moved, nodes_text())
-            if self._main and now - self._moved >= SAID_SECONDS and self._nodes - living_nodes():
+            if self._main and now - self._moved >= SAID_SECONDS and self._nodes - living:
                 self.node_lost = nodes_text()
                 os.kill(os.getpid(), _INTERRUPTION)
                 return

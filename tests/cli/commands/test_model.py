@@ -50,7 +50,7 @@ def test_the_bundled_model_is_used_where_none_is_named(
 def test_a_model_is_found_by_path_or_name(model_path: Path) -> None:
     assert find_model(model_path) == model_path
     assert find_model() == find_model("bundled") == find_model(DEFAULT) == bundled_models()[DEFAULT]
-    with pytest.raises(CheckpointError, match=f"bundled model \\({DEFAULT}\\)"):
+    with pytest.raises(CheckpointError, match=f"bundled model \\({DEFAULT}, organs24\\)"):
         find_model("organs25")
 
 

@@ -192,8 +192,8 @@ def test_scrolling_passes_over_every_page(engine: Engine) -> None:
 @pytest.mark.usefixtures("early_graphs")
 @pytest.mark.parametrize("quantization", ["none", "int8", "turbo4"])
 def test_the_graph_is_built_and_finds_what_exact_search_finds(engine: Engine, quantization: Quantization) -> None:
-    if engine.name == "wire" and quantization == "int8":
-        pytest.skip("what the stand-in does with int8 it does with turbo4")
+    if engine.name == "wire" and quantization != "turbo4":
+        pytest.skip("what the stand-in does with turbo4 it does with others")
     # A server's graphs are as late as ever.
     count, width = (600, WIDTH) if engine.name == "edge" else (2700, 4 * WIDTH)
     description = describe(quantization=quantization, layers=("fcl1", "fcl3"), width=width)

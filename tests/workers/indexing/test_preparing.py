@@ -67,11 +67,11 @@ def test_a_job_needs_no_model_where_one_is_known(archive: Path, model_path: Path
     assert resolved(layers) == model_path
 
 
-def resolved(settings: JobSettings) -> Path:
+def resolved(settings: JobSettings) -> Path | None:
     """The model that a job would take, whatever stands against the rest of it."""
-    from workers.indexing.preparing import _model
+    from workers.indexing.preparing import _with_model
 
-    return _model(settings, patient=False)
+    return _with_model(settings, patient=False).model
 
 
 def test_a_dry_run_refuses_what_the_job_refuses(archive: Path, model_path: Path, tmp_path: Path) -> None:
