@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -27,7 +28,12 @@ GRACE_SECONDS: Final = 5.0
 PATIENCE_SECONDS: Final = 10.0
 """For which a question waits while the index passes from one process to the other."""
 
+_HANDOVER_SECONDS = 1.0
+"""Between a process that has taken an index and its first answer; meanwhile all other questions wait."""
+
 _POLL_SECONDS = 0.1
+_SERVER_THREADS = 8
+"""Threads that ask a server: each has a connection of its own."""
 
 Result = TypeVar("Result")
 
@@ -40,7 +46,7 @@ class KeptIndex:
         purpose: what this process does with it, told to others.
 
     Attributes:
-        description: what the index said of itself when it was opened first.
+        description: what the index said of itself when that was looked at last.
 
     Raises:
         NotAnIndexError, IndexLockedError, VectorIndexError: as :func:`index.opening.open_to_search`.
@@ -53,6 +59,7 @@ class KeptIndex:
         self._index: Searchable | None = None
         self._questions = 0
         self._leaving, self._left_until = False, 0.0
+        self._threads = ThreadPoolExecutor(_SERVER_THREADS, "cbmir-asking") if address.server else None
         with self.using():
             pass
 
@@ -64,16 +71,32 @@ class KeptIndex:
             ModelMismatchError: the index was made anew by another model meanwhile.
             VectorIndexError: the engine refused.
         """
+        if self._threads:
+            return self._threads.submit(self._ask, question).result()
+        return self._ask(question)
+
+    def _ask(self, question: Callable[[Searchable], Result]) -> Result:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
-            with self.using() as index:
-                try:
+            index: Searchable | None = None
+            try:
+                with self.using() as index:
                     return question(index)
-                except IndexLockedError:
-                    if index.asked is None or time.monotonic() > deadline:
-                        raise
-            self._forget(index)  # the job that answered has ended
+            except IndexLockedError:
+                if index is None or index.asked is None or time.monotonic() > deadline:
+                    raise
             time.sleep(_POLL_SECONDS)
+
+    def roots(self, highest: int) -> tuple[str, ...]:
+        """The roots of the index, up to that number at least: a job elsewhere may have added some since it was opened.
+
+        Raises:
+            ModelMismatchError: the index was made anew by another model meanwhile.
+            VectorIndexError: it cannot be read.
+        """
+        if highest >= len(self.description.roots):
+            self.description = self._unchanged(describe_index(self._address))
+        return self.description.roots
 
     @contextmanager
     def using(self) -> Iterator[Searchable]:
@@ -87,6 +110,10 @@ class KeptIndex:
             self._questions += 1
         try:
             yield index
+        except IndexLockedError:
+            if index.asked:  # the job that answered has ended, or is busy: the next question looks anew
+                self._forget(index)
+            raise
         finally:
             with self._changed:
                 self._questions -= 1
@@ -95,11 +122,18 @@ class KeptIndex:
     def _opened(self) -> Searchable:
         while time.monotonic() < self._left_until and not _is_held(self._address):
             time.sleep(_POLL_SECONDS)
-        index = open_to_search(self._address, purpose=self._purpose, wait=PATIENCE_SECONDS, let_go=self._let_go)
-        if index.description.makers != self.description.makers:
+        index = open_to_search(self._address, purpose=self._purpose, wait=_HANDOVER_SECONDS, let_go=self._let_go)
+        try:
+            self.description = self._unchanged(index.description)
+        except ModelMismatchError:
             index.close()
-            raise ModelMismatchError(f"{self._address} was made anew by another model meanwhile: start this again")
+            raise
         return index
+
+    def _unchanged(self, description: Description) -> Description:
+        if description.makers != self.description.makers:
+            raise ModelMismatchError(f"{self._address} was made anew by another model meanwhile: start this again")
+        return description
 
     def _let_go(self) -> None:
         """Close the index once the questions of this moment are answered; said by another process that waits for it."""
@@ -127,8 +161,12 @@ class KeptIndex:
                 self._index = None
 
     def close(self) -> None:
-        """Let go of the index for good."""
+        """Let go of the index for good, once the questions of this moment are answered."""
+        if self._threads:
+            self._threads.shutdown()
         with self._changed:
+            while self._questions:
+                self._changed.wait()
             if self._index:
                 self._index.close()
             self._index = None

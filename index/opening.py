@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from model.network.bundled import bundled_with, find_model
 from model.network.heads import describe_heads, head_file
 from model.network.metadata import read_metadata
 from model.network.probe import describe_probe, probe_file
+
+_ASKING_SECONDS = 1.0
+_HANDOVER_SECONDS = 0.2
 
 LETTING_GO_SECONDS = 20.0
 """Within which a process that was asked to has let go of an index: its last questions may take so long."""
@@ -51,7 +55,6 @@ def open_index(
     wait: float = 5.0,
     only_reads: bool = False,
     patient: bool = False,
-    let_go: Callable[[], None] | None = None,
 ) -> Index:
     """Open an existing index.
 
@@ -61,7 +64,6 @@ def open_index(
         wait: seconds to wait for another process to let go of an embedded index; a server serves many.
         only_reads: nothing will be written, so that the folder need not be writable (:mod:`index.engines.read_only`).
         patient: wait for a server that is away, as a job does, and not only as long as a person would.
-        let_go: answer others meanwhile, and close the index soon after this was called, as another wants to have it.
 
     Raises:
         NotAnIndexError: there is none at this address.
@@ -74,9 +76,7 @@ def open_index(
     read_description(address.home)
     if only_reads and is_read_only(address.home):
         return _open_read_only(address.home)
-    return _open_folder(
-        address.home, purpose, wait, create=False, answers=not only_reads or let_go is not None, let_go=let_go
-    )
+    return _open_folder(address.home, purpose, wait, create=False)
 
 
 def open_to_search(
@@ -90,17 +90,30 @@ def open_to_search(
         address: of the index.
         purpose: as of :func:`open_index`.
         wait: as of :func:`open_index`; for a process that does not answer.
-        let_go: as of :func:`open_index`.
+        let_go: called when another wants to have the index, which is then closed soon; others are answered meanwhile.
+            Without it the index is open for moments, in which nobody else need be answered.
 
     Raises:
         NotAnIndexError, IndexLockedError, VectorIndexError: as :func:`open_index`.
     """
     refuse_unfinished_copy(address.home)
-    if not address.server:
-        read_description(address.home)
+    if address.server:
+        return _open_server(address.server, patient=False)
+    read_description(address.home)
+    begun = time.monotonic()
+    while True:  # whoever is about to take it answers soon
         if asked := _ask_owner(address.home):
             return asked
-    return open_index(address, purpose=purpose, wait=wait, only_reads=True, let_go=let_go)
+        if is_read_only(address.home):
+            return _open_read_only(address.home)
+        try:
+            lock = IndexLock(address.home, purpose)
+            lock.acquire(_HANDOVER_SECONDS)
+        except IndexLockedError:
+            if time.monotonic() - begun > wait:
+                raise
+        else:
+            return _open_locked(address.home, lock, create=False, answers=let_go is not None, let_go=let_go)
 
 
 def create_index(
@@ -139,7 +152,7 @@ def create_index(
     if address.server:
         index = _make_collection(address.server, description, layout, patient=patient)
     else:
-        index = _open_folder(address.home, purpose, wait, create=True, answers=True)
+        index = _open_folder(address.home, purpose, wait, create=True)
     try:
         check_same(address, index.description, description)  # another process may have made it meanwhile
     except ModelMismatchError:
@@ -279,18 +292,15 @@ def _ask_owner(folder: Path) -> Searchable | None:
     return ask_owner(folder, there)
 
 
-def _open_folder(
-    folder: Path,
-    purpose: str,
-    wait: float,
-    *,
-    create: bool,
-    answers: bool,
-    let_go: Callable[[], None] | None = None,
+def _open_folder(folder: Path, purpose: str, wait: float, *, create: bool) -> Index:
+    return _open_locked(folder, take_lock(folder, purpose, wait), create=create, answers=True)
+
+
+def _open_locked(
+    folder: Path, lock: IndexLock, *, create: bool, answers: bool, let_go: Callable[[], None] | None = None
 ) -> Index:
     from index.engines.edge import EdgeIndex
 
-    lock = take_lock(folder, purpose, wait)
     try:
         return EdgeIndex(folder, lock, create=create, answers=answers, let_go=let_go)
     except BaseException:
@@ -310,7 +320,19 @@ def take_lock(folder: Path, purpose: str, wait: float) -> IndexLock:
     except IndexLockedError:
         from index.engines.owner import ask_to_let_go
 
-        lock.acquire(max(wait, LETTING_GO_SECONDS) if ask_to_let_go(folder) else wait)
+        begun = time.monotonic()
+        patience = wait
+        while True:
+            if ask_to_let_go(folder):  # again and again: another that searches may have been quicker
+                patience = max(wait, LETTING_GO_SECONDS)
+            left = patience - (time.monotonic() - begun)
+            try:
+                lock.acquire(min(_ASKING_SECONDS, max(left, 0.0)))
+            except IndexLockedError:
+                if left <= _ASKING_SECONDS:
+                    raise
+            else:
+                break
     return lock
 
 

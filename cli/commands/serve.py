@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 from cli.console import errors, messages, output
 from cli.interruption import on_interruption
@@ -37,7 +38,7 @@ def serve(
         ),
     ] = None,
     user_header: Annotated[
-        str, option("--user-header", help="Header in which a proxy says who asks, instead of a token.", metavar="NAME")
+        str, option("--user-header", help="Header in which a proxy says who asks.", metavar="NAME")
     ] = "",
     allow_host: Annotated[
         list[str] | None,
@@ -46,7 +47,7 @@ def serve(
     tls_certificate: Annotated[Path | None, option("--tls-certificate", help="PEM file.", show_default=False)] = None,
     tls_key: Annotated[Path | None, option("--tls-key", help="PEM file of its key.", show_default=False)] = None,
     max_upload: Annotated[int, option("--max-upload", help="Largest picture that may be brought, in MB.", min=1)] = 256,
-    rate: Annotated[float, option("--rate", help="Pictures a second that one client may bring.", min=0.1)] = 50.0,
+    rate: Annotated[float, option("--rate", help="Requests with pictures a second of one client.", min=0.1)] = 50.0,
     viewer_url: Annotated[
         str,
         option(
@@ -80,12 +81,15 @@ def serve(
     The index stays open to jobs that write to it meanwhile. Only this machine can reach the server, unless --host says
     otherwise; then a token is asked for.
     """
-    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
+    if None in map(find_spec, ("fastapi", "python_multipart", "uvicorn")):
         raise SettingError("the server is not installed: pip install 'cbmir[serve]'")
     from index.opening import describe_index
     from workers.serving.settings import Access, ServingSettings, check_settings, is_loopback, new_token
 
-    if token is None and not user_header and not is_loopback(host):
+    if token == "":
+        raise SettingError("--token is empty: leave it out, or give one that nobody guesses")
+    made = token is None and not is_loopback(host)
+    if made:
         token = new_token()
     access = Access(
         host=host,
@@ -103,7 +107,7 @@ def serve(
     describe_index(index)
 
     def ready(address: str) -> None:
-        _say_ready(index, address, token or "", open_=open_)
+        _say_ready(index, address, token or "", made=made, open_=open_)
 
     if ray_address is None:
         from workers.serving.running import serve as serve_here
@@ -121,6 +125,8 @@ def _serve_on_ray(
     from workers.serving.replicas import Replicas, serve_on_ray
 
     least, most = parse_range("--ray-replicas", replicas) or (1, 1)
+    if settings.access.port == 0:
+        raise SettingError("--port 0: on Ray the port must be named")
     if not 1 <= least <= most:
         raise SettingError(f"--ray-replicas {replicas} makes no sense: give at least 1, and the least first")
     ended = threading.Event()
@@ -135,9 +141,12 @@ def _serve_on_ray(
         )
 
 
-def _say_ready(index: Address, address: str, token: str, *, open_: bool) -> None:
-    page = f"{address}/?token={token}" if token else address
-    output.print(f"{index} is served at {page}", soft_wrap=True, markup=False, highlight=False)
+def _say_ready(index: Address, address: str, token: str, *, made: bool, open_: bool) -> None:
+    """Say where the page is; a token that was given stays out of logs."""
+    page = f"{address}/?token={quote(token, safe='')}" if token else address
+    output.print(f"{index} is served at {page if made else address}", soft_wrap=True, markup=False, highlight=False)
+    if token and not made:
+        messages.print("a browser is let in by /?token= with the token that was given", markup=False)
     messages.print("Ctrl-C ends it. Not for diagnosis.", markup=False)
     if open_ and not webbrowser.open(page):
         messages.print("no browser could be opened here: open that address", markup=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from glob import escape, glob
 from pathlib import Path
@@ -48,8 +48,9 @@ def shell(
         f"{index}: type a file, an id or a UID; help for options, Ctrl-D to end", soft_wrap=True, markup=False
     )
     with keeping_warm():
-        for line in _lines(_options()):
-            words = _words(line)
+        options, flags = _options()
+        for line in _lines(options):
+            words = _words(line, flags)
             if words is not None:
                 run([*before, *fixed, *words])
 
@@ -107,16 +108,23 @@ def completions(text: str, options: list[str]) -> list[str]:
     return [path.replace(" ", "\\ ") + ("/" if Path(path).is_dir() else " ") for path in paths]
 
 
-def _options() -> list[str]:
-    """The options of a search."""
+def _options() -> tuple[list[str], set[str]]:
+    """The options of a search, and which of them take no value."""
     from cli.app import app
 
     command = typer.main.get_command(app).commands["search"]  # type: ignore[attr-defined]
-    return sorted(one for parameter in command.params for one in parameter.opts if one.startswith("--"))
+    named = {one: parameter for parameter in command.params for one in parameter.opts if one.startswith("-")}
+    flags = {one for one, parameter in named.items() if getattr(parameter, "is_flag", False)}
+    return sorted(one for one in named if one.startswith("--")), flags
 
 
-def _words(line: str) -> list[str] | None:
-    """A line as the arguments of a search; ``None`` if it cannot be one, which is said."""
+def _words(line: str, flags: Collection[str]) -> list[str] | None:
+    """A line as the arguments of a search; ``None`` if it cannot be one, which is said.
+
+    Args:
+        line: as it was typed.
+        flags: options that take no value.
+    """
     try:
         words = shlex.split(line)
     except ValueError as error:
@@ -128,7 +136,7 @@ def _words(line: str) -> list[str] | None:
         return ["--help"]
     found: list[str] = []
     for position, word in enumerate(words):
-        is_value = position > 0 and words[position - 1].startswith("-")
+        is_value = position > 0 and words[position - 1].startswith("-") and words[position - 1] not in flags
         if not is_value and _UID_OR_ID.fullmatch(word) and not Path(word).exists():
             found.append("--like")
         found.append(word)

@@ -32,23 +32,28 @@ PROGRAM = Path(sys.executable).with_name("cbmir")
 
 
 def make_index(folder: Path, archive: Path, points: int) -> list[Path]:
-    """The files of the archive in an index, and synthetic points up to that number; return the files."""
-    files = sorted(path for path in archive.rglob("*") if path.is_file())[:400]
-    listed = folder.with_suffix(".txt")
-    listed.write_text("\n".join(map(str, files)))
-    subprocess.run(
-        [PROGRAM, "--quiet", "index", listed, "--index", folder, "--runtime", "openvino"],
-        check=False,
-        cwd=folder.parent,
-    )
+    """The files of the archive in an index, and synthetic points up to that number; return those that ask."""
+    job: list[str | Path] = [
+        PROGRAM,
+        "--quiet",
+        "index",
+        archive,
+        "--index",
+        folder,
+        "--runtime",
+        "openvino",
+        "--limit",
+        "400",
+    ]
+    subprocess.run(job, check=False)
     real = real_features(folder)
     with open_index(parse_address(folder), purpose="benchmark") as index:
         layer = index.description.layers[0]
         for number in range(-(-points // BATCH)):
             index.upsert([replace(p, vectors={layer: next(iter(p.vectors.values()))}) for p in synthetic(real, number)])
         index.optimize()
-        kept = {Path(payload.locations[0].path).name for _, payload in index.scroll()}
-    return [file for file in files if file.name in kept]
+        stored = {payload.locations[0].path for _, payload in index.scroll()}
+    return sorted(path for path in archive.rglob("*") if str(path.relative_to(archive)) in stored)
 
 
 def memory(process: subprocess.Popen[str]) -> float:

@@ -112,3 +112,45 @@ def test_an_index_that_another_model_made_anew_is_refused(kept: KeptIndex, addre
     (address.home / "index.json").write_text(description.replace("f" * 32, "b" * 32))
     with pytest.raises(ModelMismatchError, match="was made anew by another model meanwhile"):
         kept.ask(lambda index: index.count())
+
+
+def test_one_question_after_a_job_fails_and_the_next_finds_the_index(kept: KeptIndex, address: Address) -> None:
+    with create_index(address, describe(), purpose="a job"), kept.using() as index:
+        assert index.asked
+    with pytest.raises(IndexLockedError, match="has ended meanwhile"), kept.using() as index:
+        index.count()
+    with kept.using() as index:
+        assert (index.asked, index.count()) == (None, 3)
+
+
+def test_a_job_gets_it_from_two_that_ask_all_the_time(address: Address) -> None:
+    ended, failed = threading.Event(), []
+
+    def ask(one: KeptIndex) -> None:
+        while not ended.is_set():
+            try:
+                one.ask(lambda index: index.count())
+            except IndexLockedError as error:
+                failed.append(error)
+
+    with KeptIndex(address, "one") as one, KeptIndex(address, "two") as other:
+        asking = [threading.Thread(target=ask, args=(kept,)) for kept in (one, other)]
+        for thread in asking:
+            thread.start()
+        try:
+            for number in range(2):
+                with create_index(address, describe(), purpose="a job") as writer:
+                    writer.upsert(make_points(2, seed=number + 1))
+        finally:
+            ended.set()
+            for thread in asking:
+                thread.join(30)
+        assert one.ask(lambda index: index.count()) == other.ask(lambda index: index.count()) == 7
+    assert not failed
+
+
+def test_roots_that_a_job_has_added_are_known(kept: KeptIndex, address: Address) -> None:
+    assert kept.roots(0) == ("/archive",)
+    with create_index(address, describe(), purpose="a job") as writer:
+        writer.update_description(roots=("/archive", "/more"), model_path="/models/m.safetensors")
+        assert kept.roots(1) == ("/archive", "/more")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, File, Query, Request, Response, UploadFile
+from fastapi import FastAPI, File, Path, Query, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
 
 from index.answers.records import answers_csv, answers_json
 from index.audit import AuditLog
@@ -25,11 +27,12 @@ from workers.serving.question import Asked, Likeness, Question
 from workers.serving.retrieval import NotFoundError, Retrieval, Shown
 from workers.serving.settings import ServingSettings
 
-FILES = Path(__file__).with_name("page_files")
+FILES = FilePath(__file__).with_name("page_files")
 
 _DESCRIPTION = "Stored pictures that look like a picture. Not a medical device, and not for diagnosis."
 
 Pictures = Annotated[list[UploadFile], File(description="Pictures in any format that cbmir reads.", max_length=20)]
+Uid = Annotated[str, Path(max_length=200, description="Id, of which the first digits will do, or a UID.")]
 Side = Annotated[int, Query(ge=16, le=2048, description="Longest side in pixels.")]
 
 
@@ -53,14 +56,14 @@ def make_application(settings: ServingSettings, load: Callable[[ServingSettings]
         redoc_url=None,
         openapi_url="/api/openapi.json",
     )
-    app.add_middleware(Counted, metrics=metrics)
     app.add_middleware(Guard, access=settings.access)
+    app.add_middleware(Counted, metrics=metrics)  # the outer one, so that what is refused is counted, too
     _add_errors(app)
     _add_api(app, settings, audit)
     _add_page(app, settings, audit)
 
     @app.get("/healthz", response_class=PlainTextResponse, tags=["operation"])
-    def healthz() -> str:
+    async def healthz() -> str:  # needs no thread, of which all may wait
         """Answer as long as this process does."""
         return "ok\n"
 
@@ -84,19 +87,19 @@ def _add_api(app: FastAPI, settings: ServingSettings, audit: AuditLog | None) ->
         return [_record(request, settings, audit, shown) for shown in answers]
 
     @app.get("/api/like/{uid}", tags=["search"], responses=_REFUSALS)
-    def like(request: Request, uid: str, asked: Annotated[Likeness, Query()]) -> dict[str, Any]:
+    def like(request: Request, uid: Uid, asked: Annotated[Likeness, Query()]) -> dict[str, Any]:
         """The stored pictures nearest to a stored one; ``more`` of what it is like, and ``less`` of what it is not."""
         question = Question(**asked.model_dump(exclude={"more"}), like=[uid, *asked.more])
         return _record(request, settings, audit, _retrieval(request).answer(question))
 
     @app.get("/api/points/{uid}", tags=["pictures"], responses=_REFUSALS)
-    def point(request: Request, uid: str) -> dict[str, Any]:
+    def point(request: Request, uid: Uid) -> dict[str, Any]:
         """What the index stores with a picture."""
         found, payload = _retrieval(request).point(uid)
         return {"id": str(found), **payload.to_dict()}
 
     @app.get("/api/points/{uid}/image", tags=["pictures"], responses=_JPEG, response_class=Response)
-    def point_image(request: Request, uid: str, side: Side = 256) -> Response:
+    def point_image(request: Request, uid: Uid, side: Side = 256) -> Response:
         """A stored picture as displayed."""
         return _jpeg(_retrieval(request).point_picture(uid, side), "private, max-age=3600")
 
@@ -137,7 +140,7 @@ def _add_page(app: FastAPI, settings: ServingSettings, audit: AuditLog | None) -
     def bring(request: Request, image: Pictures, question: Annotated[Question, Query()]) -> RedirectResponse:
         retrieval = _retrieval(request)
         kept = [retrieval.keep(one.filename or "picture", one.file.read()) for one in image if one.filename]
-        asked = question.address(upload=kept, at=0, like=[], less=[], crop="", frame=0)
+        asked = question.address(upload=kept, at=0, like=[], less=[], crop="", frame=0, within=None)
         return RedirectResponse(asked, 303)
 
     @app.get("/uploads/{key}", include_in_schema=False, response_class=Response)
@@ -193,6 +196,10 @@ def _jpeg(data: bytes, caching: str) -> Response:
 
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The body is cut off, or larger than may be."},
+    401: {"description": "A token is needed."},
+    403: {"description": "It was sent by a page of another site."},
+    421: {"description": "The server is not called so."},
     404: {"description": "No such picture."},
     413: {"description": "The picture is too large."},
     415: {"description": "The body is no multipart/form-data."},
@@ -228,6 +235,15 @@ def _add_errors(app: FastAPI) -> None:
     async def ours(request: Request, error: CbmirError) -> Response:
         status = next(status for kind, status in _STATUS if isinstance(error, kind))
         return told(request, status, str(error))
+
+    @app.exception_handler(HTTPException)
+    async def no_such_page(request: Request, error: HTTPException) -> Response:
+        return told(request, error.status_code, str(error.detail))
+
+    @app.exception_handler(Exception)
+    async def a_fault(request: Request, error: Exception) -> Response:
+        logging.getLogger("cbmir.serving").error("a request failed", exc_info=error)
+        return told(request, 500, f"unexpected {type(error).__name__}: a fault of this program")
 
     @app.exception_handler(RequestValidationError)
     async def not_understood(request: Request, error: RequestValidationError) -> Response:

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Final
 
 from index.query import Query, queries_from_frames
-from model.errors import ImageError
+from model.errors import ImageError, Reason
 from model.images.frames import Frame
 from model.network.embedder import Embedder
 
@@ -29,6 +29,7 @@ class BatchingEmbedder:
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._closed = False
         self._thread = threading.Thread(target=self._work, name="cbmir-embedding", daemon=True)
         self._thread.start()
 
@@ -39,13 +40,19 @@ class BatchingEmbedder:
             ImageError: its features are not finite.
         """
         future: Future[Query] = Future()
+        if self._closed:
+            raise ImageError(name, Reason.CRASHED, "the server is ending")
         self._asked.put((name, frame, tuple(layers), future))
         return future.result()
 
     def close(self) -> None:
         """Embed what was asked for, then nothing more."""
+        self._closed = True
         self._asked.put(None)
         self._thread.join()
+        while not self._asked.empty():  # who came in just then
+            if late := self._asked.get():
+                late[-1].set_exception(ImageError(late[0], Reason.CRASHED, "the server is ending"))
 
     def _work(self) -> None:
         ended = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
@@ -64,13 +65,14 @@ def viewer_address(template: str, hit: Hit) -> str:
         "instance": header.sop_instance_uid,
     }
     wanted = {name: uid for name, uid in uids.items() if f"{{{name}}}" in template}
-    return template.format(**uids) if template and all(wanted.values()) else ""
+    quoted = {name: quote(uid or "", safe="") for name, uid in uids.items()}
+    return template.format(**quoted) if template and all(wanted.values()) else ""
 
 
 def _asked(question: Question, shown: Shown) -> dict[str, Any]:
     answer, query = shown.answer, shown.answer.query
     if question.upload:
-        source = f"/uploads/{question.chosen}?frame={query.frame}"
+        source = f"/uploads/{question.chosen}?frame={query.frame}&side=512"
     else:
         source = f"/api/points/{query.id}/image?side=512"
     where = ", ".join(answer.organs) or "the whole index"
@@ -124,9 +126,11 @@ def _hit(
         "path": stored_address(shown.roots, payload.locations[0]),
         "copies": len(payload.locations) - 1,
         "source": f"/api/points/{uid}/image" if retrieval.shows_pictures else "",
-        "alone": question.address(upload=[], at=0, like=[uid], less=[], frame=0, crop=""),
-        "more": question.address(like=[*question.like, uid], less=[one for one in question.less if one != uid]),
-        "less": question.address(less=[*question.less, uid]),
+        "alone": question.address(upload=[], at=0, like=[uid], less=[], frame=0, crop="", within=None),
+        "more": question.address(
+            like=[*question.like, uid], less=[one for one in question.less if one != uid], within=None
+        ),
+        "less": question.address(less=[*question.less, uid], within=None),
         "viewer": viewer_address(settings.viewer_url, hit),
     }
 

@@ -83,7 +83,7 @@ class Likeness(Asked):
     """What a program asks with a stored picture."""
 
     frame: int = Field(default=0, ge=0, description="Frame of a series or file that is named; 0: the middle one.")
-    more: list[Word] = Field(default=[], max_length=50, description="Further stored pictures that it shall be like.")
+    more: list[Word] = Field(default=[], max_length=49, description="Further stored pictures that it shall be like.")
     less: list[Word] = Field(default=[], max_length=50, description="Stored pictures that are not meant.")
 
 
@@ -133,8 +133,11 @@ def parse_crop(text: str) -> tuple[float, float, float, float]:
     Raises:
         ValueError: it is no part of a picture.
     """
-    left, top, width, height = map(float, text.split(","))
-    inside = 0 <= left < 1 and 0 <= top < 1 and 0 < width <= 1.001 - left and 0 < height <= 1.001 - top
+    try:
+        left, top, width, height = map(float, text.split(","))
+        inside = 0 <= left < 1 and 0 <= top < 1 and 0 < width <= 1.001 - left and 0 < height <= 1.001 - top
+    except ValueError:
+        inside = False
     if not inside:
         raise ValueError(f"{text} is no part of a picture: give left,top,width,height from 0 to 1")
     return left, top, width, height

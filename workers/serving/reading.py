@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import queue
+import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +27,9 @@ from workers.guarded import GuardedProcess, ProcessLostError
 FILE_SECONDS: Final = 30.0
 """For which one picture may be decoded."""
 
+MOST_PROCESSES: Final = 4
+"""Of a large machine: each takes 80 MB, and embedding is what takes time."""
+
 _MEMORY = Path("/dev/shm")  # noqa: S108 (files of this program alone, in folders of their own)
 
 Parameters = ParamSpec("Parameters")
@@ -38,11 +43,13 @@ class Readers:
     """Processes that decode; close them, or use them as a context manager.
 
     Args:
-        processes: how many pictures are decoded at once.
+        processes: how many pictures are decoded at once; by default as many as there are cores, at most
+            :data:`MOST_PROCESSES`.
     """
 
     def __init__(self, processes: int | None = None) -> None:
-        self._all = [GuardedProcess() for _ in range(processes or os.cpu_count() or 1)]
+        self._closed = False
+        self._all = [GuardedProcess() for _ in range(processes or min(MOST_PROCESSES, len(os.sched_getaffinity(0))))]
         self._idle: queue.SimpleQueue[GuardedProcess] = queue.SimpleQueue()
         for one in self._all:
             one.start()
@@ -75,6 +82,8 @@ class Readers:
     ) -> Result:
         process = self._idle.get()
         try:
+            if self._closed:
+                raise ImageError(file, Reason.CRASHED, "the server is ending")
             result = process.run(FILE_SECONDS, task, *arguments, **named)
         except ProcessLostError as error:
             raise ImageError(file, Reason.CRASHED, str(error)) from error
@@ -85,9 +94,12 @@ class Readers:
         return result
 
     def close(self) -> None:
-        """End the processes."""
-        for one in self._all:
-            one.close()
+        """End the processes, once what they read now is read."""
+        self._closed = True
+        for _ in self._all:
+            self._idle.get().close()
+        for one in self._all:  # whoever still waits is told
+            self._idle.put(one)
 
     def __enter__(self) -> Self:
         return self
@@ -154,11 +166,18 @@ def _part(frame: Frame, crop: Crop | None) -> Frame:
 
 @contextmanager
 def as_file(data: bytes) -> Iterator[str]:
-    """Bytes as a file that is gone afterwards, in memory where the system has a place for that."""
-    place = _MEMORY if os.access(_MEMORY, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="cbmir-query-", dir=place) as folder:
+    """Bytes as a file that is gone afterwards, in memory where the system has a place for that.
+
+    Raises:
+        ImageError: there is no room for it.
+    """
+    in_memory = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > 2 * len(data)
+    with tempfile.TemporaryDirectory(prefix="cbmir-query-", dir=_MEMORY if in_memory else None) as folder:
         file = Path(folder, "picture")
-        file.write_bytes(data)
+        try:
+            file.write_bytes(data)
+        except OSError as error:
+            raise ImageError(file, Reason.UNREADABLE, f"there is no room for it: {error.strerror or error}") from error
         yield str(file)
 
 
@@ -177,23 +196,40 @@ class KeptUploads:
 
     Args:
         most_bytes: of all together; the oldest go first.
-        seconds: after which one is forgotten.
+        seconds: after which one is forgotten, also where nobody asks any more.
     """
 
     def __init__(self, most_bytes: int = 2**28, seconds: float = 1800.0) -> None:
         self._kept: dict[str, tuple[float, str, bytes]] = {}
-        self._most, self._seconds = most_bytes, seconds
+        self._most, self._seconds, self._lock = most_bytes, seconds, threading.Lock()
+        self._timer: threading.Timer | None = None
 
     def keep(self, key: str, name: str, data: bytes) -> None:
         """Keep a picture under a key."""
-        self._kept[key] = (time.monotonic(), name, data)
-        while len(self._kept) > 1 and sum(len(one[2]) for one in self._kept.values()) > self._most:
-            self._kept.pop(next(iter(self._kept)), None)
+        with self._lock:
+            self._kept[key] = (time.monotonic(), name, data)
+            while len(self._kept) > 1 and sum(len(one) for _, _, one in self._kept.values()) > self._most:
+                del self._kept[next(iter(self._kept))]
+            self._look_again()
 
     def get(self, key: str) -> tuple[str, bytes] | None:
         """Name and bytes of a picture; ``None`` if it is forgotten."""
-        oldest = time.monotonic() - self._seconds
-        for old in [one for one, (since, _, _) in list(self._kept.items()) if since < oldest]:
-            self._kept.pop(old, None)
-        found = self._kept.get(key)
-        return found[1:] if found else None
+        with self._lock:
+            found = self._kept.get(key)
+        return found[1:] if found and found[0] > time.monotonic() - self._seconds else None
+
+    def _look_again(self) -> None:
+        """Forget the oldest when its time is over."""
+        if self._timer is None and self._kept:
+            since = next(iter(self._kept.values()))[0]
+            self._timer = threading.Timer(max(0.0, since + self._seconds - time.monotonic()), self._forget)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _forget(self) -> None:
+        with self._lock:
+            oldest = time.monotonic() - self._seconds
+            for key in [key for key, (since, _, _) in self._kept.items() if since <= oldest]:
+                del self._kept[key]
+            self._timer = None
+            self._look_again()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,22 +17,22 @@ from uuid import UUID
 from index.answers.words import stored_address
 from index.engines.engine import Searchable
 from index.filters import as_stored
-from index.home.key import privacy_key
+from index.home.key import KEY_NAME, privacy_key
 from index.kept_open import KeptIndex
-from index.opening import resolve_model
+from index.opening import describe_index, resolve_model
 from index.query import Query, find_stored, query_from_stored
 from index.schema import Payload
 from index.search import Answer, Examples, Options, search
-from model.errors import CbmirError, ImageError, SettingError
+from model.errors import CbmirError, ImageError, IndexLockedError, SettingError, VectorIndexError
 from model.images.reading import ReadOptions
 from model.network.embedder import Embedder
 from workers.serving.batching import BatchingEmbedder
 from workers.serving.question import Filters, Question, parse_crop
-from workers.serving.reading import KeptUploads, Readers, Uploads, as_file
+from workers.serving.reading import Crop, KeptUploads, Readers, Uploads, as_file
 from workers.serving.settings import ServingSettings
 
 _KEPT_QUERIES: Final = 512
-_KEPT_PICTURES: Final = 2048
+_KEPT_PICTURE_BYTES: Final = 2**26
 
 FACETS: Final = ("organ", "modality", "body_part_examined", "label", "view")
 """Fields whose values are counted for the page."""
@@ -75,18 +75,19 @@ class Retrieval:
 
     def __init__(self, settings: ServingSettings, uploads: Uploads | None = None) -> None:
         self.settings = settings
-        self.index = KeptIndex(settings.index, "cbmir serve")
-        self.description = self.index.description
-        self._readers = Readers()
+        self.description = describe_index(settings.index)
         self._key = privacy_key(settings.index.home) if self.description.patient_groups else None
         model = resolve_model(settings.index, self.description, settings.model)
-        embedder = Embedder.load(
-            model, device=settings.device, runtime=settings.runtime, probe=bool(self.description.probe)
-        )
+        with ExitStack() as opened:
+            self._readers = opened.enter_context(Readers())
+            self.index = opened.enter_context(KeptIndex(settings.index, "cbmir serve"))
+            probe = bool(self.description.probe)
+            embedder = Embedder.load(model, device=settings.device, runtime=settings.runtime, probe=probe)
+            self._opened = opened.pop_all()
         self._embedder = BatchingEmbedder(embedder)
-        self._uploads: Uploads = uploads or KeptUploads()
-        self._queries: _Latest[Hashable, Query] = _Latest(_KEPT_QUERIES)
-        self._pictures: _Latest[Hashable, bytes] = _Latest(_KEPT_PICTURES)
+        self._uploads: Uploads = uploads or KeptUploads(max(2**28, 2 * settings.access.largest_upload))
+        self._queries: _Latest[Hashable, Query] = _Latest(_KEPT_QUERIES, lambda _: 1)
+        self._pictures: _Latest[Hashable, bytes] = _Latest(_KEPT_PICTURE_BYTES, len)
 
     @property
     def shows_pictures(self) -> bool:
@@ -107,7 +108,7 @@ class Retrieval:
             ImageError: a picture cannot be read.
             SettingError, ModelMismatchError, VectorIndexError: as :func:`index.search.search`.
         """
-        options = question.options(self.description)
+        options = self._options(question, of_file=bool(question.upload))
         if question.upload:
             query = self.brought(question, options.layers)
             more = question.like
@@ -127,8 +128,17 @@ class Retrieval:
             ImageError: it cannot be read.
             SettingError, ModelMismatchError, VectorIndexError: as :func:`index.search.search`.
         """
-        options = filters.options(self.description)
+        options = self._options(filters, of_file=True)
         return self._search(self._embed(name, data, options.layers, frame, crop), filters, options, Examples())
+
+    def _options(self, filters: Filters, *, of_file: bool) -> Options:
+        options = filters.options(self.description)
+        if of_file and options.exclude_same == "patient" and self._key is None:
+            home = self.settings.index.home
+            raise SettingError(
+                f"{home} has not its {KEY_NAME}, so the patient of a file cannot be told: ask with an id"
+            )
+        return options
 
     def brought(self, question: Question, layers: Sequence[str]) -> Query:
         """The chosen one of the pictures that were brought, as a query.
@@ -161,16 +171,16 @@ class Retrieval:
         """
         name, data = self.upload(key)
         with _named(name, data) as file:
-            return self._readers.picture(file, frame, side, parse_crop(crop) if crop else None)
+            return self._readers.picture(file, frame, side, _crop(crop))
 
-    def point(self, uid: str) -> tuple[UUID, Payload]:
+    def point(self, uid: str, frame: int | None = None) -> tuple[UUID, Payload]:
         """A stored picture, by its id, the first digits of it, or a UID.
 
         Raises:
             NotFoundError: the index holds none.
         """
         try:
-            return self.index.ask(lambda index: find_stored(index, uid))
+            return self.index.ask(lambda index: find_stored(index, uid, frame))
         except SettingError as error:
             raise NotFoundError(str(error)) from error
 
@@ -188,14 +198,14 @@ class Retrieval:
 
     def facets(self) -> dict[str, dict[str, int]]:
         """How many pictures have each value of the fields to filter by; fields without values are left out."""
-        counts = self.index.ask(lambda index: {name: index.facet(name) for name in FACETS})
+        counts = self.index.ask(lambda index: {name: _facet(index, name) for name in FACETS})
         return {name: values for name, values in counts.items() if values}
 
     def close(self) -> None:
-        """Let go of everything."""
-        self._embedder.close()
+        """Let go of everything, once what was asked is answered."""
         self._readers.close()
-        self.index.close()
+        self._embedder.close()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -213,13 +223,14 @@ class Retrieval:
             answer = search(index, asked, replace(options, where=stored), examples)
             if filters.within is not None and answer.measure == "distance":
                 answer = replace(answer, hits=tuple(hit for hit in answer.hits if hit.score <= filters.within))
-            return Shown(answer, notes, index.description.roots)
+            highest = max((place.root for hit in answer.hits for place in hit.payload.locations), default=0)
+            return Shown(answer, notes, self.index.roots(highest))
 
         return self.index.ask(ask)
 
     def _embed(self, name: str, data: bytes, layers: Sequence[str], frame: int, crop: str) -> Query:
         with _named(name, data) as file:
-            read = self._readers.frame(file, frame, ReadOptions(self._key), parse_crop(crop) if crop else None)
+            read = self._readers.frame(file, frame, ReadOptions(self._key), _crop(crop))
             return self._embedder.query(name, read, layers)
 
     def _stored_query(self, uid: str, layers: Sequence[str], frame: int | None = None, crop: str = "") -> Query:
@@ -228,24 +239,23 @@ class Retrieval:
                 return self.index.ask(partial(query_from_stored, uid=uid, layers=layers, frame=frame))
         except SettingError as error:
             raise NotFoundError(str(error)) from error
-        point, payload = self.point(uid)
+        point, payload = self.point(uid, frame)
         if not self.shows_pictures:
             raise NotFoundError("of this index no part of a picture can be asked with (--path-privacy hash)")
 
         def embed() -> Query:
-            address = stored_address(self._roots(), payload.locations[0])
-            read = self._readers.frame(address, payload.frame, ReadOptions(self._key), parse_crop(crop))
+            read = self._readers.frame(self._address(payload), payload.frame, ReadOptions(self._key), _crop(crop))
             # Its own picture is no answer to a part of it.
             return replace(self._embedder.query(uid, read, layers), id=point)
 
         return self._queries.get((point, crop, tuple(layers)), embed)
 
     def _drawn(self, payload: Payload, side: int, crop: str) -> bytes:
-        address = stored_address(self._roots(), payload.locations[0])
-        return self._readers.picture(address, payload.frame, side, parse_crop(crop) if crop else None)
+        return self._readers.picture(self._address(payload), payload.frame, side, _crop(crop))
 
-    def _roots(self) -> tuple[str, ...]:
-        return self.index.ask(lambda index: index.description.roots)
+    def _address(self, payload: Payload) -> str:
+        place = payload.locations[0]
+        return stored_address(self.index.roots(place.root), place)
 
 
 @contextmanager
@@ -258,11 +268,33 @@ def _named(name: str, data: bytes) -> Iterator[str]:
             raise ImageError(name, error.reason, error.detail.replace(file, name)) from error
 
 
-class _Latest(Generic[Key, Value]):
-    """What was made last, by what it was made of."""
+def _crop(text: str) -> Crop | None:
+    try:
+        return parse_crop(text) if text else None
+    except ValueError as error:
+        raise SettingError(str(error)) from error
 
-    def __init__(self, most: int) -> None:
-        self._most, self._kept, self._lock = most, OrderedDict[Key, Value](), Lock()
+
+def _facet(index: Searchable, name: str) -> dict[str, int]:
+    try:
+        return index.facet(name)
+    except IndexLockedError:
+        raise
+    except VectorIndexError:  # an index of an earlier version cannot count every field: see 'cbmir upgrade'
+        return {}
+
+
+class _Latest(Generic[Key, Value]):
+    """What was made last, by what it was made of.
+
+    Args:
+        most: weight of all together.
+        weigh: gives that of one.
+    """
+
+    def __init__(self, most: int, weigh: Callable[[Value], int]) -> None:
+        self._most, self._weigh, self._weight = most, weigh, 0
+        self._kept, self._lock = OrderedDict[Key, Value](), Lock()
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
         """What is kept under a key, or is made now; two who ask at once may both make it."""
@@ -272,7 +304,9 @@ class _Latest(Generic[Key, Value]):
                 return self._kept[key]
         value = make()
         with self._lock:
-            self._kept[key] = value
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
+            if key not in self._kept:
+                self._kept[key] = value
+                self._weight += self._weigh(value)
+            while self._weight > self._most:
+                self._weight -= self._weigh(self._kept.popitem(last=False)[1])
         return value

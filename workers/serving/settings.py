@@ -24,10 +24,11 @@ class Access:
         port: 0 takes a free one.
         names: further names by which browsers may call it, such as that of a proxy before it.
         token: asked of everybody, unless empty.
-        user_header: header in which a reverse proxy says who asks; without it nobody is let in, unless it is empty.
+        user_header: header in which a reverse proxy says who asks; without it nobody is let in, unless it is empty. The
+            proxy needs the token, too, if there is one.
         certificate: PEM file of TLS, with its ``key``; ``None`` for plain HTTP.
         largest_upload: bytes.
-        uploads_a_second: of one client; it may save up ten seconds of them.
+        uploads_a_second: requests of one client that bring pictures; it may save up ten seconds of them.
     """
 
     host: str = "127.0.0.1"
@@ -91,6 +92,8 @@ def check_settings(settings: ServingSettings) -> None:
         SettingError: names the option.
     """
     access = settings.access
+    if not access.is_local and not access.token:
+        raise SettingError(f"--host {access.host} can be reached by others: they need a --token")
     if (access.certificate is None) != (access.key is None):
         raise SettingError("--tls-certificate and --tls-key belong together: give both")
     for option, file in (("--tls-certificate", access.certificate), ("--tls-key", access.key)):

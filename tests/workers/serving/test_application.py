@@ -125,13 +125,15 @@ def test_what_cannot_be_read_is_one_sentence(client: TestClient, tmp_path: Path,
         ({"layer": "fcl9"}, "--layer fcl9"),
         ({"top": 0}, "top: "),
         ({"size": 3}, "size: Extra inputs"),
+        ({"crop": "1,2"}, "1,2 is no part of a picture"),
+        ({"exclude_same": "patient"}, "the index knows no patient groups"),
     ):
         response = client.post("/api/search", files=brought(query), params=question)
         assert response.status_code == 422
         assert sentence in response.json()["error"]
 
 
-def test_the_page_asks_answers_and_forgets(client: TestClient, archive: Path, retrieval: Retrieval) -> None:
+def test_the_page_asks_answers_and_forgets(client: TestClient, archive: Path) -> None:
     empty = client.get("/")
     assert "Which stored pictures look like yours?" in empty.text
     sent = client.post("/", files=brought(archive / "knee" / "knee-001.dcm"), follow_redirects=False)
@@ -142,7 +144,11 @@ def test_the_page_asks_answers_and_forgets(client: TestClient, archive: Path, re
     assert "Not for diagnosis" in page.text
     key = sent.headers["location"].rpartition("upload=")[2]
     assert client.get(f"/uploads/{key}").headers["content-type"] == "image/jpeg"
-    retrieval._uploads.get(key)
+    assert client.get(f"/uploads/{key}?crop=left").status_code == 422
+    assert client.get(f"/uploads/{key}?frame=9").status_code == 422
+    missing = client.get("/nothing")
+    assert (missing.status_code, "Begin anew" in missing.text) == (404, True)
+    assert client.get("/api/nothing").json() == {"error": "Not Found"}
     gone = client.get("/", params={"upload": "another"})
     assert (gone.status_code, "bring it again" in gone.text) == (404, True)
 
