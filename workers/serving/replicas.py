@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
+
+from fastapi import FastAPI
 
 from model.errors import JobError, SettingError
 from workers.cluster import ray_session
@@ -70,10 +71,13 @@ def serve_on_ray(
         import ray
         from ray import serve
 
+        def build() -> FastAPI:  # where it will run: nothing of an open index can be sent there
+            return make_application(settings, lambda told: Retrieval(told, _SharedUploads(uploads)))
+
         uploads = ray.remote(_Uploads).options(num_cpus=0, max_restarts=-1).remote()
         try:
-            serve.start(http_options={"host": access.host, "port": access.port, "location": "HeadOnly"})
-            application = serve.ingress(partial(_build, settings, uploads))()
+            serve.start("HeadOnly", http_options={"host": access.host, "port": access.port})
+            application = serve.ingress(build)()
             deployment = serve.deployment(application).options(
                 name=NAME,
                 ray_actor_options={"num_cpus": replicas.cpus, "num_gpus": replicas.gpus},
@@ -120,8 +124,3 @@ class _SharedUploads:
 
         found: tuple[str, bytes] | None = ray.get(self._actor.get.remote(key))
         return found
-
-
-def _build(settings: ServingSettings, uploads: Any) -> Any:
-    """The application, made where it will run: nothing of an open index can be sent there."""
-    return make_application(settings, lambda told: Retrieval(told, _SharedUploads(uploads)))
