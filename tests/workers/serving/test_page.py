@@ -183,8 +183,7 @@ def test_an_answer_is_taken_away(page: Page, archive: Path) -> None:
         assert download.value.path().stat().st_size > 100
 
 
-@pytest.mark.parametrize("width", [400, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1280, "dark")])
 def test_it_is_readable_by_everybody(page: Page, archive: Path, width: int, scheme: str) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")

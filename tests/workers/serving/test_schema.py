@@ -37,7 +37,7 @@ def test_every_answer_is_one_that_is_announced(api: OpenApiSchema) -> None:
     assert len(operations) == 8
     for operation in operations:
 
-        @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy())
         def check(case: Case[Any]) -> None:
             # What is no picture is refused, though no schema can say so.
@@ -46,7 +46,7 @@ def test_every_answer_is_one_that_is_announced(api: OpenApiSchema) -> None:
         check()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_whatever_is_brought_the_server_answers_on(application: FastAPI, archive: Path, data: st.DataObject) -> None:
     whole = (archive / "knee" / "knee-001.dcm").read_bytes()
