@@ -101,7 +101,7 @@ def test_thumbnails(program: Path, scans: Path, index: Path) -> None:
 def test_everything_that_does_not_move_is_readable_everywhere(
     program: Path, scans: Path, index: Path, model_path: Path, environment: dict[str, str]
 ) -> None:
-    commands = [
+    commands: list[list[object]] = [
         ["status", "--index", index],
         ["search", scans / "eye" / "eye-001.dcm", "--index", index, "--thumbnails", "--no-class-prediction"],
         ["inspect", scans / "eye" / "eye-001.dcm", "--model", model_path],
