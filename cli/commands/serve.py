@@ -120,15 +120,15 @@ def serve(
 def _serve_on_ray(
     settings: ServingSettings, ray_address: str, replicas: str, gpus: float, ready: Callable[[str], None]
 ) -> None:
-    if find_spec("ray.serve") is None or find_spec("opencensus") is None:
-        raise SettingError("Ray Serve is not installed: pip install 'cbmir[serve-ray]'")
-    from workers.serving.replicas import Replicas, serve_on_ray
-
     least, most = parse_range("--ray-replicas", replicas) or (1, 1)
     if settings.access.port == 0:
         raise SettingError("--port 0: on Ray the port must be named")
     if not 1 <= least <= most:
         raise SettingError(f"--ray-replicas {replicas} makes no sense: give at least 1, and the least first")
+    if find_spec("ray.serve") is None or find_spec("opencensus") is None:
+        raise SettingError("Ray Serve is not installed: pip install 'cbmir[serve-ray]'")
+    from workers.serving.replicas import Replicas, serve_on_ray
+
     ended = threading.Event()
     with on_interruption(ended.set):
         serve_on_ray(

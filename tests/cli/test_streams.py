@@ -87,7 +87,7 @@ def test_where_nobody_listens_it_is_said_soon(program: Path, index: Path, archiv
         f"copy index {nowhere}": 40,
         f"index {shlex.quote(str(archive))} --index {nowhere} --dry-run": 40,
         f"search --like 00000000 --index {nowhere}": 40,
-        f"index {shlex.quote(str(archive))} --index other --ray-address 127.0.0.1:9": 10,
+        f"index {shlex.quote(str(archive))} --index other --ray-address 127.0.0.1:9": 40,
     }
     with ThreadPoolExecutor(len(lines)) as pool:  # each of them mostly waits
         for code, _, error in pool.map(lambda line: shell(f"timeout {lines[line]} {program} {line}", tmp_path), lines):
