@@ -7,11 +7,11 @@ import shlex
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from glob import escape, glob
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from cli.console import errors, messages, output
 from cli.options import IndexOption, SearchRuntimeOption, option
@@ -102,17 +102,25 @@ def completions(text: str, options: list[str]) -> list[str]:
     """What a word may be meant to become: an option of a search, or a path."""
     if text.startswith("-"):
         return [f"{one} " for one in options if one.startswith(text)]
-    plain = text.replace("\\ ", " ")
-    typed = str(Path(plain).expanduser()) if plain.startswith("~") else plain
-    paths = sorted(glob(f"{escape(typed)}*"))  # noqa: PTH207 (of a path as it is typed, relative or not)
-    return [path.replace(" ", "\\ ") + ("/" if Path(path).is_dir() else " ") for path in paths]
+    folder, slash, start = text.replace("\\ ", " ").rpartition("/")
+    if folder.startswith("~"):  # which only a shell of the system understands
+        folder = str(Path(folder).expanduser())
+    try:
+        found = sorted(Path(f"{folder}{slash}" or ".").iterdir())
+    except OSError:  # no such folder
+        return []
+    shown = [path for path in found if path.name.startswith(start) and (start or not path.name.startswith("."))]
+    names = [f"{folder}{slash}{path.name}".replace(" ", "\\ ") for path in shown]
+    return [name + ("/" if path.is_dir() else " ") for name, path in zip(names, shown, strict=True)]
 
 
 def _options() -> tuple[list[str], set[str]]:
     """The options of a search, and which of them take no value."""
     from cli.app import app
 
-    command = typer.main.get_command(app).commands["search"]  # type: ignore[attr-defined]
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    command = group.commands["search"]
     named = {one: parameter for parameter in command.params for one in parameter.opts if one.startswith("-")}
     flags = {one for one, parameter in named.items() if getattr(parameter, "is_flag", False)}
     return sorted(one for one in named if one.startswith("--")), flags

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import time
 from collections import OrderedDict
 from typing import Final
@@ -40,6 +41,8 @@ class Guard:
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app, self._access = app, access
         self._names = {name.lower() for name in (access.host, *access.names)}
+        # Listening at all addresses of a machine, it is called by any of them.
+        self._everywhere = _is_number(access.host) and ipaddress.ip_address(access.host).is_unspecified
         # Browsers give a cookie to all ports of a host.
         self._cookie = f"cbmir-{hashlib.blake2b(access.token.encode(), digest_size=4).hexdigest()}"
         self._budgets: OrderedDict[str, tuple[float, float]] = OrderedDict()
@@ -96,7 +99,7 @@ class Guard:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
-        return name in self._names or is_loopback(name) or (self._access.host in {"0.0.0.0", "::"} and _is_number(name))  # noqa: S104 (compared)
+        return name in self._names or is_loopback(name) or (self._everywhere and _is_number(name))
 
     def _user(self, scope: Scope, headers: Headers) -> tuple[str, Response | None]:
         """Who asks, and what is answered to somebody who may not."""
@@ -168,4 +171,8 @@ def _client(scope: Scope) -> str:
 
 
 def _is_number(name: str) -> bool:
-    return name.replace(".", "").isdigit() or ":" in name
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

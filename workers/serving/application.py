@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, File, Path, Query, Request, Response, UploadFile
@@ -22,12 +21,10 @@ from model.errors import CbmirError, ImageError, IndexLockedError, ModelMismatch
 from workers.serving.access import Guard
 from workers.serving.downloads import answer_sheet
 from workers.serving.metrics import Counted, ServingMetrics
-from workers.serving.page import render_error, render_page
+from workers.serving.page import FILES, render_error, render_page
 from workers.serving.question import Asked, Likeness, Question
 from workers.serving.retrieval import NotFoundError, Retrieval, Shown
 from workers.serving.settings import ServingSettings
-
-FILES = FilePath(__file__).with_name("page_files")
 
 _DESCRIPTION = "Stored pictures that look like a picture. Not a medical device, and not for diagnosis."
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Final, ParamSpec, Protocol, Self, TypeVar
@@ -112,9 +113,8 @@ class Readers:
 
 def prepare() -> None:
     """Import in a process apart what reading needs, and leave Ctrl-C to the server."""
-    import model.images.dicom
-    import model.images.pictures  # noqa: F401
-
+    for name in ("model.images.dicom", "model.images.pictures"):
+        import_module(name)
     leave_interruptions_to_parent()
 
 
