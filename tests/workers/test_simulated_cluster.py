@@ -33,7 +33,7 @@ index = parse_address(sys.argv[3])
 
 LOSS = """
 noticing = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 3}
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "_system_config": noticing})
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, "_system_config": noticing})
 cluster.add_node(num_cpus=2)
 doomed = cluster.add_node(num_cpus=2)
 cluster.wait_for_nodes()
@@ -73,7 +73,7 @@ from workers.cluster import Resources
 # The GPU is Ray's word only: the network computes on the node's processor.
 Resources.device = "cpu"
 # A head that only keeps the books, as in docker-compose.yml and deploy/.
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 cluster.add_node(num_cpus=2)
 gpu_node = cluster.add_node(num_cpus=2, num_gpus=1)
 cluster.wait_for_nodes()
