@@ -33,7 +33,8 @@ index = parse_address(sys.argv[3])
 
 LOSS = """
 noticing = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 3}
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, "_system_config": noticing})
+head = {"num_cpus": 2, "include_dashboard": False, "_system_config": noticing}
+cluster = Cluster(initialize_head=True, head_node_args=head)
 cluster.add_node(num_cpus=2)
 doomed = cluster.add_node(num_cpus=2)
 cluster.wait_for_nodes()
