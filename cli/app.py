@@ -7,10 +7,12 @@ import os
 import re
 import sys
 from difflib import get_close_matches
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import Abort, Exit, TyperException
+from typer.main import get_command
 
 from cli.commands import (
     backup,
@@ -110,7 +112,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line; return its exit code."""
     errors.debug = errors.as_json = messages.quiet = False
     try:
-        code = app(arguments, standalone_mode=False, prog_name="cbmir")
+        code = _command()(arguments, standalone_mode=False, prog_name="cbmir")
         return code if isinstance(code, int) else 0
     except (Exit, TyperException) as ended:
         return _ended(ended)
@@ -127,6 +129,12 @@ def run(arguments: list[str]) -> int:
             raise
         errors.show(_sentence(error))
         return _code(error)
+
+
+@cache
+def _command() -> Any:
+    """The commands with their options, which Typer else finds out anew at each call."""
+    return get_command(app)
 
 
 def _ended(ended: Exit | TyperException) -> int:

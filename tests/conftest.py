@@ -18,6 +18,8 @@ from tests.support.shared import SHARED
 
 pytest_plugins = ["tests.support.qdrant_server"]
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # three processes share two cores: threads that wait for others spin
+
 settings.register_profile("cbmir", deadline=None)  # the first example pays for heavy imports
 settings.load_profile("cbmir")
 
@@ -94,9 +96,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_actor() -> None:
-    """The same for jobs by the command line, also in other processes."""
+def small_jobs() -> None:
+    """What :func:`tests.support.jobs.small_job` says, for jobs by the command line, also in other processes."""
     os.environ["CBMIR_ACTORS"] = "1"
+    os.environ["CBMIR_RUNTIME"] = "openvino"  # a job's time is that of starting actors: a third of torch's
     os.environ.update({"RAY_prestart_worker_first_driver": "0"})  # also for the clusters that tests start
 
 

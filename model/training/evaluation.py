@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from model.training.measures import (
     ClassificationMeasures,
     Interval,
     bootstrap_interval,
+    bootstrap_intervals,
     classification_measures,
     expected_calibration_error,
 )
@@ -91,14 +93,14 @@ def classification_result(predictions: Predictions, classes: Sequence[str], *, s
     """Measure predictions, at least one, with the 95 % interval of each figure over 100 resamples."""
     true, predicted, confidence = predictions.labels, predictions.predicted, predictions.confidence
 
-    def interval(name: str) -> Interval | None:
-        def statistic(true: NDArray[Any], predicted: NDArray[Any]) -> float:
-            return float(getattr(classification_measures(true, predicted, classes), name))
-
-        return bootstrap_interval(statistic, true, predicted, seed=seed)
-
     names = ("accuracy", "average_precision", "average_recall", "f1")
-    intervals = {name: interval(name) for name in names}
+
+    def figures(true: NDArray[Any], predicted: NDArray[Any]) -> list[float]:
+        measures = classification_measures(true, predicted, classes)
+        return [float(getattr(measures, name)) for name in names]
+
+    found = bootstrap_intervals(figures, true, predicted, seed=seed)
+    intervals: dict[str, Interval | None] = dict(zip_longest(names, found))
     right = predicted == true
     intervals["calibration_error"] = bootstrap_interval(expected_calibration_error, confidence, right, seed=seed)
     return ClassificationResult(

@@ -97,27 +97,35 @@ def expected_calibration_error(confidence: NDArray[np.floating[Any]], right: NDA
 
 
 def bootstrap_interval(statistic: Callable[..., float], *samples: NDArray[Any], seed: int = 0) -> Interval | None:
-    """The 95 % percentile interval of a statistic over 100 resamples of the images, drawn with replacement.
+    """As :func:`bootstrap_intervals`, of a single figure; ``None`` where there is nothing to resample."""
+    intervals = bootstrap_intervals(lambda *resample: (statistic(*resample),), *samples, seed=seed)
+    return intervals[0] if intervals else None
+
+
+def bootstrap_intervals(
+    statistics: Callable[..., Sequence[float]], *samples: NDArray[Any], seed: int = 0
+) -> list[Interval]:
+    """The 95 % percentile intervals of figures over 100 resamples of the images, drawn with replacement.
 
     Args:
-        statistic: takes resampled arrays, one for each of ``samples``.
+        statistics: takes resampled arrays, one for each of ``samples``; as many figures each time.
         samples: arrays of one length, an element an image.
         seed: of the resampling.
 
     Returns:
-        ``None`` where a single image leaves nothing to resample.
+        An interval a figure; none where a single image leaves nothing to resample.
     """
     from scipy.stats import bootstrap
 
     if len(samples[0]) < 2:
-        return None
+        return []
     interval = bootstrap(
         samples,
-        statistic,
+        statistics,
         paired=True,
         vectorized=False,
         n_resamples=RESAMPLES,
         method="percentile",
         rng=seed,
     ).confidence_interval
-    return Interval(float(interval.low), float(interval.high))
+    return [Interval(float(low), float(high)) for low, high in zip(interval.low, interval.high, strict=True)]
