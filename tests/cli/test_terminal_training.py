@@ -30,7 +30,7 @@ def test_training_and_evaluation(program: Path, tmp_path: Path) -> None:
         assert "holds what was learned" in terminal.flat
     code, terminal = run([*train, "--resume"], folder=tmp_path)
     assert code == 3, terminal.text  # a file is broken
-    assert terminal.text.count(BAR) == 2
+    assert terminal.text.count(BAR) >= 2  # decoding and training, and at times one of a moment
     assert "accuracy" in terminal.text
 
     measure = ["--layers", "fcl1", "--protocol", "training-images", "--search", "exact", "--open"]

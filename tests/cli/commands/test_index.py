@@ -90,7 +90,8 @@ def test_what_cannot_be_done_is_one_sentence(
         1,
         code=2,
     )
-    fails("more than the 0 GPUs", archive, "--index", index, "--model", model_path, "--gpus", 1, code=2)
+    on_torch = ("--model", model_path, "--runtime", "torch")
+    fails("more than the 0 GPUs", archive, "--index", index, *on_torch, "--gpus", 1, code=2)
     fails("not empty and not an index", archive, "--index", archive, "--model", model_path)
     shutil.rmtree(index)
     assert cbmir("index", archive / "eye", "--index", index, "--model", model_path) == 0
