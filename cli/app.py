@@ -31,6 +31,7 @@ from cli.commands import (
     status,
     train,
     upgrade,
+    watch,
 )
 from cli.console import EXIT_COMMAND_LINE, EXIT_ERROR, errors, messages, open_standard_streams, output
 from cli.interruption import EXIT_INTERRUPTED, exit_code
@@ -54,6 +55,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("cross-validate")(cross_validate.cross_validate)
 app.command("index")(index.index)
+app.command("watch")(watch.watch)
 app.command("search")(search.search)
 app.command("serve")(serve.serve)
 app.command("shell")(shell.shell)

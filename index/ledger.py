@@ -140,6 +140,13 @@ class Ledger:
         with self._errors():
             return {row[0] for row in self._connection.execute(query, (root,))}
 
+    def directories_below(self, root: int, path: str) -> list[str]:
+        """The directories below a path in which files are known, in order."""
+        query = "SELECT DISTINCT directory FROM files WHERE root = ? AND directory >= ? AND directory < ? ORDER BY 1"
+        with self._errors():
+            found = self._connection.execute(query, (root, f"{path}/", f"{path}0"))  # '0' is the character behind '/'
+            return [row[0] for row in found]
+
     def points(self, keys: Iterable[FileKey]) -> dict[FileKey, tuple[UUID, ...]]:
         """The points that known files may have in the index."""
         query = "SELECT points FROM files WHERE root = ? AND directory = ? AND name = ?"

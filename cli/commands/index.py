@@ -22,6 +22,19 @@ from cli.options import (
     parse_range,
     refuse_existing,
 )
+from cli.pacs_options import (
+    AePortOption,
+    AeTitleOption,
+    AuthoritiesOption,
+    CertificateOption,
+    ConnectionsOption,
+    HoursOption,
+    KeyOption,
+    RateOption,
+    SinceOption,
+    WhereOption,
+    pacs_settings,
+)
 from index.address import Address
 from model.errors import NotAnIndexError, SettingError
 
@@ -38,7 +51,8 @@ def index(
         list[str],
         typer.Argument(
             metavar="ARCHIVE",
-            help="Folders, files, zip or tar files, DICOMDIRs, globs, fsspec addresses; - reads paths from stdin.",
+            help="Folders, files, zip or tar files, DICOMDIRs, globs, fsspec addresses, a PACS (dicomweb+https://…, "
+            "dimse://AET@HOST:PORT); - reads paths from stdin.",
         ),
     ],
     index: IndexOption,
@@ -202,6 +216,16 @@ def index(
             "--stall-timeout", help="Minutes without an image until the job gives up.", min=1, rich_help_panel=_MACHINE
         ),
     ] = 30,
+    where: WhereOption = None,
+    since: SinceOption = None,
+    rate: RateOption = None,
+    hours: HoursOption = None,
+    connections: ConnectionsOption = 4,
+    authorities: AuthoritiesOption = "",
+    certificate: CertificateOption = "",
+    key: KeyOption = "",
+    ae_title: AeTitleOption = "CBMIR",
+    ae_port: AePortOption = None,
     shards: Annotated[
         int | None, option("--shards", help="Shards of the collection.", min=1, rich_help_panel=_SERVER)
     ] = None,
@@ -243,8 +267,10 @@ def index(
     if reembed and not (stored or model):
         raise SettingError(f"{index} does not say which model made it: name the model with --model")
     path = find_model(model) if model or not stored else resolve_model(index, stored, None)
+    certificates, entity = (authorities, certificate, key), (ae_title, ae_port)
+    pacs = pacs_settings(where, since, rate, hours, connections, certificates, entity)
     settings = JobSettings(
-        archives=tuple(resolve_archives(archives, _lines())),
+        archives=tuple(resolve_archives(archives, _lines(), pacs.access)),
         model=path,
         index=index,
         layers=named_layers or (tuple(stored.layers) if stored else default_layers(path)),
@@ -270,6 +296,7 @@ def index(
             else keep_patient_group,
             skip_burned_in=skip_burned_in,
         ),
+        pacs=pacs,
         nested=not no_nested,
         retry_left_out=retry_left_out,
         repair=repair,

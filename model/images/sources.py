@@ -21,7 +21,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
-from model.errors import ImageError, Reason
+from model.errors import CbmirError, ImageError, Reason
+from model.pacs.address import is_pacs
 
 WHOLE_FILE_LIMIT = 2**25
 """Bytes up to which a file is read at once; of larger ones a frame at a time is in memory."""
@@ -103,6 +104,8 @@ def open_source(address: str | Path, wanted: Callable[[bytes], bool]) -> Iterato
                 source = _streamed(address, wanted, stack)
         except ImageError:
             raise
+        except CbmirError as error:  # of a PACS
+            raise ImageError(address, Reason.UNREACHABLE, str(error)) from error
         except Exception as error:  # file systems of fsspec raise what their client libraries raise
             raise ImageError(address, _reason(error, address), describe_error(error, address)) from error
         if not source.start:
@@ -281,6 +284,8 @@ def file_system(address: str) -> tuple[Any, str]:
     import fsspec
 
     inner, separator, outer = address.rpartition("::")
+    if is_pacs(address):
+        fsspec.register_implementation(address.partition("://")[0], "model.pacs.file_system.PacsFileSystem")
     if separator:
         protocol, _, path = inner.partition("://")
         return _archive(protocol, outer, _version(outer)), path.strip("/")

@@ -15,18 +15,24 @@ from model.errors import JobError
 from model.files import absolute
 from model.images.dicomdir import dicomdir_members, is_dicomdir
 from model.images.sources import archive_protocol, describe_error, file_system, is_archive, is_local
+from model.pacs.access import Access
+from model.pacs.address import is_pacs
+from model.pacs.client import connect
 
 STANDARD_INPUT = "-"
 
 _PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
 
 
-def resolve_archives(named: Sequence[Archive | str | Path], listed: Iterable[str] = ()) -> list[Archive]:
+def resolve_archives(
+    named: Sequence[Archive | str | Path], listed: Iterable[str] = (), access: Access | None = None
+) -> list[Archive]:
     """What the arguments of a command line mean.
 
     Args:
         named: local paths, globs, addresses, or ``-`` for the list; archives stay as they are.
         listed: paths of files and folders, one a line.
+        access: how a PACS is spoken to; by default as the environment says.
 
     Raises:
         JobError: something does not exist, or an address cannot be reached.
@@ -36,12 +42,12 @@ def resolve_archives(named: Sequence[Archive | str | Path], listed: Iterable[str
         if isinstance(one, Archive)
         else _listed(listed, "the list")
         if one == STANDARD_INPUT
-        else resolve_archive(one)
+        else resolve_archive(one, access)
         for one in named
     ]
 
 
-def resolve_archive(named: str | Path) -> Archive:
+def resolve_archive(named: str | Path, access: Access | None = None) -> Archive:
     """What one argument means.
 
     Raises:
@@ -49,6 +55,8 @@ def resolve_archive(named: str | Path) -> Archive:
     """
     text = str(named)
     require_utf8_address(text)
+    if is_pacs(text):
+        return _answering(text, access or Access.from_environment())
     if not is_local(text):
         return _reachable(text)
     path = Path(absolute(text))
@@ -74,6 +82,19 @@ def _file(path: Path) -> Archive:
     except (OSError, EOFError, ValueError):  # looked like a compressed tar, and is none
         return Archive(str(path))
     return Archive(str(path))
+
+
+def _answering(address: str, access: Access) -> Archive:
+    if _PASSWORD.search(address):
+        raise JobError(
+            "the address of a PACS cannot hold a password: set CBMIR_PACS_USER and CBMIR_PACS_PASSWORD instead"
+        )
+    pacs = connect(address, access, patient=False)
+    try:
+        pacs.check()
+    finally:
+        pacs.close()
+    return Archive(address.rstrip("/"))
 
 
 def _reachable(address: str) -> Archive:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
+from datetime import datetime
+
+from workers.indexing.manners import NO_LIMITS, Manners, Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +22,14 @@ class StageCounts:
 
 
 class Counters:
-    """Runs as a Ray actor; tasks and actors report to it without waiting for an answer."""
+    """Runs as a Ray actor; tasks and actors report to it without waiting for an answer.
 
-    def __init__(self) -> None:
+    Args:
+        manners: by which turns at a PACS are given, over all tasks together.
+    """
+
+    def __init__(self, manners: Manners = NO_LIMITS) -> None:
+        self._turns = Turns(manners)
         self._counts = StageCounts()
         self._attempts: Counter[int] = Counter()
 
@@ -28,6 +37,10 @@ class Counters:
         """A task starts to decode a shard: return which attempt at this shard it is, from 1."""
         self._attempts[shard] += 1
         return self._attempts[shard]
+
+    def turn(self) -> float:
+        """Seconds to wait before the next instance is asked of a PACS."""
+        return self._turns.take(datetime.now(), time.monotonic())  # noqa: DTZ005 (hours are those of this machine)
 
     def decoded(self, frames: int, left_out: int, seconds: float) -> None:
         """A shard was decoded: its frames, the files of it that were left out, and the time."""

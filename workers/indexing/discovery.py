@@ -7,10 +7,10 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from index.roots import Root
 from model.images.sources import (
@@ -25,6 +25,9 @@ from model.images.sources import (
     is_local,
     join,
 )
+from model.pacs.address import is_pacs
+from workers.indexing.found import FoundDirectory, FoundFile
+from workers.indexing.pacs_walk import KnownFiles, PacsWalk
 
 NOT_TEXT = "its name is not UTF-8"
 
@@ -35,32 +38,7 @@ EMPTY_ARCHIVE = "an archive file without any file in it"
 FOLDER_LINK = "a link to a folder elsewhere, which is not followed: name that folder to index it, too"
 
 
-class FoundFile(NamedTuple):
-    """A file below a root: its name there, its size in bytes and the time of its last change in nanoseconds.
-
-    Of a file system without times ``mtime_ns`` is another number that changes with the file's content.
-    """
-
-    name: str
-    size: int
-    mtime_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class FoundDirectory:
-    """One directory's files, in order of their names, and what could not be looked at (name → why).
-
-    ``path`` is relative to the root, with ``/`` between its parts and empty for the root itself. Of an
-    ``incomplete`` one the walk cannot say that something is gone from it, or from what lies below it.
-    """
-
-    path: str
-    files: list[FoundFile]
-    unreadable: dict[str, str]
-    incomplete: bool = False
-
-
-def discover(root: Root) -> Iterator[FoundDirectory]:
+def discover(root: Root, pacs: PacsWalk | None = None, known: KnownFiles | None = None) -> Iterator[FoundDirectory]:
     """Walk a root depth first and in order of names.
 
     Memory is bounded by one directory, or by the table of contents of one archive file. A root that is
@@ -69,8 +47,15 @@ def discover(root: Root) -> Iterator[FoundDirectory]:
     Links to files are followed; links to directories are not, as they may lead in circles. Hidden
     files are files like any other. A directory that cannot be read has itself, the empty name, among its
     ``unreadable``.
+
+    Args:
+        root: what to walk.
+        pacs: how a PACS is walked.
+        known: what the ledger knows of the root, where it may save a PACS a question.
     """
-    if root.members is not None:
+    if is_pacs(root.address):
+        yield from (pacs or PacsWalk()).walk(root, known)
+    elif root.members is not None:
         yield from _members(root, root.members)
     elif is_archive_member(root.address):
         yield from _walk_archive(root.address, root.below)

@@ -24,6 +24,7 @@ from workers.indexing.planning import PendingFile, Plan
 from workers.indexing.preparing import (
     Checked,
     check_job,
+    pacs_walk,
     pending_files,
     provide_key,
     register_roots,
@@ -112,7 +113,9 @@ class _Job:
             self._rebuild_ledger()
             self._repair()
             with self._stack:  # Ray, which is started by the first file that must be read
-                self._embed(pending_files(self.settings, self.roots, self.ledger, self.plan))
+                walk = pacs_walk(self.settings, self.ledger)
+                self._embed(pending_files(self.settings, self.roots, self.ledger, self.plan, walk))
+                self.report.pacs_marks = walk.marks
                 files_to_reindex = self._prune() | (self.stream.stored.files_to_reindex if self.stream else set())
                 self._read_again(files_to_reindex)
             self._optimize()
@@ -201,6 +204,7 @@ class _Job:
                 self.index,
                 self.ledger,
                 options=self.read_options,
+                pacs=self.settings.pacs,
                 left_out=self._leave_out,
                 server=self.settings.index if self.settings.index.server else None,
                 stalled=self.observer.stalled,

@@ -17,6 +17,8 @@ from ray.data.datasource import Datasource, ReadTask
 
 from model.images.reading import ReadOptions
 from model.network.preparation import AnyPreparation
+from model.pacs.access import BY_DEFAULT, Access
+from model.pacs.address import is_pacs
 from workers.cluster import Resources
 from workers.indexing.planning import PendingFile
 from workers.indexing.rows import frames_schema
@@ -37,7 +39,10 @@ EMBED_RETRIES = 3
 
 
 class RepositorySource(Datasource):
-    """A window of files as a Ray Data source; each read task decodes one shard."""
+    """A window of files as a Ray Data source; each read task decodes one shard.
+
+    ``most_tasks`` may read at once: where there is a PACS, as many as there may be connections to it.
+    """
 
     def __init__(
         self,
@@ -49,15 +54,17 @@ class RepositorySource(Datasource):
         options: ReadOptions,
         prepare: AnyPreparation,
         counters: Any,
+        access: Access = BY_DEFAULT,
     ) -> None:
         super().__init__()
         size = min(SHARD_FILES, math.ceil(len(files) / (actors * SHARDS_AN_ACTOR)))
         numbered = [(number, file.address) for number, file in enumerate(files)]
         self.shards = [
-            Shard(first_shard + n // size, tuple(numbered[n : n + size]), file_seconds, options, prepare)
+            Shard(first_shard + n // size, tuple(numbered[n : n + size]), file_seconds, options, prepare, access)
             for n in range(0, len(numbered), size)
         ]
         self._counters, self._prepare = counters, prepare
+        self.most_tasks = access.connections if any(is_pacs(file.address) for file in files) else None
 
     def get_name(self) -> str:
         """The name of the stage in Ray's plans."""
@@ -94,6 +101,7 @@ def build_dataset(
         frames = ray.data.read_datasource(
             source,
             override_num_blocks=len(source.shards),
+            concurrency=source.most_tasks,
             ray_remote_args={"num_cpus": resources.decode_cpus, "max_retries": DECODE_RETRIES},
         )
         return frames.map_batches(

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field, replace
 from index.ledger import FileKey, Known, Ledger
 from index.roots import Root, below
 from model.images.sources import INSIDE, join
-from workers.indexing.discovery import FoundFile, discover
+from model.pacs.address import is_pacs
+from workers.indexing.discovery import discover
+from workers.indexing.found import FoundFile
+from workers.indexing.pacs_walk import PacsWalk
 
 WINDOW_FILES = 200_000
 """Most files in one window: about 100 MB of paths and bookkeeping."""
@@ -107,6 +110,7 @@ def plan_files(
     limit: int | None = None,
     retry_left_out: bool = False,
     hide: Callable[[str], str] = str,
+    pacs: PacsWalk | None = None,
 ) -> Iterator[PendingFile]:
     """Walk the roots and yield what must be indexed, counting everything in ``plan``.
 
@@ -117,11 +121,14 @@ def plan_files(
     empty: dict[str, str] = {}
     gone: list[FileKey] = []
     for part in roots:
-        number, start, whole_directories = part.number, part.start, part.is_whole
+        number, start = part.number, part.start
+        everything = pacs is None or pacs.selection.is_everything or not is_pacs(start)
+        whole_directories = everything and part.is_whole
+        asked = _OfRoot(ledger, number) if ledger and hide is str else None
         found, gone_before = 0, len(gone)
         seen: set[str] = set()
         incomplete: list[Root] = []
-        for directory in discover(part):
+        for directory in discover(part, pacs, asked):
             stored = hide(directory.path)
             known = ledger.directory(number, stored) if ledger else {}
             seen.add(stored)
@@ -162,6 +169,20 @@ def plan_files(
                 empty[start] = join(part.address, hide(part.below))
         files[start] = found
     plan.gone = Gone(tuple(gone), tuple(_without_any(empty, files)))
+
+
+@dataclass(frozen=True, slots=True)
+class _OfRoot:
+    """See :class:`workers.indexing.pacs_walk.KnownFiles`."""
+
+    ledger: Ledger
+    root: int
+
+    def directory(self, path: str, /) -> dict[str, Known]:
+        return self.ledger.directory(self.root, path)
+
+    def directories(self, below: str, /) -> list[str]:
+        return self.ledger.directories_below(self.root, below)
 
 
 def _without_any(empty: Mapping[str, str], files: Mapping[str, int]) -> list[str]:

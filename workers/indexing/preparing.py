@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,9 +24,11 @@ from model.network.heads import describe_heads, model_layers
 from model.network.metadata import Metadata, read_metadata
 from model.network.probe import describe_probe
 from model.network.runtimes import require_runtime
+from model.pacs.address import is_pacs
 from model.suggestions import unknown_name
 from workers.indexing.archives import resolve_archives
 from workers.indexing.labels import label_reader, refuse_unmatched_labels
+from workers.indexing.pacs_walk import PacsWalk
 from workers.indexing.planning import PendingFile, Plan, plan_files
 from workers.indexing.settings import JobSettings, check_actors
 
@@ -72,6 +75,11 @@ def check_job(settings: JobSettings, *, patient: bool) -> Checked:
         raise SettingError(
             "--prune and --limit exclude each other: what lies behind the limit is not looked for, and would be gone"
         )
+    if settings.prune and not settings.pacs.selection.is_everything and any(is_pacs(one.address) for one in archives):
+        raise SettingError(
+            "--prune excludes --where and --since: what they leave out of a PACS is not looked for, and would be gone"
+        )
+    settings.pacs.access.check()
     if settings.machine.actors:
         check_actors(settings.machine.actors)
     settings = _with_model(settings, patient=patient)
@@ -162,8 +170,17 @@ def register_roots(index: Index, archives: Sequence[Archive], model_path: str) -
             return roots
 
 
+def pacs_walk(settings: JobSettings, ledger: Ledger | None) -> PacsWalk:
+    """How a PACS is walked, from where the last job that came to its end had seen everything."""
+    marks: dict[str, str] = {}
+    last = next((job for job in ledger.jobs() if job.outcome == "complete" and job.report), None) if ledger else None
+    if last and last.report:
+        marks = json.loads(last.report).get("pacs_marks", {})
+    return PacsWalk(settings.pacs.access, settings.pacs.selection, marks)
+
+
 def pending_files(
-    settings: JobSettings, roots: Sequence[Root], ledger: Ledger | None, plan: Plan
+    settings: JobSettings, roots: Sequence[Root], ledger: Ledger | None, plan: Plan, pacs: PacsWalk | None = None
 ) -> Iterator[PendingFile]:
     """The files that a job has to index, while ``plan`` counts; the index's own folder is no part of any archive."""
     folder = settings.index.home
@@ -178,6 +195,7 @@ def pending_files(
         limit=settings.limit,
         retry_left_out=settings.retry_left_out,
         hide=hider(settings),
+        pacs=pacs or pacs_walk(settings, ledger),
     )
 
 

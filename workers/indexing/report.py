@@ -69,6 +69,7 @@ class JobReport:
         moved_from: old address of the archive, if ``--moved-from`` named one.
         files_moved: known files that were found at its new address.
         files_gone: known from earlier jobs and no longer there; ``files_pruned`` of them removed from the index.
+        pacs_marks: of each PACS, up to which change of it this job, or an earlier one, has seen everything.
         repeated_uids: SOP Instance UIDs that the archive gives to different pictures, each of which is a point.
         stage_seconds: time in which a stage's workers worked, summed over them; of "discover" only the time in which
             the job had to wait for it.
@@ -107,6 +108,7 @@ class JobReport:
     files_pruned: int = 0
     points: int = 0
     copies: int = 0
+    pacs_marks: dict[str, str] = field(default_factory=dict)
     repeated_uids: list[str] = field(default_factory=list)
     seconds_total: float = 0.0
     seconds_indexing: float = 0.0

@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from index.address import Address
 from workers.cluster import Resources, ray_session, share_resources
 from workers.indexing.counters import Counters, StageCounts
+from workers.indexing.manners import Manners
 from workers.indexing.settings import Machine
 from workers.indexing.storing import start_storing
 
@@ -31,14 +32,15 @@ class Session:
     Args:
         machine: what the job may use.
         server: the index, where it is a server's.
+        manners: by which a PACS is asked.
     """
 
     resources: Resources
     counters: Any
     storing: dict[str, Any]
 
-    def __init__(self, machine: Machine, server: Address | None) -> None:
-        self._machine, self._server = machine, server
+    def __init__(self, machine: Machine, server: Address | None, manners: Manners) -> None:
+        self._machine, self._server, self._manners = machine, server, manners
         self._stack = ExitStack()
         self._before = self._last = StageCounts()
 
@@ -62,7 +64,7 @@ class Session:
         # Beside the driver: on a node that is lost it would take the tasks that report to it along.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Counters)
-        self.counters = actor.remote()
+        self.counters = actor.remote(self._manners)
         self._start_storing()
         return self
 

@@ -14,6 +14,9 @@ from index.roots import Archive
 from index.schema import PathPrivacy, Quantization
 from model.errors import SettingError
 from model.network.runtimes import Runtime
+from model.pacs.access import BY_DEFAULT, Access
+from model.pacs.client import EVERYTHING, Selection
+from workers.indexing.manners import NO_LIMITS, Manners
 from workers.indexing.planning import Plan
 from workers.indexing.report import FileLeftOut, JobReport
 
@@ -69,6 +72,21 @@ class Privacy:
 
 
 @dataclass(frozen=True, slots=True)
+class PacsSettings:
+    """What of a PACS is indexed, and how it is spoken to.
+
+    Attributes:
+        selection: which series.
+        manners: how fast, and when.
+        access: by how many connections, and as whom.
+    """
+
+    selection: Selection = EVERYTHING
+    manners: Manners = NO_LIMITS
+    access: Access = BY_DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
 class JobSettings:
     """What to index, and how.
 
@@ -84,6 +102,7 @@ class JobSettings:
         limit: index only so many files.
         machine: what computes.
         privacy: what of a file may reach the index.
+        pacs: of archives that are a PACS.
         nested: walk zip and tar files among the files as folders, one level deep.
         retry_left_out: try again what an earlier job left out.
         repair: embed again the files whose points the index has lost (:mod:`index.upkeep.verify`).
@@ -103,6 +122,7 @@ class JobSettings:
     limit: int | None = None
     machine: Machine = Machine()
     privacy: Privacy = Privacy()
+    pacs: PacsSettings = PacsSettings()
     nested: bool = True
     retry_left_out: bool = False
     repair: bool = False

@@ -18,11 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.errors import JobError, Reason
+from model.errors import ImageError, JobError, Reason
 from model.images.reading import READ_ALL, ReadOptions
 from model.network.preparation import PAPER, AnyPreparation
+from model.pacs.access import BY_DEFAULT, Access
 from workers.guarded import deadline
 from workers.indexing.decoding import DecoderProcess, decode_file
+from workers.indexing.fetching import fetched
 from workers.indexing.rows import (
     FEATURE,
     KEPT_AS,
@@ -31,6 +33,7 @@ from workers.indexing.rows import (
     embedded_schema,
     frames_schema,
     kept_schema,
+    left_out_row,
     to_array,
     to_binary,
     to_table,
@@ -52,7 +55,7 @@ MOST_ROWS = 256
 class Shard:
     """A piece of a window: the numbers and addresses of some files, decoded by one task.
 
-    After ``file_seconds`` a file's decoder counts as hanging.
+    After ``file_seconds`` a file's decoder counts as hanging. By ``access`` a PACS is spoken to.
     """
 
     number: int
@@ -60,6 +63,7 @@ class Shard:
     file_seconds: float
     options: ReadOptions = READ_ALL
     prepare: AnyPreparation = PAPER
+    access: Access = BY_DEFAULT
 
 
 def rows_a_block(prepare: AnyPreparation) -> int:
@@ -88,9 +92,12 @@ def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
     with ExitStack() as stack:
         stack.callback(deadline.cancel)
         decode = decode_file if attempt == 1 else stack.enter_context(DecoderProcess()).decode
-        for number, address in shard.files:
+        for number, place in fetched(shard.files, shard.access, lambda: ray.get(counters.turn.remote())):
             started = time.perf_counter()
-            file_rows = decode(number, address, shard.file_seconds, shard.options, shard.prepare)
+            if isinstance(place, ImageError):
+                file_rows = [left_out_row(number, place.reason, place.detail)]
+            else:
+                file_rows = decode(number, place, shard.file_seconds, shard.options, shard.prepare)
             frames += sum("reason" not in row for row in file_rows)
             left_out += file_rows[0]["frame"] == 0
             rows += file_rows

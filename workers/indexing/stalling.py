@@ -25,6 +25,7 @@ class StallWatch:
     Args:
         told: called in a thread of its own, with the seconds for which nothing has come and what Ray's nodes do.
         patience: seconds after which a job in the main thread is interrupted, as by Ctrl-C; :attr:`gave_up` says why.
+        rests: whether nothing can come now, as it was asked for.
 
     Attributes:
         gave_up: why the job was interrupted; ``None`` if it was not.
@@ -32,8 +33,10 @@ class StallWatch:
             on them waits for those that are not, and keeps their processors meanwhile. ``None`` if it was not.
     """
 
-    def __init__(self, told: Callable[[float, str], None], patience: float) -> None:
-        self._told, self._patience = told, patience
+    def __init__(
+        self, told: Callable[[float, str], None], patience: float, rests: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._told, self._patience, self._rests = told, patience, rests
         self._moved = self._said = time.monotonic()
         self._ended = threading.Event()
         self._main = threading.current_thread() is threading.main_thread()  # others cannot be interrupted
@@ -64,6 +67,8 @@ class StallWatch:
 
     def _watch(self) -> None:
         while not self._ended.wait(min(LOOK_SECONDS, SAID_SECONDS / 4)):
+            if self._rests():
+                self.moved()
             now = time.monotonic()
             living = living_nodes()
             self._nodes |= living  # a node may join while the job runs, and be lost in its turn

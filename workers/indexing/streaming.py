@@ -7,6 +7,8 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
@@ -18,11 +20,12 @@ from index.engines.engine import Index
 from index.ledger import Ledger
 from model.errors import JobError, Reason, was_interrupted
 from model.images.reading import ReadOptions
+from model.pacs.access import Access
 from workers.indexing.counters import StageCounts
 from workers.indexing.pipeline import RepositorySource, run_pipeline
 from workers.indexing.planning import PendingFile, windows
 from workers.indexing.session import Session
-from workers.indexing.settings import Machine
+from workers.indexing.settings import Machine, PacsSettings
 from workers.indexing.sink import LeftOut, Sink, SinkCounts
 from workers.indexing.stages import Network
 from workers.indexing.stalling import StallWatch
@@ -46,6 +49,7 @@ class Stream:
         index: where points are stored.
         ledger: which files are done.
         options: how files are read.
+        pacs: how a PACS is spoken to.
         left_out: told of every file that is left out.
         server: where the index is, if on a server.
         stalled: told, in another thread, for how many seconds no image has come, and which nodes answer.
@@ -69,6 +73,7 @@ class Stream:
         ledger: Ledger,
         *,
         options: ReadOptions,
+        pacs: PacsSettings,
         left_out: LeftOut,
         server: Address | None,
         stalled: Callable[[float, str], None],
@@ -76,7 +81,7 @@ class Stream:
         loading: Callable[[], None],
         moved: Callable[[], None],
     ) -> None:
-        self._machine, self._network, self._options = machine, network, options
+        self._machine, self._network, self._options, self._pacs = machine, network, options, pacs
         self._index, self._ledger = index, ledger
         self._left_out, self._worker_lost, self._stalled = left_out, worker_lost, stalled
         self._loading, self._moved = loading, moved
@@ -106,7 +111,7 @@ class Stream:
             VectorIndexError: the index cannot be written.
         """
         if self._session is None:
-            self._session = self._stack.enter_context(Session(self._machine, self._server))
+            self._session = self._stack.enter_context(Session(self._machine, self._server, self._pacs.manners))
             resources = self._session.resources
             self.workers = {"decode": resources.decode_tasks, "embed": resources.actors[1]}
         self._loading()
@@ -135,6 +140,7 @@ class Stream:
                 options=self._options,
                 prepare=self._network.prepare,
                 counters=session.counters,
+                access=_share(self._pacs.access, session.resources.decode_tasks),
             )
             self._shard += len(source.shards)
             storing = StoringBesideEmbedding(session.storing) if session.storing else None
@@ -160,11 +166,15 @@ class Stream:
         for file in window:
             self._left_out(file, Reason.CRASHED.value, "its worker was lost twice; run the same command again", None)
 
+    def _rests(self) -> bool:
+        """Whether nothing can come now, as a PACS is left alone at this hour."""
+        return self._pacs.manners.closed_for(datetime.now()) > 0  # noqa: DTZ005 (hours are those of this machine)
+
     def _drain(self, source: RepositorySource, session: Session, sink: Sink) -> None:
         tables = run_pipeline(
             source, self._network, session.resources, session.counters, session.storing, debug=self._machine.debug
         )
-        watch = StallWatch(self._stalled, self._machine.stall_seconds)
+        watch = StallWatch(self._stalled, self._machine.stall_seconds, self._rests)
         try:
             with closing(tables), watch:  # its threads end before Ray does
                 for table in tables:
@@ -183,6 +193,11 @@ class Stream:
             sink.commit()
         finally:
             self.gave_up, self._node_lost = watch.gave_up, watch.node_lost
+
+
+def _share(access: Access, tasks: int) -> Access:
+    """What a task may use of all connections."""
+    return replace(access, connections=max(1, access.connections // tasks))
 
 
 @contextmanager

@@ -293,8 +293,8 @@ def test_an_encoder_is_brought_in_indexed_and_searched(
     dotted = (*come[:-3], tmp_path / "dotted", *scaled, "--dot")
     assert cbmir(*dotted) == 0
     assert "compared by dot products" in capsys.readouterr().out
-    index = ("index", archive / "eye", "--index", tmp_path / "dots", "--runtime", "torch")
-    assert cbmir(*index, "--model", tmp_path / "dotted") == 0
+    make = ("index", archive / "eye", "--index", tmp_path / "dots", "--runtime", "torch")
+    assert cbmir(*make, "--model", tmp_path / "dotted") == 0
     capsys.readouterr()
     ask = ("search", archive / "eye" / "eye-001.dcm", "--index", tmp_path / "dots", "--exclude-same", "none")
     assert cbmir(*ask) == 0

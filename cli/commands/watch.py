@@ -1,0 +1,144 @@
+"""``cbmir watch``: what arrives in an archive is found minutes later."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.console import errors, output
+from cli.options import IndexOption, RuntimeName, option, parse_range
+from cli.pacs_options import (
+    AePortOption,
+    AeTitleOption,
+    AuthoritiesOption,
+    CertificateOption,
+    ConnectionsOption,
+    HoursOption,
+    KeyOption,
+    RateOption,
+    SinceOption,
+    WhereOption,
+    pacs_settings,
+    parse_every,
+)
+from index.address import Address
+from model.errors import CbmirError, IndexLockedError, Interrupted, SettingError
+
+if TYPE_CHECKING:
+    from workers.indexing.settings import JobSettings
+
+
+def watch(
+    archives: Annotated[
+        list[str], typer.Argument(metavar="ARCHIVE", help="Folders, fsspec addresses, or a PACS, as for 'cbmir index'.")
+    ],
+    index: IndexOption,
+    every: Annotated[str, option("--every", help="How often to look, as 30s, 5m or 2h.", metavar="TIME")] = "5m",
+    model: Annotated[
+        Path | None, option("--model", "-m", help="Model of a new index [the bundled one].", show_default=False)
+    ] = None,
+    prune: Annotated[bool, option("--prune", help="Remove what is gone from the archive; needs --yes.")] = False,
+    yes: Annotated[bool, option("--yes", "-y", help="Remove without asking.")] = False,
+    runtime: Annotated[RuntimeName, option("--runtime", help="What computes the network.")] = "torch",
+    actors: Annotated[str | None, option("--actors", help="Embedding actors.", metavar="N|MIN:MAX")] = None,
+    ray_address: Annotated[
+        str | None, option("--ray-address", help="Join this Ray cluster.", metavar="HOST:PORT|auto")
+    ] = None,
+    where: WhereOption = None,
+    since: SinceOption = None,
+    rate: RateOption = None,
+    hours: HoursOption = None,
+    connections: ConnectionsOption = 4,
+    authorities: AuthoritiesOption = "",
+    certificate: CertificateOption = "",
+    key: KeyOption = "",
+    ae_title: AeTitleOption = "CBMIR",
+    ae_port: AePortOption = None,
+) -> None:
+    """Index archives again and again, what is new or changed each time, until Ctrl-C.
+
+    A job that fails, as when the archive cannot be reached, is named, and the next look tries again. Between two looks
+    the index is free for others; a second watcher of the same index is refused.
+    """
+    from workers.indexing.settings import JobSettings, Machine
+
+    pause = parse_every(every)
+    if prune and not yes:
+        raise SettingError("--prune removes points, and nobody can be asked at night: add --yes")
+    certificates, entity = (authorities, certificate, key), (ae_title, ae_port)
+    settings = JobSettings(
+        archives=tuple(archives),
+        index=index,
+        model=model,
+        prune=prune,
+        machine=Machine(
+            runtime=runtime, actors=parse_range("--actors", actors), ray_address=ray_address, debug=errors.debug
+        ),
+        pacs=pacs_settings(where, since, rate, hours, connections, certificates, entity),
+    )
+    with ExitStack() as stack:
+        watching = _only_one(index, stack)
+        while True:
+            _look(settings, first=not watching)
+            watching = watching or _only_one(index, stack)
+            output.print_prose(f"next look at {datetime.now() + pause:%H:%M:%S}, Ctrl-C to end")  # noqa: DTZ005 (a person's clock)
+            time.sleep(pause.total_seconds())
+
+
+def _only_one(index: Address, stack: ExitStack) -> bool:
+    """Hold the watchers' lock of an index, once it is there.
+
+    Raises:
+        IndexLockedError: another watcher has it.
+    """
+    from filelock import FileLock, Timeout
+
+    if not index.home.is_dir():
+        return False
+    try:
+        stack.enter_context(FileLock(index.home / "watch.lock", timeout=0))
+    except Timeout as error:
+        raise IndexLockedError(f"another 'cbmir watch' looks after {index}: end that one first") from error
+    return True
+
+
+def _look(settings: JobSettings, *, first: bool) -> None:
+    """One job; what it fails for is said, and no end of the watch, unless there is no index yet.
+
+    Raises:
+        CbmirError: the first job failed, and has made no index.
+    """
+    from dataclasses import replace
+
+    from cli.rendering.indexing_progress import run_job
+    from cli.rendering.job_report import print_report, summary
+    from index.opening import describe_index
+    from model.errors import NotAnIndexError
+    from model.network.bundled import find_model
+    from model.network.heads import default_layers
+    from workers.indexing.job import index_archive
+
+    try:
+        try:
+            stored = describe_index(settings.index, patient=False)
+        except NotAnIndexError:
+            path = find_model(settings.model)
+            settings = replace(settings, model=path, layers=default_layers(path))
+        else:
+            settings = replace(settings, layers=tuple(stored.layers), quantization=stored.quantization)
+        result = run_job(index_archive, settings, yes=True, log_json=False, metrics=None)
+    except Interrupted:
+        raise
+    except CbmirError as error:
+        if first and not settings.index.home.is_dir():
+            raise
+        errors.show(str(error))
+        return
+    if result.anything_left_out:
+        print_report(result, settings)
+    output.print_prose(f"{datetime.now():%H:%M:%S}  {summary(result)}")  # noqa: DTZ005 (a person's clock)

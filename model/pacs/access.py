@@ -1,0 +1,94 @@
+"""How a PACS is spoken to: how many connections, as whom, and by whose certificates."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from model.errors import SettingError
+
+USER_AGENT = "cbmir (content-based medical image retrieval)"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What may be told to every worker of a job; no secret is in it.
+
+    Attributes:
+        connections: most at once, of all workers together.
+        authorities: file of the certificates (PEM) that are trusted beside those of the machine.
+        certificate: file of the client's own certificate (PEM).
+        key: file of its key, if that is not in the same file.
+        ae_title: our application entity title.
+        ae_port: port at which we take what a C-MOVE sends; without one, C-GET is used.
+    """
+
+    connections: int = 4
+    authorities: str = ""
+    certificate: str = ""
+    key: str = ""
+    ae_title: str = "CBMIR"
+    ae_port: int | None = None
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """What the environment says: ``CBMIR_PACS_AUTHORITIES`` and so on, as the options of ``cbmir index``."""
+        there = os.environ.get
+        return cls(
+            authorities=there("CBMIR_PACS_AUTHORITIES", ""),
+            certificate=there("CBMIR_PACS_CERTIFICATE", ""),
+            key=there("CBMIR_PACS_KEY", ""),
+            ae_title=there("CBMIR_AE_TITLE", "CBMIR"),
+        )
+
+    def check(self) -> None:
+        """Refuse what cannot be used.
+
+        Raises:
+            SettingError: a file is not there, or is none of certificates; an AE title is none.
+        """
+        for file in filter(None, (self.authorities, self.certificate, self.key)):
+            if not Path(file).is_file():
+                raise SettingError(f"{file} is no file of certificates: name a PEM file")
+        if self.key and not self.certificate:
+            raise SettingError(f"--pacs-key {self.key} is of no use without --pacs-certificate")
+        if not 1 <= len(self.ae_title.strip()) <= 16 or "\\" in self.ae_title:
+            raise SettingError(f"--ae-title {self.ae_title!r} is none: it has 1 to 16 characters and no backslash")
+        self.tls()
+
+    def tls(self) -> ssl.SSLContext:
+        """Settings of TLS: the machine's authorities, ours beside them, and the client's certificate.
+
+        Raises:
+            SettingError: a file cannot be used.
+        """
+        context = ssl.create_default_context()
+        try:
+            if self.authorities:
+                context.load_verify_locations(self.authorities)
+            if self.certificate:
+                context.load_cert_chain(self.certificate, self.key or None)
+        except (OSError, ssl.SSLError) as error:
+            named = self.authorities or self.certificate
+            raise SettingError(f"the certificates of {named} cannot be used: {error}") from error
+        return context
+
+
+BY_DEFAULT = Access()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Secrets:
+    """Who we are, from the environment of each process alone: never in a message, a file or an argument."""
+
+    user: str
+    password: str
+    token: str
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """``CBMIR_PACS_USER`` and ``CBMIR_PACS_PASSWORD``, or ``CBMIR_PACS_TOKEN``, which is sent as a bearer token."""
+        return cls(*(os.environ.get(f"CBMIR_PACS_{name}", "") for name in ("USER", "PASSWORD", "TOKEN")))

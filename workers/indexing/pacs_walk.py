@@ -1,0 +1,112 @@
+"""Finding instances in a PACS: series by series, and of those that have not changed only what the ledger knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from index.ledger import Known
+from index.roots import Root
+from model.errors import JobError
+from model.pacs.access import Access
+from model.pacs.address import PacsAddress, parse_pacs, series_path
+from model.pacs.client import EVERYTHING, Pacs, Selection, Series, Study, connect
+from workers.indexing.found import FoundDirectory, FoundFile
+
+
+class KnownFiles(Protocol):
+    """What the ledger knows of a root; of an index that hides names it is not asked."""
+
+    def directory(self, path: str, /) -> dict[str, Known]:
+        """The files known in one directory, by name."""
+
+    def directories(self, below: str, /) -> list[str]:
+        """The directories below a path in which files are known."""
+
+
+@dataclass(slots=True)
+class PacsWalk:
+    """Walks servers, and keeps their change marks.
+
+    Attributes:
+        access: how they are spoken to.
+        selection: what of them is wanted.
+        marks: root → the mark of an earlier job that came to its end; those of now take their place.
+    """
+
+    access: Access = field(default_factory=Access)
+    selection: Selection = EVERYTHING
+    marks: dict[str, str] = field(default_factory=dict)
+
+    def walk(self, root: Root, known: KnownFiles | None) -> Iterator[FoundDirectory]:
+        """The instances at, or below, a root's start, a directory a series.
+
+        A series is not listed again if it has as many instances as are known of it, and its server does not say that
+        it has changed; where the study has as many as are known of it, nor are its series.
+        """
+        address = parse_pacs(root.start)
+        pacs = connect(address, self.access)
+        try:
+            if address.instance:
+                yield _single(root.below, address)
+                return
+            mark, changed = ("", {}) if address.study else pacs.changes(self.marks.get(root.address, ""))
+            unchanged = known if changed is not None else None
+            failed = False
+            for study in [Study(address.study)] if address.study else pacs.studies(self.selection):
+                below = partial(_below, root, address)
+                try:
+                    yield from self._study(pacs, address, study, below, unchanged, changed or {})
+                except JobError as error:  # one study that cannot be listed is no reason to leave the others
+                    failed = True
+                    yield FoundDirectory(below(f"studies/{study.uid}"), [], {"": str(error)})
+            if mark and not failed:
+                self.marks[root.address] = mark
+        except JobError as error:
+            yield FoundDirectory(root.below, [], {"": str(error)})
+        finally:
+            pacs.close()
+
+    def _study(
+        self,
+        pacs: Pacs,
+        address: PacsAddress,
+        study: Study,
+        below: Callable[[str], str],
+        known: KnownFiles | None,
+        changed: Mapping[str, str],
+    ) -> Iterator[FoundDirectory]:
+        if known and study.instances and not address.series and study.uid not in changed.values():
+            directories = known.directories(below(f"studies/{study.uid}/series"))
+            there = {one: known.directory(one) for one in directories}
+            if sum(map(len, there.values())) == study.instances:
+                yield from (_as_known(one, there[one]) for one in directories)
+                return
+        several = [Series(address.series)] if address.series else pacs.series(study.uid, self.selection)
+        for series in several:
+            path = below(series_path(study.uid, series.uid))
+            before = known.directory(path) if known and series.uid not in changed else {}
+            if before and len(before) == series.instances:
+                yield _as_known(path, before)
+                continue
+            listed = pacs.instances(study.uid, series.uid)
+            files = sorted(FoundFile(one.uid, one.size, one.mark) for one in listed)
+            problem: dict[str, str] = {}
+            if series.instances is not None and len(files) < series.instances and not any(one.mark for one in listed):
+                problem = {"": f"the server counts {series.instances:,} instances, and lists {len(files):,}"}
+            yield FoundDirectory(path, files, problem)
+
+
+def _below(root: Root, address: PacsAddress, path: str) -> str:
+    """A path below the server as one below the root, which may be a study or a series of it."""
+    return f"{address.root}/{path}".removeprefix(root.address).strip("/")
+
+
+def _as_known(path: str, known: Mapping[str, Known]) -> FoundDirectory:
+    return FoundDirectory(path, [FoundFile(name, *one.stamp) for name, one in sorted(known.items())], {})
+
+
+def _single(below: str, address: PacsAddress) -> FoundDirectory:
+    return FoundDirectory(below.rpartition("/")[0], [FoundFile(address.instance if below else "", 0, 0)], {})
