@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -29,10 +30,11 @@ from cli.options import (
 from cli.pages import open_page
 from cli.warm import load_model, opened_to_search
 from model.errors import CbmirError, ModelMismatchError, SettingError
+from model.pacs.address import parse_pacs
 
 if TYPE_CHECKING:
     from index.address import Address
-    from index.engines.engine import Searchable
+    from index.engines.engine import Hit, Searchable
     from index.query import Query
     from index.schema import Description
     from index.search import Answer, Options
@@ -125,6 +127,27 @@ def search(
     ] = None,
     force: ForceOption = False,
     open_: OpenOption = False,
+    viewer_url: Annotated[
+        str,
+        option(
+            "--viewer-url",
+            help="Address of a viewer, with {study}, {series} or {instance}, to which hits link.",
+            metavar="URL",
+        ),
+    ] = "",
+    audit_log: Annotated[
+        Path | None,
+        option("--audit-log", help="Add who asked and the ids of the hits to this file.", metavar="FILE"),
+    ] = None,
+    send: Annotated[
+        str | None,
+        option(
+            "--send",
+            help="Send Key Object Selections of the hits, one a study, to this PACS.",
+            metavar="AET@HOST:PORT",
+            show_default=False,
+        ),
+    ] = None,
     thumbnails: Annotated[bool, option("--thumbnails", help="Show the pictures in the terminal.")] = False,
     runtime: SearchRuntimeOption = "auto",
     device: Annotated[str, option("--device", help="Torch device.")] = "cpu",
@@ -138,6 +161,7 @@ def search(
     from index.opening import describe_index
 
     _check_request(queries, like, organ, no_class_prediction, sheet, force=force, open_=open_)
+    _check_sending(by, viewer_url, send, audit_log)
     _check_series(by, frame, label, group_by, slices, pooling, thumbnails=thumbnails, locate=locate)
     if by == "series" and "-" in (queries or ()):
         raise SettingError("--by series reads no standard input: name a folder or file of slices")
@@ -172,13 +196,55 @@ def search(
                 messages.print(note, soft_wrap=True, markup=False)
             pairs, missing = _answers(opened, found, like or (), replace(options, where=stored), frame, label)
             roots = opened.description.roots
-        _show(pairs, roots, format, said=bool(notes))
+        _note(audit_log, index, pairs)
+        _show(pairs, roots, format, viewer_url, said=bool(notes))
         if pairs and (sheet or thumbnails):
-            _show_pictures(pairs, index, roots, sheet, thumbnails)
+            _show_pictures(pairs, index, roots, sheet, thumbnails, viewer_url)
             if sheet and open_:
                 open_page(sheet)
+        if send:
+            _send([hit for answer, _ in pairs for hit in answer.hits], roots, send)
     if failed + missing:
         raise typer.Exit(EXIT_LEFT_OUT if pairs else EXIT_ERROR)
+
+
+def _check_sending(by: By, viewer_url: str, send: str | None, audit_log: Path | None) -> None:
+    """Say before the search why an answer could not be linked, sent or noted.
+
+    Raises:
+        SettingError: names the option.
+    """
+    from index.answers.viewer import check_viewer_url
+
+    check_viewer_url(viewer_url)
+    if send:
+        parse_pacs(f"dimse://{send}")
+    if by == "series" and (send or audit_log):
+        raise SettingError("--send and --audit-log are for pictures: leave --by series out")
+
+
+def _note(audit_log: Path | None, index: Address, pairs: list[tuple[Answer, str | None]]) -> None:
+    """Write down who asked what, before anything is shown of it."""
+    if not audit_log:
+        return
+    from index.audit import AuditLog
+
+    log = AuditLog(audit_log)
+    for answer, _ in pairs:
+        log.write(getuser(), str(index), answer)
+
+
+def _send(hits: list[Hit], roots: tuple[str, ...], entity: str) -> None:
+    """Send what refers to the hits, and say of which that was not possible."""
+    from index.answers.words import stored_address
+    from model.pacs.key_objects import send_key_objects
+
+    addresses = dict.fromkeys(stored_address(roots, hit.payload.locations[0]) for hit in hits)
+    sent = send_key_objects(list(addresses), entity)
+    for address, why in sent.left_out.items():
+        messages.print(f"not sent: {address}: {why}", soft_wrap=True, markup=False)
+    instances = f"{sent.instances:,} instance{'s' * (sent.instances != 1)}"
+    messages.print_prose(f"sent to {entity}: {sent.documents:,} key object selections of {instances}")
 
 
 def _check_request(
@@ -351,21 +417,28 @@ def _answers(
     return [(search_index(index, query, options), file) for query, file in queries], missing
 
 
-def _show(pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], format: Format, *, said: bool) -> None:  # noqa: A002 (as the option)
+def _show(
+    pairs: list[tuple[Answer, str | None]],
+    roots: tuple[str, ...],
+    format: Format,  # noqa: A002 (as the option)
+    viewer_url: str,
+    *,
+    said: bool,
+) -> None:
     """Print the answers; why there is none, unless that was ``said``."""
     from cli.rendering.tables import print_answer
     from index.answers.records import answers_csv, answers_json
 
     answers = [answer for answer, _ in pairs]
     if format == "json":
-        print_record(answers_json(answers, roots) + "\n")
+        print_record(answers_json(answers, roots, viewer_url) + "\n")
     elif format == "csv":
-        print_record(answers_csv(answers, roots))
+        print_record(answers_csv(answers, roots, viewer_url))
     else:
         for number, answer in enumerate(answers):
             if number:
                 output.print()
-            print_answer(answer, roots, output)
+            print_answer(answer, roots, output, viewer_url)
             if not answer.hits and not said:
                 messages.print_prose(
                     "nothing in the index matches: widen --organ or --where, or give --no-class-prediction or "
@@ -374,12 +447,20 @@ def _show(pairs: list[tuple[Answer, str | None]], roots: tuple[str, ...], format
 
 
 def _show_pictures(
-    pairs: list[tuple[Answer, str | None]], index: Address, roots: tuple[str, ...], sheet: Path | None, thumbnails: bool
+    pairs: list[tuple[Answer, str | None]],
+    index: Address,
+    roots: tuple[str, ...],
+    sheet: Path | None,
+    thumbnails: bool,
+    viewer_url: str,
 ) -> None:
     from index.answers.sheet import answer_tiles, draw_sheet, picture, stored_picture
 
     show = partial(stored_picture, roots)
-    rows = [answer_tiles(answer, picture(file, answer.query.frame) if file else None, show) for answer, file in pairs]
+    rows = [
+        answer_tiles(answer, picture(file, answer.query.frame) if file else None, show, viewer_url)
+        for answer, file in pairs
+    ]
     if thumbnails:
         from cli.rendering.thumbnails import thumbnails as draw_thumbnails
 

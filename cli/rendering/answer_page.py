@@ -29,6 +29,7 @@ def _picture(tile: Tile) -> dict[str, Any]:
     return {
         "source": tile.picture and _data_address(tile.picture),
         "state": tile.state,
+        "link": tile.link,
         "caption": caption,
         "detail": detail,
     }

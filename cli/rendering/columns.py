@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
+from rich.style import Style
 from rich.text import Text
 
 from cli.console import Terminal, messages, printable
@@ -24,11 +25,12 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Its short values, its path, and its style."""
+    """Its short values, its path, its style, and the address to which a terminal that understands links links it."""
 
     cells: Sequence[str]
     path: str
     style: str = ""
+    link: str = ""
 
 
 def print_paths(console: Terminal, columns: Sequence[Column], rows: Iterable[Row], last: str = "path") -> None:
@@ -39,7 +41,7 @@ def print_paths(console: Terminal, columns: Sequence[Column], rows: Iterable[Row
     are spread over several lines. A path that is longer than a whole line is wrapped by the terminal, which puts no
     line end into it.
     """
-    rows = [Row([printable(cell) for cell in row.cells], printable(row.path), row.style) for row in rows]
+    rows = [Row([printable(cell) for cell in row.cells], printable(row.path), row.style, row.link) for row in rows]
     names = [column.name for column in columns]
     widths = [max(map(cell_len, values)) for values in zip(names, *(row.cells for row in rows), strict=True)]
     width = console.width if console.is_terminal else None
@@ -48,7 +50,7 @@ def print_paths(console: Terminal, columns: Sequence[Column], rows: Iterable[Row
     if width is None or beside + longest <= width:
         _print(console, _GAP.join([*_padded(columns, widths, names), last]))
         for row in rows:
-            _print(console, _GAP.join([*_padded(columns, widths, row.cells), row.path]), row.style)
+            _print(console, _GAP.join([*_padded(columns, widths, row.cells), row.path]), _style(row))
         return
     if beside - len(_GAP) <= width:
         _print(console, _GAP.join(_padded(columns, widths, names)).rstrip())
@@ -58,8 +60,8 @@ def print_paths(console: Terminal, columns: Sequence[Column], rows: Iterable[Row
         else:
             lines = _packed([cell for cell in row.cells if cell], width)
         for line in lines:
-            _print(console, line, row.style)
-        _print(console, f"{_INDENT if cell_len(row.path) + len(_INDENT) <= width else ''}{row.path}", row.style)
+            _print(console, line, _style(row))
+        _print(console, f"{_INDENT if cell_len(row.path) + len(_INDENT) <= width else ''}{row.path}", _style(row))
 
 
 def print_fields(console: Terminal, fields: Mapping[str, str | Sequence[str]]) -> None:
@@ -120,5 +122,9 @@ def _wrapped(text: str, width: int | None) -> list[str]:
     return lines
 
 
-def _print(console: Terminal, line: str | Text, style: str = "") -> None:
+def _style(row: Row) -> Style:
+    return Style.parse(row.style) + Style(link=row.link or None)
+
+
+def _print(console: Terminal, line: str | Text, style: str | Style = "") -> None:
     console.print(line if isinstance(line, Text) else Text(line, style=style), soft_wrap=True)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from cli.console import Terminal, printable
 from cli.rendering.columns import Column, Row, print_paths
+from index.answers.viewer import viewer_address
 from index.answers.words import is_wrong, organ_text, probability_text, score_text, stored_address
 from index.query import SHOWN_DIGITS
 from index.search import Answer
@@ -34,7 +35,7 @@ def shown_address(address: str) -> str:
     return address.removeprefix(f"{here.rstrip('/')}/") if is_local(address) else address
 
 
-def print_answer(answer: Answer, roots: tuple[str, ...], console: Terminal) -> None:
+def print_answer(answer: Answer, roots: tuple[str, ...], console: Terminal, viewer_url: str = "") -> None:
     """One answer: its title, and a row a hit, wrong-class hits in red; the id is what ``--like`` takes."""
     console.print(answer_title(answer), soft_wrap=True)
     hits = answer.hits
@@ -55,7 +56,8 @@ def print_answer(answer: Answer, roots: tuple[str, ...], console: Terminal) -> N
         cells += [*[str(len(payload.locations) - 1)] * copied]
         cells += [hit.id.hex[:SHOWN_DIGITS] if console.is_terminal else str(hit.id)]
         path = shown_address(stored_address(roots, payload.locations[0]))
-        rows.append(Row(cells, path, "red" if is_wrong(answer, hit) else ""))
+        link = viewer_address(viewer_url, hit)
+        rows.append(Row(cells, path, "red" if is_wrong(answer, hit) else "", link))
     print_paths(console, columns, rows)
 
 

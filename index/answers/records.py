@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from index.answers.viewer import viewer_address
 from index.answers.words import is_wrong, stored_address
 from index.engines.engine import Hit
 from index.search import Answer
@@ -37,8 +38,8 @@ def _rounded(probability: float | None) -> float | None:
     return None if probability is None else round(probability, 6)
 
 
-def answers_json(answers: Sequence[Answer], roots: tuple[str, ...]) -> str:
-    """A list with one object a query: its prediction, and its hits."""
+def answers_json(answers: Sequence[Answer], roots: tuple[str, ...], viewer_url: str = "") -> str:
+    """A list with one object a query: its prediction, and its hits, each with its viewer's address if there is one."""
     values = [
         {
             "query": answer.query.name,
@@ -50,17 +51,18 @@ def answers_json(answers: Sequence[Answer], roots: tuple[str, ...]) -> str:
             "layers": list(answer.layers),
             "searched_organs": list(answer.organs),
             "searched_modalities": list(answer.modalities),
-            "hits": [_hit(answer, rank, hit, roots) for rank, hit in enumerate(answer.hits, 1)],
+            "hits": [_hit(answer, rank, hit, roots, viewer_url) for rank, hit in enumerate(answer.hits, 1)],
         }
         for answer in answers
     ]
     return json.dumps(values, indent=1, ensure_ascii=False)
 
 
-def answers_csv(answers: Sequence[Answer], roots: tuple[str, ...]) -> str:
+def answers_csv(answers: Sequence[Answer], roots: tuple[str, ...], viewer_url: str = "") -> str:
     """A row a hit, the query in its first column."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, ("query", "query_organ", "query_best_guess", *_HIT))
+    columns = ("query", "query_organ", "query_best_guess", *_HIT, *(["viewer"] if viewer_url else []))
+    writer = csv.DictWriter(text, columns)
     writer.writeheader()
     for answer in answers:
         for rank, hit in enumerate(answer.hits, 1):
@@ -68,14 +70,14 @@ def answers_csv(answers: Sequence[Answer], roots: tuple[str, ...]) -> str:
                 "query": answer.query.name,
                 "query_organ": answer.query.organ,
                 "query_best_guess": answer.query.best_guess,
-                **_hit(answer, rank, hit, roots),
+                **_hit(answer, rank, hit, roots, viewer_url),
             }
             row["copies"] = ";".join(row["copies"])
             writer.writerow(row)
     return text.getvalue()
 
 
-def _hit(answer: Answer, rank: int, hit: Hit, roots: tuple[str, ...]) -> dict[str, Any]:
+def _hit(answer: Answer, rank: int, hit: Hit, roots: tuple[str, ...], viewer_url: str) -> dict[str, Any]:
     payload, header = hit.payload, hit.payload.header
     first, *copies = payload.locations
     return {
@@ -96,4 +98,5 @@ def _hit(answer: Answer, rank: int, hit: Hit, roots: tuple[str, ...]) -> dict[st
         "series_instance_uid": header.series_instance_uid,
         "study_instance_uid": header.study_instance_uid,
         "id": str(hit.id),
+        **({"viewer": viewer_address(viewer_url, hit) or None} if viewer_url else {}),
     }

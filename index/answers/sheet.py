@@ -8,6 +8,7 @@ from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from index.answers.viewer import viewer_address
 from index.answers.words import is_wrong, organ_text, probability_text, score_text, stored_address
 from index.engines.engine import Hit
 from index.search import Answer
@@ -39,11 +40,13 @@ class Tile:
         picture: the picture; ``None`` if the file is gone or cannot be read.
         caption: two lines of text.
         state: the query, or a right or wrong hit; a hit whose true class is not known counts as right.
+        link: where a viewer shows it; empty for nowhere.
     """
 
     picture: Image.Image | None
     caption: tuple[str, str]
     state: State
+    link: str = ""
 
     @property
     def colour(self) -> tuple[int, int, int]:
@@ -70,13 +73,16 @@ def stored_picture(roots: tuple[str, ...], hit: Hit) -> Image.Image | None:
     return picture(stored_address(roots, hit.payload.locations[0]), hit.payload.frame)
 
 
-def answer_tiles(answer: Answer, asked: Image.Image | None, show: Callable[[Hit], Image.Image | None]) -> list[Tile]:
+def answer_tiles(
+    answer: Answer, asked: Image.Image | None, show: Callable[[Hit], Image.Image | None], viewer_url: str = ""
+) -> list[Tile]:
     """The query's tile, then one a hit; wrong-class hits are framed red where labels are known.
 
     Args:
         answer: what was found.
         asked: picture of the query.
         show: gives the picture of a hit.
+        viewer_url: address of a viewer, as :mod:`index.answers.viewer` has it.
     """
     query = answer.query
     tiles = [Tile(asked, (f"query: {organ_text(query)}", probability_text(query)), "query")]
@@ -88,6 +94,7 @@ def answer_tiles(answer: Answer, asked: Image.Image | None, show: Callable[[Hit]
                 show(hit),
                 (f"{rank}. {organ_text(hit.payload)}{label}", f"{answer.measure} {score_text(answer, hit)}"),
                 "wrong" if wrong else "right",
+                viewer_address(viewer_url, hit),
             )
         )
     return tiles

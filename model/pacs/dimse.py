@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from filelock import FileLock
 from pydicom import Dataset
+from pydicom.config import IGNORE, settings
 from pydicom.uid import UID, AllTransferSyntaxes, SecondaryCaptureImageStorage
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.association import Association
@@ -42,6 +43,8 @@ from model.pacs.client import (
     Turn,
     failed,
 )
+
+settings.writing_validation_mode = IGNORE  # a server is asked for the UIDs that it has, whatever they look like
 
 AT_ONCE = 16
 """Instances of a series that are asked for together, and are in memory together."""
@@ -127,6 +130,20 @@ class Dimse:
     def changes(self, _since: str, /) -> tuple[str, Mapping[str, str] | None]:
         """See :class:`model.pacs.client.Pacs`: DIMSE has no such marks."""
         return "", {}
+
+    def store(self, dataset: Dataset) -> None:
+        """Send an object to the server, by C-STORE.
+
+        Raises:
+            JobError: it does not answer, or refuses.
+        """
+        association = self._associate([build_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)])
+        try:
+            status = association.send_c_store(dataset)
+        finally:
+            association.release()
+        if not status or status.Status >> 12 not in {0x0, 0xB}:
+            raise failed(self._address, f"does not take a {dataset.SOPClassUID.name} object: may we store there?")
 
     def close(self) -> None:
         """See :class:`model.pacs.client.Pacs`."""

@@ -48,7 +48,7 @@ class PacsFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec has no 
         pacs = connect(address, Access.from_environment(), patient=False)
         wanted = (address.study, address.series, address.instance)
         try:
-            _, content = next(pacs.fetch([wanted], lambda: None))
+            content = next(pacs.fetch([wanted], lambda: None))[1]
         finally:
             pacs.close()
         if isinstance(content, ImageError):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from index.answers.viewer import viewer_address
 from index.answers.words import is_wrong, organ_text, probability_text, score_text, stored_address
 from index.engines.engine import Hit
 from index.query import SHOWN_DIGITS
@@ -54,19 +54,6 @@ def render_page(settings: ServingSettings, retrieval: Retrieval, question: Quest
 def render_error(sentence: str) -> str:
     """A page with one sentence, and the way back."""
     return _template("error.html.j2").render(sentence=sentence)
-
-
-def viewer_address(template: str, hit: Hit) -> str:
-    """Where a viewer shows a hit; empty where no viewer is known, or the hit has not the UIDs it needs."""
-    header = hit.payload.header
-    uids = {
-        "study": header.study_instance_uid,
-        "series": header.series_instance_uid,
-        "instance": header.sop_instance_uid,
-    }
-    wanted = {name: uid for name, uid in uids.items() if f"{{{name}}}" in template}
-    quoted = {name: quote(uid or "", safe="") for name, uid in uids.items()}
-    return template.format(**quoted) if template and all(wanted.values()) else ""
 
 
 def _asked(question: Question, shown: Shown) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
-import string
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from index.address import Address
+from index.answers.viewer import check_viewer_url
 from model.errors import SettingError
 
 VIEWER_FIELDS = ("study", "series", "instance")
@@ -101,13 +101,4 @@ def check_settings(settings: ServingSettings) -> None:
             raise SettingError(f"{option} {file} does not exist: name a PEM file")
     if settings.audit_log is not None and not settings.audit_log.absolute().parent.is_dir():
         raise SettingError(f"--audit-log {settings.audit_log}: there is no folder {settings.audit_log.parent}")
-    if not settings.viewer_url:
-        return
-    if not settings.viewer_url.startswith(("https://", "http://")):
-        raise SettingError(f"--viewer-url {settings.viewer_url!r} is no address: it begins with https:// or http://")
-    try:
-        fields = {name for _, name, _, _ in string.Formatter().parse(settings.viewer_url) if name is not None}
-    except ValueError as error:
-        raise SettingError(f"--viewer-url {settings.viewer_url!r}: {error}") from error
-    if unknown := fields - set(VIEWER_FIELDS):
-        raise SettingError(f"--viewer-url: {min(unknown)!r} stands for nothing: there are {', '.join(VIEWER_FIELDS)}")
+    check_viewer_url(settings.viewer_url)

@@ -1,0 +1,73 @@
+"""Key Object Selections (PS3.3 A.35.4) of pictures, sent to a PACS: its viewers show what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from io import BytesIO
+
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
+
+from model.errors import ImageError, SettingError
+from model.images.sources import open_source
+from model.pacs.access import Access
+from model.pacs.address import parse_pacs
+from model.pacs.dimse import Dimse
+
+_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+
+
+@dataclass(slots=True)
+class Sent:
+    """What was sent: documents, and the instances to which they refer; what could not be referred to, and why."""
+
+    documents: int = 0
+    instances: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def send_key_objects(addresses: list[str], entity: str, access: Access | None = None) -> Sent:
+    """Send a selection for each study among some files; nothing else of them leaves this machine.
+
+    Args:
+        addresses: of the files, the most alike first; those that are no DICOM are left out.
+        entity: of the PACS, as ``AET@HOST:PORT``.
+        access: how it is spoken to; by default as the environment says.
+
+    Raises:
+        JobError: it does not answer, or refuses.
+        SettingError: ``cbmir[pacs]`` is not installed.
+    """
+    try:
+        from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
+    except ImportError as error:
+        raise SettingError("what writes key objects is not installed: pip install 'cbmir[pacs]'") from error
+
+    sent = Sent()
+    studies: dict[str, list[Dataset]] = {}
+    for address in addresses:
+        try:
+            header = _header(address)
+        except (ImageError, InvalidDicomError) as error:
+            sent.left_out[address] = error.detail if isinstance(error, ImageError) else "no DICOM file"
+            continue
+        if lacking := [name for name in _NEEDED if not header.get(name)]:
+            sent.left_out[address] = f"it has no {lacking[0]}"
+            continue
+        studies.setdefault(str(header.StudyInstanceUID), []).append(header)
+    pacs = Dimse(parse_pacs(f"dimse://{entity}"), access or Access.from_environment(), patient=False)
+    for headers in studies.values():
+        content = KeyObjectSelection(codes.DCM.OfInterest, headers, description="similar pictures, found by cbmir")
+        document = KeyObjectSelectionDocument(headers, content, generate_uid(), 1, generate_uid(), 1, "cbmir")
+        pacs.store(document)
+        sent.documents += 1
+        sent.instances += len(headers)
+    return sent
+
+
+def _header(address: str) -> Dataset:
+    with open_source(address, lambda start: start[128:132] == b"DICM") as source:
+        content = source.path if source.content is None else BytesIO(source.content)
+        return dcmread(content, stop_before_pixels=True)
