@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -17,6 +18,12 @@ from model.pacs.address import parse_pacs
 from model.pacs.dimse import Dimse
 
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+
+_MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
+"""Of patient and study, of type 2: a selection has them (PS3.3 C.7.1.1 and C.7.2.1), where the picture has none."""
 
 
 @dataclass(slots=True)
@@ -59,8 +66,10 @@ def send_key_objects(addresses: list[str], entity: str, access: Access | None = 
         studies.setdefault(str(header.StudyInstanceUID), []).append(header)
     pacs = Dimse(parse_pacs(f"dimse://{entity}"), access or Access.from_environment(), patient=False)
     for headers in studies.values():
-        content = KeyObjectSelection(codes.DCM.OfInterest, headers, description="similar pictures, found by cbmir")
-        document = KeyObjectSelectionDocument(headers, content, generate_uid(), 1, generate_uid(), 1, "cbmir")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they have the patient's name in them
+            content = KeyObjectSelection(codes.DCM.OfInterest, headers, description="similar pictures, found by cbmir")
+            document = KeyObjectSelectionDocument(headers, content, generate_uid(), 1, generate_uid(), 1, "cbmir")
         pacs.store(document)
         sent.documents += 1
         sent.instances += len(headers)
@@ -70,4 +79,8 @@ def send_key_objects(addresses: list[str], entity: str, access: Access | None = 
 def _header(address: str) -> Dataset:
     with open_source(address, lambda start: start[128:132] == b"DICM") as source:
         content = source.path if source.content is None else BytesIO(source.content)
-        return dcmread(content, stop_before_pixels=True)
+        header = dcmread(content, stop_before_pixels=True)
+    for name in _MAY_BE_EMPTY:
+        if name not in header:
+            setattr(header, name, "")
+    return header

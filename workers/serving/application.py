@@ -159,12 +159,13 @@ def _add_page(app: FastAPI, settings: ServingSettings, audit: AuditLog | None) -
             raise SettingError("there is nothing to answer: bring a picture, or name a stored one")
         shown = retrieval.answer(question)
         _audit(request, settings, audit, shown)
+        viewer = settings.viewer_url
         name = {"Content-Disposition": f'attachment; filename="answer.{kind}"'}
         if kind == "png":
             return Response(answer_sheet(retrieval, question, shown), media_type="image/png", headers=name)
         if kind == "csv":
-            return Response(answers_csv([shown.answer], shown.roots), media_type="text/csv", headers=name)
-        return Response(answers_json([shown.answer], shown.roots), media_type="application/json", headers=name)
+            return Response(answers_csv([shown.answer], shown.roots, viewer), media_type="text/csv", headers=name)
+        return Response(answers_json([shown.answer], shown.roots, viewer), media_type="application/json", headers=name)
 
     @app.get("/page.{kind}", include_in_schema=False)
     def file(kind: Literal["css", "js", "svg"]) -> FileResponse:
@@ -178,7 +179,7 @@ def _retrieval(request: Request) -> Retrieval:
 
 def _record(request: Request, settings: ServingSettings, audit: AuditLog | None, shown: Shown) -> dict[str, Any]:
     _audit(request, settings, audit, shown)
-    record: dict[str, Any] = json.loads(answers_json([shown.answer], shown.roots))[0]
+    record: dict[str, Any] = json.loads(answers_json([shown.answer], shown.roots, settings.viewer_url))[0]
     return record
 
 
