@@ -16,7 +16,7 @@ from tests.support import phantoms
 from tests.support.models import make_model
 from tests.support.shared import SHARED
 
-pytest_plugins = ["tests.support.qdrant_server"]
+pytest_plugins = ["tests.support.orthanc", "tests.support.qdrant_server"]
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # three processes share two cores: threads that wait for others spin
 

@@ -224,11 +224,11 @@ class DicomWeb:
         except requests.HTTPError as error:
             code = error.response.status_code if error.response is not None else 0
             raise failed(self._address, _refusal(code)) from error
-        except requests.RequestException as error:
-            raise failed(self._address, f"does not answer: {_say(error)}") from error
-        except Exception as error:  # what the library raises for an answer that is no DICOM JSON
+        except (ValueError, TypeError, AttributeError, LookupError) as error:  # also requests' own of JSON
             what = "does not speak DICOMweb: its answer is no DICOM JSON; is the path right?"
             raise failed(self._address, what) from error
+        except requests.RequestException as error:
+            raise failed(self._address, f"does not answer: {_say(error)}") from error
 
 
 def _session(access: Access, retries: int) -> requests.Session:

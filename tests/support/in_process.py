@@ -16,12 +16,15 @@ import pyarrow as pa
 import pytest
 
 from index.address import Address
+from model.errors import ImageError
 from workers.cluster import Resources, share_resources
 from workers.guarded import deadline
 from workers.indexing.counters import Counters, StageCounts
 from workers.indexing.decoding import decode_file
+from workers.indexing.fetching import fetched
+from workers.indexing.manners import Manners
 from workers.indexing.pipeline import RepositorySource
-from workers.indexing.rows import frames_schema, to_table
+from workers.indexing.rows import frames_schema, left_out_row, to_table
 from workers.indexing.settings import Machine
 from workers.indexing.stages import EmbeddingActor, Network
 
@@ -31,9 +34,9 @@ class InProcessSession:
 
     storing: Mapping[str, Any] = {}
 
-    def __init__(self, machine: Machine, _server: Address | None) -> None:
+    def __init__(self, machine: Machine, _server: Address | None, manners: Manners) -> None:
         self.resources = share_resources(2, 0, actors=(1, 1), actor_gpus=machine.gpus, batch_size=machine.batch_size)
-        self.counters = Counters()
+        self.counters = Counters(manners)
 
     def __enter__(self) -> Self:
         return self
@@ -61,8 +64,11 @@ def run_in_process(
     """Stands where :func:`workers.indexing.pipeline.run_pipeline` has Ray Data run the stages."""
     embed = _actor(network)
     for shard in source.shards:
-        for number, address in shard.files:
-            rows = decode_file(number, address, shard.file_seconds, shard.options, shard.prepare)
+        for number, place in fetched(shard.files, shard.access, counters.turn):
+            if isinstance(place, ImageError):
+                rows = [left_out_row(number, place.reason, place.detail)]
+            else:
+                rows = decode_file(number, place, shard.file_seconds, shard.options, shard.prepare)
             deadline.cancel()
             frames, left_out = sum("reason" not in row for row in rows), int(rows[0]["frame"] == 0)
             counters.decoded(frames, left_out, 0.0)

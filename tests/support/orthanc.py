@@ -1,0 +1,112 @@
+"""A real PACS: Orthanc, where it is installed, with a user, DICOMweb and DIMSE, over a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+PROGRAM = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
+PLUGINS = Path("/usr/share/orthanc/plugins")
+USER, PASSWORD = "engineer", "pa55-of-the-pacs"
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+class Orthanc:
+    """The server; it keeps what it holds when it is stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.http, self.dicom, self.ours = free_port(), free_port(), free_port()
+        settings = {
+            "StorageDirectory": str(folder / "db"),
+            "IndexDirectory": str(folder / "db"),
+            "HttpPort": self.http,
+            "DicomPort": self.dicom,
+            "DicomAet": "ORTHANC",
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": True,
+            "RegisteredUsers": {USER: PASSWORD},
+            "OverwriteInstances": True,
+            "StableAge": 1,
+            "Plugins": [str(PLUGINS)],
+            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+            **{f"DicomAlwaysAllow{what}": True for what in ("Echo", "Find", "Get", "Move", "Store")},
+            "DicomModalities": {"cbmir": ["CBMIR", "127.0.0.1", self.ours]},
+        }
+        (folder / "orthanc.json").write_text(json.dumps(settings))
+        self.start()
+
+    @property
+    def dicomweb(self) -> str:
+        return f"dicomweb+http://127.0.0.1:{self.http}/dicom-web"
+
+    @property
+    def dimse(self) -> str:
+        return f"dimse://ORTHANC@127.0.0.1:{self.dicom}"
+
+    def start(self) -> None:
+        assert PROGRAM
+        with (self._folder / "log").open("a") as log:
+            self._process = subprocess.Popen([PROGRAM, self._folder / "orthanc.json"], stdout=log, stderr=log)
+        for _ in range(200):
+            try:
+                if self.ask("GET", "system").ok:
+                    return
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        raise AssertionError((self._folder / "log").read_text()[-2000:])
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def ask(self, method: str, path: str, **more: object) -> requests.Response:
+        return requests.request(
+            method,
+            f"http://127.0.0.1:{self.http}/{path}",
+            auth=(USER, PASSWORD),
+            timeout=30,
+            **more,  # type: ignore[arg-type]
+        )
+
+    def take(self, *files: Path) -> None:
+        """Hold files; of those that it refuses it says so."""
+        for file in files:
+            self.ask("POST", "instances", data=file.read_bytes()).raise_for_status()
+
+    def delete(self, uid: str) -> None:
+        """Lose an instance."""
+        [found] = self.ask("POST", "tools/lookup", data=uid).json()
+        self.ask("DELETE", found["Path"].lstrip("/")).raise_for_status()
+
+
+@pytest.fixture(scope="session")
+def orthanc_program() -> None:
+    """Skip where there is none."""
+    if not PROGRAM or not (PLUGINS / "libOrthancDicomWeb.so").exists():
+        pytest.skip("needs Orthanc with DICOMweb: make pacs")
+
+
+@pytest.fixture
+def orthanc(orthanc_program: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orthanc]:
+    """One that holds nothing yet; our programs know its user."""
+    monkeypatch.setenv("CBMIR_PACS_USER", USER)
+    monkeypatch.setenv("CBMIR_PACS_PASSWORD", PASSWORD)
+    folder = tmp_path / "orthanc"
+    folder.mkdir()
+    server = Orthanc(folder)
+    yield server
+    server.stop()

@@ -1,0 +1,46 @@
+"""When a PACS may be asked."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.indexing.manners import Manners, Turns
+
+NOON = datetime(2026, 11, 28, 12)
+
+
+def test_turns_are_a_while_apart() -> None:
+    turns = Turns(Manners(rate=10))
+    waits = [turns.take(NOON, clock=5.0) for _ in range(4)]
+    assert [round(wait, 3) for wait in waits] == [0, 0.1, 0.2, 0.3]
+    assert turns.take(NOON, clock=9.0) == 0
+
+
+def test_without_a_rate_nobody_waits() -> None:
+    turns = Turns(Manners())
+    assert [turns.take(NOON, clock=1.0) for _ in range(3)] == [0, 0, 0]
+
+
+def test_the_night_is_waited_for() -> None:
+    night = Manners(hours=(20, 6))
+    assert night.closed_for(NOON) == 8 * 3600
+    assert night.closed_for(NOON.replace(hour=23)) == 0
+    assert night.closed_for(NOON.replace(hour=5, minute=59)) == 0
+    assert night.closed_for(NOON.replace(hour=6)) == 14 * 3600
+    day = Manners(hours=(9, 17))
+    assert day.closed_for(NOON) == 0
+    assert day.closed_for(NOON.replace(hour=18)) == 15 * 3600
+    assert Turns(night).take(NOON, clock=100.0) == 8 * 3600
+
+
+@given(st.integers(0, 23), st.integers(1, 24), st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1)))
+def test_after_the_wait_it_is_open(first: int, last: int, now: datetime) -> None:
+    manners = Manners(hours=(first, last))
+    wait = manners.closed_for(now)
+    assert 0 <= wait <= 24 * 3600
+    if wait and first != last:
+        opens = datetime.fromtimestamp(now.timestamp() + wait)
+        assert manners.closed_for(opens) < 1
