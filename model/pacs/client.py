@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -116,6 +117,8 @@ def connect(address: str | PacsAddress, access: Access, *, patient: bool = True)
         SettingError: the address is none, a certificate cannot be used, or ``cbmir[pacs]`` is not installed.
     """
     parsed = parse_pacs(address) if isinstance(address, str) else address
+    for library in ("pynetdicom", "retrying", "urllib3"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # their failures come to us as exceptions
     try:
         if parsed.scheme.startswith("dimse"):
             from model.pacs.dimse import Dimse

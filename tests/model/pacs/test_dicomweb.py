@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
@@ -21,9 +22,8 @@ from tests.support.dicomweb_server import Habits, serve
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Five files of two series, and two of another study."""
     folder = tmp_path_factory.mktemp("held")
-    return [
-        write(folder, organ, number) for organ, numbers in (("eye", range(7)), ("knee", range(2))) for number in numbers
-    ]
+    wanted = [("eye", number) for number in range(7)] + [("knee", number) for number in range(2)]
+    return [write(folder, organ, number) for organ, number in wanted]
 
 
 def write(folder: Path, organ: str, number: int) -> Path:
@@ -44,8 +44,7 @@ def places(pacs: Pacs) -> list[Place]:
 @pytest.mark.parametrize("habits", [{}, {"most": 2}, {"knows_offset": False}], ids=str)
 def test_everything_is_found_and_comes_as_it_is_kept(files: list[Path], habits: dict[str, int]) -> None:
     told = Habits(files, **habits)  # type: ignore[arg-type]
-    with serve(told) as address:
-        pacs = connect(address, Access())
+    with serve(told) as address, closing(connect(address, Access())) as pacs:
         pacs.check()
         came = dict(pacs.fetch(places(pacs), lambda: None))
     wanted = {dcmread(file).SOPInstanceUID: dcmread(file) for file in files}
@@ -58,23 +57,20 @@ def test_everything_is_found_and_comes_as_it_is_kept(files: list[Path], habits: 
 
 def test_a_busy_server_is_asked_again_when_it_says_so(files: list[Path]) -> None:
     told = Habits(files[:1], busy=1)
-    with serve(told) as address:
-        pacs = connect(address, Access())
+    with serve(told) as address, closing(connect(address, Access())) as pacs:
         [(_, content)] = pacs.fetch(places(pacs), lambda: None)
     assert isinstance(content, bytes)
     assert told.asked[1] - told.asked[0] >= 1
 
 
 def test_an_answer_that_is_cut_off_is_asked_for_again(files: list[Path]) -> None:
-    with serve(Habits(files[:1], cuts_off=2)) as address:
-        pacs = connect(address, Access())
+    with serve(Habits(files[:1], cuts_off=2)) as address, closing(connect(address, Access())) as pacs:
         [(_, content)] = pacs.fetch(places(pacs), lambda: None)
     assert isinstance(content, bytes)
 
 
 def test_another_instance_does_not_pass_for_the_one_asked_for(files: list[Path]) -> None:
-    with serve(Habits(files, mixes_up=True)) as address:
-        pacs = connect(address, Access())
+    with serve(Habits(files, mixes_up=True)) as address, closing(connect(address, Access())) as pacs:
         came = list(pacs.fetch(places(pacs)[:2], lambda: None))
     for _, content in came:
         assert isinstance(content, ImageError)
@@ -87,20 +83,26 @@ def test_another_instance_does_not_pass_for_the_one_asked_for(files: list[Path])
     [("", True, "does not speak DICOMweb"), ("/nothing", False, "404")],
 )
 def test_what_is_no_service_is_one_sentence(files: list[Path], path: str, html: bool, said: str) -> None:
-    with serve(Habits(files, html=html)) as address, pytest.raises(JobError, match=said):
-        connect(f"{address}{path}", Access()).check()
+    with (
+        serve(Habits(files, html=html)) as address,
+        closing(connect(f"{address}{path}", Access())) as pacs,
+        pytest.raises(JobError, match=said),
+    ):
+        pacs.check()
 
 
 def test_a_server_that_is_away_is_one_sentence_and_soon() -> None:
     started = time.monotonic()
-    with pytest.raises(JobError, match="no connection"):
-        connect("dicomweb+http://127.0.0.1:1/dicom-web", Access(), patient=False).check()
+    away = connect("dicomweb+http://127.0.0.1:1/dicom-web", Access(), patient=False)
+    with closing(away), pytest.raises(JobError, match="no connection"):
+        away.check()
     assert time.monotonic() - started < 20
 
 
 def test_a_picture_is_read_by_its_address(files: list[Path]) -> None:
     with serve(Habits(files)) as address:
-        study, series, instance = places(connect(address, Access()))[0]
+        with closing(connect(address, Access())) as pacs:
+            study, series, instance = places(pacs)[0]
         of = f"{address}/studies/{study}/series/{series}"
         [frame] = read_frames(f"{of}/instances/{instance}")
         assert frame.pixels.shape == (32, 32)

@@ -1,0 +1,51 @@
+"""``cbmir watch`` as a person leaves it running: in a terminal, over a folder in which files arrive."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.terminal import Terminal, assert_clean, run
+
+
+def test_what_arrives_is_indexed_until_ctrl_c(
+    program_without_ray: tuple[str, ...], archive: Path, model_path: Path, tmp_path: Path
+) -> None:
+    folder, index = tmp_path / "arriving", tmp_path / "index"
+    shutil.copytree(archive / "eye", folder)
+    look = [*program_without_ray, "watch", folder, "--index", index, "--model", model_path, "--every", "1s"]
+    with Terminal(look, columns=200) as terminal:
+        terminal.wait_for("next look at")
+        code, second = run(look)
+        assert code == 1
+        assert "another 'cbmir watch' looks after" in second.flat
+        shutil.copy(archive / "brain" / "brain-001.dcm", folder)
+        terminal.wait_for("1 files indexed as 1 points, 4 unchanged")
+        shutil.move(folder, tmp_path / "elsewhere")
+        terminal.wait_for("does not exist")
+        shutil.move(tmp_path / "elsewhere", folder)
+        terminal.wait_for("0 files indexed as 0 points, 5 unchanged")
+        terminal.type("\x03")
+        assert terminal.finish() == 130, terminal.text
+        assert_clean(terminal)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--every", "soon"), "write 30s, 5m or 2h"),
+        (("--prune",), "add --yes"),
+        (("--rate", "fast"), "write 50/s"),
+        (("--hours", "20"), "write 20-6"),
+        (("--where", "organ=eye"), "modality=… alone"),
+        (("--pacs-key", "key.pem"), "no file of certificates"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_sentence(
+    cbmir: object, tmp_path: Path, capfd: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    assert cbmir("watch", tmp_path / "folder", "--index", tmp_path / "index", *options) in {1, 2}  # type: ignore[operator]
+    assert said in " ".join(capfd.readouterr().err.split())
