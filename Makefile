@@ -13,7 +13,7 @@ export CBMIR_QDRANT_URL
 # What is compiled once is not compiled by each of the tests' programs.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo check docs test tests server-test test-fast coverage bench bench-large constraints clean
+.PHONY: install demo pacs check docs test tests server-test test-fast coverage bench bench-large constraints clean
 
 install: $(INSTALLED)
 
@@ -57,6 +57,9 @@ bench: install
 
 bench-large: install
 	$(BIN)/python -m tests.benchmarks.large $(BENCH)
+
+pacs:  # the real peer of the tests of PACS, which skip without it
+	apt-get update && apt-get install --yes orthanc orthanc-dicomweb
 
 constraints: install  # the newest versions that fit together
 	{ head -1 constraints.txt; $(UV) compile --quiet --upgrade --no-annotate --no-header --python $(BIN)/python \

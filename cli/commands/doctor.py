@@ -35,19 +35,23 @@ def doctor(
     ] = None,
     api_key: Annotated[str | None, option("--index-api-key", help="Key of that server.", show_default=False)] = None,
     ray_address: Annotated[str | None, option("--ray-address", help="Look at this Ray cluster.")] = None,
+    pacs: Annotated[
+        str | None, option("--pacs", help="Ask this PACS something small.", metavar="ADDRESS", show_default=False)
+    ] = None,
 ) -> None:
     """Look at decoders, PyTorch, Ray, Qdrant and the disk. Exit code 1 if something stands in the way of work."""
     lacking = False
-    for check in _checks(index, api_key, ray_address):
+    for check in _checks(index, api_key, ray_address, pacs):
         lacking |= check.state == "lacking"
         _print(check)
     if lacking:
         raise typer.Exit(1)
 
 
-def _checks(index: Address | None, api_key: str | None, ray_address: str | None) -> Iterator[Check]:
+def _checks(index: Address | None, api_key: str | None, ray_address: str | None, pacs: str | None) -> Iterator[Check]:
     from index.diagnosis import check_disk, check_engine, check_server
     from model.diagnosis import Check, check_decoders, check_torch
+    from model.pacs.diagnosis import check_pacs
     from workers.diagnosis import check_ray, check_shared_memory
 
     yield Check("Python", "fine", f"{platform.python_version()}, {os.cpu_count()} cores")
@@ -56,6 +60,8 @@ def _checks(index: Address | None, api_key: str | None, ray_address: str | None)
     yield from check_engine()
     if index and index.server:
         yield from check_server(index.server, api_key)
+    if pacs:
+        yield check_pacs(pacs)
     yield from check_disk(index.home if index and not index.server else Path.cwd())
     yield from check_shared_memory()
     with nullcontext() if errors.debug else noise_aside("Ray"):

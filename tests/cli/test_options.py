@@ -42,4 +42,4 @@ def test_one_variable_means_one_thing() -> None:
 def test_options_of_index_are_in_groups() -> None:
     index = typer.main.get_command(app).commands["index"]  # type: ignore[attr-defined] # a group
     panels = {getattr(p, "rich_help_panel", None) for p in index.params}
-    assert len(panels) == 7
+    assert len(panels) == 8

@@ -18,6 +18,7 @@ from model.errors import JobError, SettingError
 from model.pacs import dicomweb, dimse
 from model.pacs.access import Access
 from model.pacs.client import Selection, connect
+from model.pacs.diagnosis import check_pacs
 from tests.support import phantoms
 from tests.support.jobs import small_job
 from tests.support.orthanc import PASSWORD, Orthanc
@@ -169,6 +170,11 @@ def test_what_a_pacs_that_went_away_did_not_give_is_named_and_comes_next_time(
     orthanc.start()
     assert index_archive(one).files_indexed == len(lost)
     assert count(tmp_path / "index") == 8
+
+
+def test_whether_it_answers_is_told(orthanc: Orthanc) -> None:
+    for address in (orthanc.dicomweb, orthanc.dimse):
+        assert (check_pacs(address).state, check_pacs("dimse://ORTHANC@127.0.0.1:1").state) == ("fine", "lacking")
 
 
 def check(address: str) -> None:
