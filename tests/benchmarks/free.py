@@ -116,7 +116,7 @@ def main(archive: str, index: str, model: str, output: str, machine: Machine = O
     """Index, and write how fast it went and what it took, once it was running, and what came to this process."""
     spent, path = Spent(), Path(model)
     started = time.time()
-    settings = JobSettings((Path(archive),), parse_address(index), path, default_layers(path), machine=machine)
+    settings = JobSettings((archive,), parse_address(index), path, default_layers(path), machine=machine)
     received = [0]
 
     def counted(*arguments: Any, **more: Any) -> Iterator[pa.Table]:
