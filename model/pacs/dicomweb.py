@@ -13,7 +13,9 @@ from typing import Any, Final
 
 import requests
 from dicomweb_client.api import DICOMwebClient
+from pydicom.filereader import read_partial
 from requests.adapters import HTTPAdapter
+from requests_toolbelt import MultipartDecoder
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from urllib3.util.retry import Retry
 
@@ -39,6 +41,9 @@ _BUSY: Final = (429, 502, 503, 504)
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _MODALITY, _STUDY_DATE = "00080060", "00080020"
 _OF_STUDY, _OF_SERIES = "00201208", "00201209"
+_SOP_INSTANCE_UID: Final = 0x00080018
+
+_AS_KEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 
 class DicomWeb:
@@ -55,7 +60,7 @@ class DicomWeb:
         self._hasty = _session(access, 0)
         self._session = _session(access, PATIENT_RETRIES) if patient else self._hasty
         self._client = self._client_of(self._session)
-        self._asking = self._client
+        self._asking = self._session
         self._orthanc: bool | None = None
 
     def _client_of(self, session: requests.Session) -> DICOMwebClient:
@@ -144,29 +149,34 @@ class DicomWeb:
             retry=retry_if_exception_type(requests.exceptions.ChunkedEncodingError),
             reraise=True,
         )
-        client = self._asking
+        session = self._asking
         try:
-            content, uid = again(self._retrieve, client, place)
+            content, uid = again(self._retrieve, session, place)
         except requests.HTTPError as error:
             code = error.response.status_code if error.response is not None else 0
             lasting = code in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.NOT_ACCEPTABLE}
             reason = Reason.UNREADABLE if lasting else Reason.UNREACHABLE
             return ImageError(address, reason, f"the server answers {code}")
         except requests.RequestException as error:
-            self._asking = self._client_of(self._hasty)  # the next need not wait as long again
+            self._asking = self._hasty  # the next need not wait as long again
             return ImageError(address, Reason.UNREACHABLE, _say(error))
         except Exception as error:  # what the library raises for what is no multipart message, and pydicom for no DICOM
             return ImageError(address, Reason.UNREADABLE, f"the server sent something else ({type(error).__name__})")
-        self._asking = self._client
+        self._asking = self._session
         if uid != place[2]:
             return ImageError(address, Reason.UNREADABLE, "the server sent another instance than the one asked for")
         return content
 
-    def _retrieve(self, client: DICOMwebClient, place: Place) -> tuple[bytes, str]:
-        dataset = client.retrieve_instance(*place, media_types=(("application/dicom", "*"),))
-        file = BytesIO()
-        dataset.save_as(file, enforce_file_format=False)  # what was not looked at is written as it came
-        return file.getvalue(), str(dataset.SOPInstanceUID)
+    def _retrieve(self, session: requests.Session, place: Place) -> tuple[bytes, str]:
+        """The instance as it is kept; dicomweb-client would read it into a dataset, which takes longer than its way."""
+        url = f"{self._address.url}/{series_path(*place[:2])}/{place[2]}"
+        answer = session.get(url, headers={"Accept": _AS_KEPT}, timeout=TIMEOUT_SECONDS)
+        answer.raise_for_status()
+        content: bytes = answer.content
+        if not answer.headers["Content-Type"].startswith("application/dicom"):  # a part alone, as some servers send it
+            content = MultipartDecoder.from_response(answer).parts[0].content
+        start = read_partial(BytesIO(content), stop_when=lambda tag, _representation, _length: tag > _SOP_INSTANCE_UID)
+        return content, str(start.SOPInstanceUID)
 
     def changes(self, since: str, /) -> tuple[str, Mapping[str, str] | None]:
         """See :class:`model.pacs.client.Pacs`: Orthanc's ``/changes``, of which those of whole series are taken."""

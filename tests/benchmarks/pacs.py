@@ -47,7 +47,8 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=1200)
     files = parser.parse_args().files
     print_machine()
-    os.environ.update(CBMIR_PACS_USER=USER, CBMIR_PACS_PASSWORD=PASSWORD)
+    here = str(Path(__file__).parents[2])  # for Ray's workers
+    os.environ.update(CBMIR_PACS_USER=USER, CBMIR_PACS_PASSWORD=PASSWORD, PYTHONPATH=here)
     with tempfile.TemporaryDirectory(prefix="cbmir-bench-") as name:
         work = Path(name)
         (work / "orthanc").mkdir()

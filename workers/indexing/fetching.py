@@ -15,7 +15,7 @@ from model.pacs.client import connect
 
 
 def fetched(
-    files: Sequence[tuple[int, str]], access: Access, wait: Callable[[], float]
+    files: Sequence[tuple[int, str]], access: Access, wait: Callable[[], float] | None
 ) -> Iterator[tuple[int, str | ImageError]]:
     """Where each file can be read, until the next is asked for, or why it could not be had.
 
@@ -24,11 +24,12 @@ def fetched(
     Args:
         files: number and address of each.
         access: how a PACS is spoken to.
-        wait: gives the seconds to wait before an instance is asked for.
+        wait: gives the seconds to wait before an instance is asked for; ``None`` where nobody has to.
     """
 
     def turn() -> None:
-        time.sleep(wait())
+        if wait:
+            time.sleep(wait())
 
     for server, group in groupby(files, key=lambda file: parse_pacs(file[1]).root if is_pacs(file[1]) else ""):
         if not server:

@@ -55,12 +55,13 @@ class RepositorySource(Datasource):
         prepare: AnyPreparation,
         counters: Any,
         access: Access = BY_DEFAULT,
+        paced: bool = False,
     ) -> None:
         super().__init__()
         size = min(SHARD_FILES, math.ceil(len(files) / (actors * SHARDS_AN_ACTOR)))
         numbered = [(number, file.address) for number, file in enumerate(files)]
         self.shards = [
-            Shard(first_shard + n // size, tuple(numbered[n : n + size]), file_seconds, options, prepare, access)
+            Shard(first_shard + n // size, tuple(numbered[n : n + size]), file_seconds, options, prepare, access, paced)
             for n in range(0, len(numbered), size)
         ]
         self._counters, self._prepare = counters, prepare

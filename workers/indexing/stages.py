@@ -55,7 +55,8 @@ MOST_ROWS = 256
 class Shard:
     """A piece of a window: the numbers and addresses of some files, decoded by one task.
 
-    After ``file_seconds`` a file's decoder counts as hanging. By ``access`` a PACS is spoken to.
+    After ``file_seconds`` a file's decoder counts as hanging. By ``access`` a PACS is spoken to; turns
+    at it are asked for if it is ``paced``.
     """
 
     number: int
@@ -64,6 +65,7 @@ class Shard:
     options: ReadOptions = READ_ALL
     prepare: AnyPreparation = PAPER
     access: Access = BY_DEFAULT
+    paced: bool = False
 
 
 def rows_a_block(prepare: AnyPreparation) -> int:
@@ -92,7 +94,8 @@ def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
     with ExitStack() as stack:
         stack.callback(deadline.cancel)
         decode = decode_file if attempt == 1 else stack.enter_context(DecoderProcess()).decode
-        for number, place in fetched(shard.files, shard.access, lambda: ray.get(counters.turn.remote())):
+        wait = (lambda: ray.get(counters.turn.remote())) if shard.paced else None
+        for number, place in fetched(shard.files, shard.access, wait):
             started = time.perf_counter()
             if isinstance(place, ImageError):
                 file_rows = [left_out_row(number, place.reason, place.detail)]

@@ -22,6 +22,7 @@ from model.errors import JobError, Reason, was_interrupted
 from model.images.reading import ReadOptions
 from model.pacs.access import Access
 from workers.indexing.counters import StageCounts
+from workers.indexing.manners import NO_LIMITS
 from workers.indexing.pipeline import RepositorySource, run_pipeline
 from workers.indexing.planning import PendingFile, windows
 from workers.indexing.session import Session
@@ -141,6 +142,7 @@ class Stream:
                 prepare=self._network.prepare,
                 counters=session.counters,
                 access=_share(self._pacs.access, session.resources.decode_tasks),
+                paced=self._pacs.manners != NO_LIMITS,
             )
             self._shard += len(source.shards)
             storing = StoringBesideEmbedding(session.storing) if session.storing else None
