@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
@@ -60,14 +61,7 @@ def series_of_classes(classes: Classes, *, non_commercial: bool = False) -> pd.D
         DatasetError: a collection is not in the index.
     """
     asked = sorted({name for queries in classes.values() for query in queries for name in query.collections})
-    table = pq.read_table(
-        catalogue_file("idc_index.parquet"), columns=list(COLUMNS), filters=[("collection_id", "in", asked)]
-    )
-    series: pd.DataFrame = table.to_pandas().rename(columns=COLUMNS)
-    if missing := sorted(set(asked) - set(series["collection"])):
-        raise DatasetError(f"the archive has no collection {missing[0]!r}")
-    series = series.fillna(dict.fromkeys(("description", "body_part", "licence", "doi"), "")).sort_values("series")
-    parts, left = [], series
+    parts, left = [], _collections(tuple(asked))
     for label, queries in classes.items():
         matching = pd.Series(data=False, index=left.index)
         for query in queries:
@@ -75,6 +69,18 @@ def series_of_classes(classes: Classes, *, non_commercial: bool = False) -> pd.D
         parts.append(left[matching].assign(label=label))
         left = left[~matching]
     return pd.concat(parts, ignore_index=True)
+
+
+@lru_cache(maxsize=2)
+def _collections(asked: tuple[str, ...]) -> pd.DataFrame:
+    """All series of some collections, in order; nobody may change them, as the next call gets the same."""
+    table = pq.read_table(
+        catalogue_file("idc_index.parquet"), columns=list(COLUMNS), filters=[("collection_id", "in", list(asked))]
+    )
+    series: pd.DataFrame = table.to_pandas().rename(columns=COLUMNS)
+    if missing := sorted(set(asked) - set(series["collection"])):
+        raise DatasetError(f"the archive has no collection {missing[0]!r}")
+    return series.fillna(dict.fromkeys(("description", "body_part", "licence", "doi"), "")).sort_values("series")
 
 
 def is_permissive(licence: str) -> bool:
@@ -85,7 +91,8 @@ def is_permissive(licence: str) -> bool:
 def _allowed(licences: pd.Series, named: tuple[str, ...], non_commercial: bool) -> pd.Series:
     if named:
         return licences.isin(named) | licences.str.rsplit(" ", n=1).str[0].isin(named)
-    return licences.map(is_permissive).astype(bool) | non_commercial
+    permissive = [licence for licence in licences.unique() if is_permissive(licence)]
+    return licences.isin(permissive) | non_commercial
 
 
 def _matches(series: pd.DataFrame, query: SeriesQuery) -> pd.Series:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -158,7 +160,7 @@ def _sample(series: pd.DataFrame, count: int, rng: np.random.Generator) -> list[
     queues = [_slices_in_turn([(n, _capacity(records[n]["instances"])) for n in by_patient[p]]) for p in order]
     turns = rng.permutation(len(queues)).tolist()
     taken: dict[int, int] = {}
-    for number in _in_turn([queues[turn] for turn in turns])[:count]:
+    for number in islice(_in_turn([queues[turn] for turn in turns]), count):
         taken[number] = taken.get(number, 0) + 1
     return [_row(records[number], slices, rng.random()) for number, slices in sorted(taken.items())]
 
@@ -170,12 +172,12 @@ def _capacity(instances: int) -> int:
 
 def _slices_in_turn(capacities: list[tuple[int, int]]) -> list[int]:
     """Series numbers in the order in which a patient gives slices: one of each series, then another of each."""
-    return _in_turn([[number] * capacity for number, capacity in capacities])
+    return list(_in_turn([[number] * capacity for number, capacity in capacities]))
 
 
-def _in_turn(queues: list[list[int]]) -> list[int]:
-    longest = max(map(len, queues), default=0)
-    return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
+def _in_turn(queues: list[list[int]]) -> Iterator[int]:
+    for turn in zip_longest(*queues):
+        yield from (number for number in turn if number is not None)
 
 
 def _row(one: dict[str, Any], slices: int, phase: float) -> dict[str, Any]:
