@@ -122,6 +122,7 @@ def _look(settings: JobSettings, *, first: bool) -> None:
     from model.network.bundled import find_model
     from model.network.heads import default_layers
     from workers.indexing.job import index_archive
+    from workers.indexing.settings import Privacy
 
     try:
         try:
@@ -130,7 +131,14 @@ def _look(settings: JobSettings, *, first: bool) -> None:
             path = find_model(settings.model)
             settings = replace(settings, model=path, layers=default_layers(path))
         else:
-            settings = replace(settings, layers=tuple(stored.layers), quantization=stored.quantization)
+            settings = replace(
+                settings,
+                model=find_model(settings.model) if settings.model else None,
+                layers=tuple(stored.layers),
+                quantization=stored.quantization,
+                probe=bool(stored.probe),
+                privacy=Privacy(paths=stored.path_privacy, keep_patient_group=stored.patient_groups),
+            )
         result = run_job(index_archive, settings, yes=True, log_json=False, metrics=None)
     except Interrupted:
         raise

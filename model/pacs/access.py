@@ -57,7 +57,8 @@ class Access:
             raise SettingError(f"--pacs-key {self.key} is of no use without --pacs-certificate")
         if not 1 <= len(self.ae_title.strip()) <= 16 or "\\" in self.ae_title:
             raise SettingError(f"--ae-title {self.ae_title!r} is none: it has 1 to 16 characters and no backslash")
-        self.tls()
+        if self.authorities or self.certificate:
+            self.tls()
 
     def tls(self) -> ssl.SSLContext:
         """Settings of TLS: the machine's authorities, ours beside them, and the client's certificate.

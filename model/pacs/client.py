@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from io import BytesIO
 from typing import Protocol
 
 from model.errors import ImageError, JobError, SettingError
@@ -62,6 +63,8 @@ class Instance:
     mark: int = 0
 
 
+_SOP_INSTANCE_UID = 0x00080018
+
 Place = tuple[str, str, str]
 """UIDs of an instance: of its study, its series and itself."""
 
@@ -70,7 +73,13 @@ Turn = Callable[[], None]
 
 
 class Pacs(Protocol):
-    """A server that holds instances. One connection, or several, until it is closed."""
+    """A server that holds instances. One connection, or several, until it is closed.
+
+    Attributes:
+        repeated: results of the longest page that came twice: there may be more of them, which it does not give.
+    """
+
+    repeated: int
 
     def check(self) -> None:
         """Ask something small.
@@ -129,6 +138,18 @@ def connect(address: str | PacsAddress, access: Access, *, patient: bool = True)
         return DicomWeb(parsed, access, patient=patient)
     except ImportError as error:
         raise SettingError(f"what reads {parsed.scheme}:// is not installed: pip install 'cbmir[pacs]'") from error
+
+
+def instance_uid(content: bytes) -> str:
+    """SOP Instance UID of a DICOM file, of which no more is read.
+
+    Raises:
+        Exception: pydicom's, for what is no DICOM file.
+    """
+    from pydicom.filereader import read_partial
+
+    start = read_partial(BytesIO(content), stop_when=lambda tag, _representation, _length: tag > _SOP_INSTANCE_UID)
+    return str(start.SOPInstanceUID)
 
 
 def failed(address: PacsAddress, what: str) -> JobError:

@@ -7,13 +7,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from http import HTTPStatus
-from io import BytesIO
 from itertools import islice
 from typing import Any, Final
 
 import requests
 from dicomweb_client.api import DICOMwebClient
-from pydicom.filereader import read_partial
 from requests.adapters import HTTPAdapter
 from requests_toolbelt import MultipartDecoder
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -22,7 +20,7 @@ from urllib3.util.retry import Retry
 from model.errors import ImageError, JobError, Reason
 from model.pacs.access import USER_AGENT, Access, Secrets
 from model.pacs.address import PacsAddress, series_path
-from model.pacs.client import EVERYTHING, Instance, Place, Selection, Series, Study, Turn, failed
+from model.pacs.client import EVERYTHING, Instance, Place, Selection, Series, Study, Turn, failed, instance_uid
 
 PAGE = 500
 """Results asked for at once; a server may give fewer, and is asked on until it has none."""
@@ -41,7 +39,6 @@ _BUSY: Final = (429, 502, 503, 504)
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _MODALITY, _STUDY_DATE = "00080060", "00080020"
 _OF_STUDY, _OF_SERIES = "00201208", "00201209"
-_SOP_INSTANCE_UID: Final = 0x00080018
 
 _AS_KEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
@@ -62,6 +59,7 @@ class DicomWeb:
         self._client = self._client_of(self._session)
         self._asking = self._session
         self._orthanc: bool | None = None
+        self.repeated = 0
 
     def _client_of(self, session: requests.Session) -> DICOMwebClient:
         client = DICOMwebClient(self._address.url, session=session, permissive_uid=True, timeout=TIMEOUT_SECONDS)
@@ -118,6 +116,7 @@ class DicomWeb:
             page = self._ask(lambda offset=offset: search(*uids, limit=PAGE, offset=offset, **more))
             new = [one for one in page if _text(one, key) not in seen]
             if not new:
+                self.repeated = max(self.repeated, len(page))
                 return
             seen.update(_text(one, key) for one in new)
             offset += len(page)
@@ -175,8 +174,7 @@ class DicomWeb:
         content: bytes = answer.content
         if not answer.headers["Content-Type"].startswith("application/dicom"):  # a part alone, as some servers send it
             content = MultipartDecoder.from_response(answer).parts[0].content
-        start = read_partial(BytesIO(content), stop_when=lambda tag, _representation, _length: tag > _SOP_INSTANCE_UID)
-        return content, str(start.SOPInstanceUID)
+        return content, instance_uid(content)
 
     def changes(self, since: str, /) -> tuple[str, Mapping[str, str] | None]:
         """See :class:`model.pacs.client.Pacs`: Orthanc's ``/changes``, of which those of whole series are taken."""

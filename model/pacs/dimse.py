@@ -42,6 +42,7 @@ from model.pacs.client import (
     Study,
     Turn,
     failed,
+    instance_uid,
 )
 
 settings.writing_validation_mode = IGNORE  # a server is asked for the UIDs that it has, whatever they look like
@@ -75,6 +76,7 @@ class Dimse:
         self._kept: dict[str, tuple[str, Association]] = {}
         self._classes: tuple[str, dict[str, str]] = "", {}
         self._wanted: set[str] = set()
+        self.repeated = 0
         self._came: dict[str, bytes] = {}
 
     def check(self) -> None:
@@ -214,7 +216,9 @@ class Dimse:
         uid = str(request.AffectedSOPInstanceUID)
         if uid not in self._wanted:  # what nobody has asked for is not taken
             return _NOT_WANTED
-        self._came[uid] = event.encoded_dataset()
+        content = event.encoded_dataset()
+        if instance_uid(content) == uid:
+            self._came[uid] = content
         return _SUCCESS
 
     @contextmanager

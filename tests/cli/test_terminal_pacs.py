@@ -36,7 +36,8 @@ def test_a_pacs_is_indexed_whatever_ends_in_between(
         terminal.signal(signal.SIGKILL)
     assert indexed(index) < held  # at three a second
 
-    with Terminal([*command, "--rate", "4/s"]) as terminal:
+    # Waiting for a server is not the decoder's time, of which each file has two seconds.
+    with Terminal([*command, "--rate", "4/s", "--file-seconds", "2"]) as terminal:
         terminal.wait_for("load the network")
         orthanc.stop()
         time.sleep(8)

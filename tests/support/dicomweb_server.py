@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 KEYS = {"studies": "0020000D", "series": "0020000E", "instances": "00080018"}
 
@@ -28,11 +28,13 @@ class Habits:
         most: results that it gives at once, whatever is asked for.
         knows_offset: or begins anew with each page.
         counts_more: instances that it says to have beyond those that it lists.
+        hidden: SOP Instance UIDs that it has lost.
         html: answers a page for people.
         mixes_up: sends another instance of the series.
         busy: times that it asks to come back after a second.
         cuts_off: answers whose end it keeps.
         user_agents: who has asked.
+        listed: series whose instances were listed.
         asked: times that instances were retrieved.
     """
 
@@ -40,12 +42,18 @@ class Habits:
     most: int = 1000
     knows_offset: bool = True
     counts_more: int = 0
+    hidden: set[str] = field(default_factory=set)
     html: bool = False
     mixes_up: bool = False
     busy: int = 0
     cuts_off: int = 0
     user_agents: set[str] = field(default_factory=set)
+    listed: list[str] = field(default_factory=list)
     asked: list[float] = field(default_factory=list)
+
+
+def _is_listed(ds: Dataset, habits: Habits, uids: dict[str, str]) -> bool:
+    return ds.SOPInstanceUID not in habits.hidden and all(ds.get(key) == uid for key, uid in uids.items())
 
 
 @contextmanager
@@ -75,7 +83,7 @@ def serve(habits: Habits) -> Iterator[str]:
 
         def _list(self, names: list[str], limit: int, offset: int) -> None:
             uids = dict(zip(("StudyInstanceUID", "SeriesInstanceUID"), names[1::2], strict=False))
-            there = [ds for ds in held if all(ds.get(key) == uid for key, uid in uids.items())]
+            there = [ds for ds in held if _is_listed(ds, habits, uids)]
             key = KEYS[names[-1]]
             found: dict[str, dict[str, Any]] = {}
             for ds in there:
@@ -83,6 +91,7 @@ def serve(habits: Habits) -> Iterator[str]:
                 number = sum(str(one[key].value) == uid for one in there) + habits.counts_more
                 counted = {"studies": "00201208", "series": "00201209", "instances": "00280008"}[names[-1]]
                 found[uid] = {key: {"vr": "UI", "Value": [uid]}, counted: {"vr": "IS", "Value": [number]}}
+            habits.listed += names[3:4]  # none where no series is named
             start = offset if habits.knows_offset else 0
             page = list(found.values())[start : start + min(limit, habits.most)]
             self._send(200, json.dumps(page).encode(), "application/dicom+json")

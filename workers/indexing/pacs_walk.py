@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
 from index.ledger import Known
 from index.roots import Root
 from model.errors import JobError
+from model.images.sources import join
 from model.pacs.access import Access
-from model.pacs.address import PacsAddress, parse_pacs, series_path
+from model.pacs.address import PacsAddress, is_pacs, parse_pacs, series_path
 from model.pacs.client import EVERYTHING, Pacs, Selection, Series, Study, connect
 from workers.indexing.found import FoundDirectory, FoundFile
+
+_A_LIMIT = 100
+"""Results from which on a page that comes twice looks like a server's limit, and no more like all that there is."""
 
 
 class KnownFiles(Protocol):
@@ -58,10 +62,15 @@ class PacsWalk:
             for study in [Study(address.study)] if address.study else pacs.studies(self.selection):
                 below = partial(_below, root, address)
                 try:
-                    yield from self._study(pacs, address, study, below, unchanged, changed or {})
+                    for found in self._study(pacs, address, study, below, unchanged, changed or {}):
+                        yield _without_other_roots(root, found)
                 except JobError as error:  # one study that cannot be listed is no reason to leave the others
                     failed = True
                     yield FoundDirectory(below(f"studies/{study.uid}"), [], {"": str(error)})
+            if pacs.repeated:  # then nothing is called gone that was not listed
+                more = f"the server gives the same {pacs.repeated:,} results for the next page, and may have more"
+                suspicious = {"": more} if pacs.repeated >= _A_LIMIT else {}
+                yield FoundDirectory(root.below, [], suspicious, incomplete=True)
             if mark and not failed:
                 self.marks[root.address] = mark
         except JobError as error:
@@ -96,12 +105,26 @@ class PacsWalk:
             problem: dict[str, str] = {}
             if series.instances is not None and len(files) < series.instances and not any(one.mark for one in listed):
                 problem = {"": f"the server counts {series.instances:,} instances, and lists {len(files):,}"}
-            yield FoundDirectory(path, files, problem)
+            yield FoundDirectory(path, files, problem, incomplete=bool(pacs.repeated))
 
 
 def _below(root: Root, address: PacsAddress, path: str) -> str:
     """A path below the server as one below the root, which may be a study or a series of it."""
     return f"{address.root}/{path}".removeprefix(root.address).strip("/")
+
+
+def _without_other_roots(root: Root, found: FoundDirectory) -> FoundDirectory:
+    """What of a directory is this root's: a study, series or instance of it may be a root of its own."""
+    others = [one for one in root.skip if is_pacs(one)]
+    if not others:
+        return found
+    folder = join(root.address, found.path)
+    own = [file for file in found.files if not any(_lies_in(f"{folder}/{file.name}", one) for one in others)]
+    return replace(found, files=own)
+
+
+def _lies_in(address: str, root: str) -> bool:
+    return address == root or address.startswith(f"{root}/")
 
 
 def _as_known(path: str, known: Mapping[str, Known]) -> FoundDirectory:

@@ -101,6 +101,7 @@ def decode_shard(shard: Shard, counters: Any) -> Iterator[pa.Table]:
                 file_rows = [left_out_row(number, place.reason, place.detail)]
             else:
                 file_rows = decode(number, place, shard.file_seconds, shard.options, shard.prepare)
+                deadline.cancel()  # the next may be waited for, for hours where a PACS is to be left alone
             frames += sum("reason" not in row for row in file_rows)
             left_out += file_rows[0]["frame"] == 0
             rows += file_rows
