@@ -311,7 +311,7 @@ def test_an_encoder_is_brought_in_indexed_and_searched(
     assert cbmir("model", "show", folder) == 0
     assert "licence      MIT" in capsys.readouterr().out
 
-    assert cbmir("index", archive, "--index", index, "--model", folder, "--labels", "folder") == 3
+    assert cbmir("index", archive, "--index", index, "--model", folder, "--labels", "folder", "--runtime", "torch") == 3
     capsys.readouterr()
     query = archive / "eye" / "eye-001.dcm"
     assert cbmir("search", query, "--index", index, "--exclude-same", "none", "--top", 3) == 0
@@ -363,7 +363,7 @@ def test_an_encoder_is_brought_in_indexed_and_searched(
     assert cbmir("evaluate", archive, "--model", folder, "--report", tmp_path / "alone") in {0, 3}
 
     assert cbmir("model", "project", folder, archive, "--dimensions", 8, "--whole") == 3
-    assert cbmir("index", archive, "--index", tmp_path / "small", "--model", folder) == 3
+    assert cbmir("index", archive, "--index", tmp_path / "small", "--model", folder, "--runtime", "torch") == 3
     values = json.loads((tmp_path / "small" / "index.json").read_text())
     assert (values["layers"], values["classes"]) == (["projected"], [])
     assert cbmir("copy", tmp_path / "small", tmp_path / "copy") == 0

@@ -79,7 +79,7 @@ def test_a_directory_that_cannot_be_read(
 
 @JOBS
 def test_a_walk_that_fails(settings: JobSettings, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(root: Root) -> Any:
+    def fails(root: Root, *_: object) -> Any:
         if root.address == str(tmp_path / "chest"):
             raise JobError("the share is gone")
         return discover(root)
