@@ -112,11 +112,9 @@ def pacs_settings(
     if unknown := conditions.keys() - {"modality"}:
         raise SettingError(f"--where {min(unknown)}=…: a PACS is asked for modality=… alone")
     modalities = tuple(value.upper() for value in conditions.get("modality", ()))
-    return PacsSettings(
-        Selection(modalities, _day(since)),
-        Manners(_rate(rate), _hours(hours)),
-        Access(connections, *certificates, *entity),
-    )
+    access = Access(connections, *certificates, *entity)
+    access.check()
+    return PacsSettings(Selection(modalities, _day(since)), Manners(_rate(rate), _hours(hours)), access)
 
 
 def _day(since: datetime | None) -> date | None:

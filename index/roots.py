@@ -9,6 +9,7 @@ from pathlib import Path
 from model.errors import JobError
 from model.files import absolute
 from model.images.sources import INSIDE, archive_protocol, file_system, is_archive_member, is_local, join
+from model.pacs.address import is_pacs, parse_pacs
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Root:
         """Whether the walk sees everything below its start, so that what it does not see is gone."""
         if self.members is not None:
             return False
+        if is_pacs(self.address):
+            return not parse_pacs(self.start).instance
         if is_local(self.address):
             return Path(self.start).is_dir() or (
                 archive_protocol(self.below) is not None and Path(self.start).is_file()

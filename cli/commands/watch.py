@@ -98,7 +98,9 @@ def _only_one(index: Address, stack: ExitStack) -> bool:
     """
     from filelock import FileLock, Timeout
 
-    if not index.home.is_dir():
+    from index.ledger import NAME
+
+    if not (index.home / NAME).exists():  # a folder that holds a lock alone is no place for an index
         return False
     try:
         stack.enter_context(FileLock(index.home / "watch.lock", timeout=0))

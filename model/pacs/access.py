@@ -42,6 +42,7 @@ class Access:
             certificate=there("CBMIR_PACS_CERTIFICATE", ""),
             key=there("CBMIR_PACS_KEY", ""),
             ae_title=there("CBMIR_AE_TITLE", "CBMIR"),
+            ae_port=int(port) if (port := there("CBMIR_AE_PORT", "")).isdigit() else None,
         )
 
     def check(self) -> None:

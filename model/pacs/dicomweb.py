@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from http import HTTPStatus
 from itertools import islice
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import requests
 from dicomweb_client.api import DICOMwebClient
@@ -153,17 +154,15 @@ class DicomWeb:
             content, uid = again(self._retrieve, session, place)
         except requests.HTTPError as error:
             code = error.response.status_code if error.response is not None else 0
-            lasting = code in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.NOT_ACCEPTABLE}
-            reason = Reason.UNREADABLE if lasting else Reason.UNREACHABLE
-            return ImageError(address, reason, f"the server answers {code}")
+            return ImageError(address, Reason.UNREACHABLE, f"the server answers {code}")
         except requests.RequestException as error:
             self._asking = self._hasty  # the next need not wait as long again
             return ImageError(address, Reason.UNREACHABLE, _say(error))
         except Exception as error:  # what the library raises for what is no multipart message, and pydicom for no DICOM
-            return ImageError(address, Reason.UNREADABLE, f"the server sent something else ({type(error).__name__})")
+            return ImageError(address, Reason.UNREACHABLE, f"the server sent something else ({type(error).__name__})")
         self._asking = self._session
         if uid != place[2]:
-            return ImageError(address, Reason.UNREADABLE, "the server sent another instance than the one asked for")
+            return ImageError(address, Reason.UNREACHABLE, "the server sent another instance than the one asked for")
         return content
 
     def _retrieve(self, session: requests.Session, place: Place) -> tuple[bytes, str]:
@@ -205,6 +204,8 @@ class DicomWeb:
 
     def _is_orthanc(self) -> bool:
         """Whether an Orthanc's own interface stands beside its DICOMweb, and lets us in."""
+        if self._orthanc is None and not urlsplit(self._address.url).path.strip("/"):
+            self._orthanc = False  # nothing stands beside the server itself
         if self._orthanc is None:
             try:
                 answer = self._hasty.get(self._beside("system"), timeout=TIMEOUT_SECONDS)

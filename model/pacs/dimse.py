@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby, islice
 from pathlib import Path
@@ -154,7 +154,7 @@ class Dimse:
 
     def _together(self, study: str, series: str, places: Sequence[Place]) -> Iterator[tuple[Place, bytes | ImageError]]:
         self._wanted, self._came = {place[2] for place in places}, {}
-        why = dict.fromkeys(self._wanted, (Reason.UNREADABLE, "the server did not send it"))
+        why = dict.fromkeys(self._wanted, (Reason.UNREACHABLE, "the server did not send it"))
         try:
             classes = self._classes_of(study, series)
             for sop_class in sorted({classes.get(uid, "") for uid in self._wanted}):
@@ -191,7 +191,7 @@ class Dimse:
                     self._move(query)
         except _RefusedError as error:
             if len(uids) == 1:
-                why[uids[0]] = Reason.UNREADABLE, str(error)
+                why[uids[0]] = Reason.UNREACHABLE, str(error)
                 return
             for uid in uids:
                 if uid not in self._came:
@@ -204,12 +204,12 @@ class Dimse:
         # A context for each transfer syntax, so that the server sends each as it keeps it.
         contexts = [build_context(model), *(build_context(role.sop_class_uid, syntax) for syntax in _SYNTAXES)]
         association = self._association("get", sop_class, contexts, [role], [(evt.EVT_C_STORE, self._store)])
-        self._last_status("get", association.send_c_get(query, model))
+        self._last_status("get", lambda: association.send_c_get(query, model))
 
     def _move(self, query: Dataset) -> None:
         model = StudyRootQueryRetrieveInformationModelMove
         association = self._association("move", "", [build_context(model)])
-        self._last_status("move", association.send_c_move(query, self._access.ae_title, model))
+        self._last_status("move", lambda: association.send_c_move(query, self._access.ae_title, model))
 
     def _store(self, event: evt.Event) -> int:
         request: Any = event.request
@@ -257,12 +257,12 @@ class Dimse:
                 yield status, identifier
 
         try:
-            self._last_status("find", noted())
+            self._last_status("find", noted)
         except _RefusedError as error:
             raise failed(self._address, str(error)) from error
         return found
 
-    def _last_status(self, what: str, answers: Iterable[tuple[Dataset, Dataset | None]]) -> None:
+    def _last_status(self, what: str, ask: Callable[[], Iterable[tuple[Dataset, Dataset | None]]]) -> None:
         """Take all answers; what single instances failed is seen by what did not come.
 
         Raises:
@@ -270,8 +270,12 @@ class Dimse:
             _RefusedError: the server did not do it.
         """
         status: int | None = None
-        for answer, _ in answers:
-            status = answer.get("Status")
+        try:
+            for answer, _ in ask():
+                status = answer.get("Status")
+        except (ValueError, RuntimeError) as error:  # no context was accepted, or the association is lost
+            self._leave(what)
+            raise failed(self._address, f"offers no C-{what.upper()} now; without C-GET give --ae-port") from error
         if status is None:
             self._leave(what)
             raise failed(self._address, "broke the association off")

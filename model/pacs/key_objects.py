@@ -15,7 +15,6 @@ from model.errors import ImageError, SettingError
 from model.images.sources import open_source
 from model.pacs.access import Access
 from model.pacs.address import parse_pacs
-from model.pacs.dimse import Dimse
 
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
@@ -49,6 +48,8 @@ def send_key_objects(addresses: list[str], entity: str, access: Access | None = 
     """
     try:
         from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
+
+        from model.pacs.dimse import Dimse
     except ImportError as error:
         raise SettingError("what writes key objects is not installed: pip install 'cbmir[pacs]'") from error
 

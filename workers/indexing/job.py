@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 PURPOSE = "cbmir index"
 
+_AGAIN = (Reason.UNREACHABLE.value, Reason.CRASHED.value)
+
 OUT_OF_REACH = 500
 """Files that their storage does not give, one after another, of which a job takes it for gone."""
 
@@ -114,8 +116,10 @@ class _Job:
             self._repair()
             with self._stack:  # Ray, which is started by the first file that must be read
                 walk = pacs_walk(self.settings, self.ledger)
+                self.report.pacs_marks = dict(walk.marks)
                 self._embed(pending_files(self.settings, self.roots, self.ledger, self.plan, walk))
-                self.report.pacs_marks = walk.marks
+                if not any(file.reason in _AGAIN for file in self.report.left_out):  # else what changed is asked again
+                    self.report.pacs_marks = walk.marks
                 files_to_reindex = self._prune() | (self.stream.stored.files_to_reindex if self.stream else set())
                 self._read_again(files_to_reindex)
             self._optimize()

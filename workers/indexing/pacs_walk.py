@@ -71,7 +71,7 @@ class PacsWalk:
                 more = f"the server gives the same {pacs.repeated:,} results for the next page, and may have more"
                 suspicious = {"": more} if pacs.repeated >= _A_LIMIT else {}
                 yield FoundDirectory(root.below, [], suspicious, incomplete=True)
-            if mark and not failed:
+            if mark and not failed and self.selection.is_everything:
                 self.marks[root.address] = mark
         except JobError as error:
             yield FoundDirectory(root.below, [], {"": str(error)})
@@ -93,24 +93,32 @@ class PacsWalk:
             if sum(map(len, there.values())) == study.instances:
                 yield from (_as_known(one, there[one]) for one in directories)
                 return
+        total = 0
         several = [Series(address.series)] if address.series else pacs.series(study.uid, self.selection)
         for series in several:
             path = below(series_path(study.uid, series.uid))
             before = known.directory(path) if known and series.uid not in changed else {}
             if before and len(before) == series.instances:
                 yield _as_known(path, before)
+                total += len(before)
                 continue
             listed = pacs.instances(study.uid, series.uid)
             files = sorted(FoundFile(one.uid, one.size, one.mark) for one in listed)
             problem: dict[str, str] = {}
-            if series.instances is not None and len(files) < series.instances and not any(one.mark for one in listed):
+            fewer = series.instances is not None and len(files) < series.instances
+            total += len(files)
+            if fewer and not any(one.mark for one in listed):  # Orthanc's count may be what a header says
                 problem = {"": f"the server counts {series.instances:,} instances, and lists {len(files):,}"}
-            yield FoundDirectory(path, files, problem, incomplete=bool(pacs.repeated))
+            yield FoundDirectory(path, files, problem, incomplete=fewer or bool(pacs.repeated))
+        if study.instances and self.selection.is_everything and total < study.instances:
+            # Fewer than there are: nothing of the study is called gone.
+            yield FoundDirectory(below(f"studies/{study.uid}"), [], {}, incomplete=True)
 
 
 def _below(root: Root, address: PacsAddress, path: str) -> str:
     """A path below the server as one below the root, which may be a study or a series of it."""
-    return f"{address.root}/{path}".removeprefix(root.address).strip("/")
+    whole = f"{address.root}/{path}"
+    return "" if root.address.startswith(whole) else whole.removeprefix(root.address).strip("/")
 
 
 def _without_other_roots(root: Root, found: FoundDirectory) -> FoundDirectory:

@@ -70,7 +70,7 @@ def check_job(settings: JobSettings, *, patient: bool) -> Checked:
         SettingError: settings contradict each other, or the runtime cannot be used.
         VectorIndexError: the index cannot be made there, is another model's, or has lost something.
     """
-    archives = resolve_archives(settings.archives)
+    archives = resolve_archives(settings.archives, access=settings.pacs.access)
     if settings.prune and settings.limit is not None:
         raise SettingError(
             "--prune and --limit exclude each other: what lies behind the limit is not looked for, and would be gone"

@@ -74,7 +74,7 @@ def test_another_instance_does_not_pass_for_the_one_asked_for(files: list[Path])
         came = list(pacs.fetch(places(pacs)[:2], lambda: None))
     for _, content in came:
         assert isinstance(content, ImageError)
-        assert content.reason == Reason.UNREADABLE
+        assert content.reason == Reason.UNREACHABLE
         assert "another instance" in content.detail
 
 
