@@ -23,7 +23,7 @@ from model.images.reading import ReadOptions
 from model.pacs.access import Access
 from workers.indexing.counters import StageCounts
 from workers.indexing.manners import NO_LIMITS
-from workers.indexing.pipeline import RepositorySource, run_pipeline
+from workers.indexing.pipeline import SHARD_FILES, RepositorySource, run_pipeline
 from workers.indexing.planning import PendingFile, windows
 from workers.indexing.session import Session
 from workers.indexing.settings import Machine, PacsSettings
@@ -176,7 +176,9 @@ class Stream:
         tables = run_pipeline(
             source, self._network, session.resources, session.counters, session.storing, debug=self._machine.debug
         )
-        watch = StallWatch(self._stalled, self._machine.stall_seconds, self._rests)
+        rate, tasks = self._pacs.manners.rate, session.resources.decode_tasks
+        slow = 2 * SHARD_FILES * tasks / rate if rate else 0.0  # a task gives its first images when it has many
+        watch = StallWatch(self._stalled, self._machine.stall_seconds + slow, self._rests)
         try:
             with closing(tables), watch:  # its threads end before Ray does
                 for table in tables:
