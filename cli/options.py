@@ -142,6 +142,15 @@ PrecisionOption = Annotated[
     ),
 ]
 
+ViewerUrlOption = Annotated[
+    str,
+    option(
+        "--viewer-url",
+        help="Address of a viewer, with {study}, {series} or {instance}, to which hits link.",
+        metavar="URL",
+    ),
+]
+
 YesOption = Annotated[bool, option("--yes", "-y", help="Remove without asking.")]
 
 ForceOption = Annotated[bool, option("--force", help="Replace the result that is there already.")]

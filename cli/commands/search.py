@@ -20,6 +20,7 @@ from cli.options import (
     IndexOption,
     OpenOption,
     SearchRuntimeOption,
+    ViewerUrlOption,
     complete_layer,
     complete_organ,
     option,
@@ -127,14 +128,7 @@ def search(
     ] = None,
     force: ForceOption = False,
     open_: OpenOption = False,
-    viewer_url: Annotated[
-        str,
-        option(
-            "--viewer-url",
-            help="Address of a viewer, with {study}, {series} or {instance}, to which hits link.",
-            metavar="URL",
-        ),
-    ] = "",
+    viewer_url: ViewerUrlOption = "",
     audit_log: Annotated[
         Path | None,
         option("--audit-log", help="Add who asked and the ids of the hits to this file.", metavar="FILE"),

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from cli.console import errors, messages, output
 from cli.interruption import on_interruption
-from cli.options import IndexOption, SearchRuntimeOption, option, parse_range
+from cli.options import IndexOption, SearchRuntimeOption, ViewerUrlOption, option, parse_range
 from model.errors import SettingError
 
 if TYPE_CHECKING:
@@ -48,14 +48,7 @@ def serve(
     tls_key: Annotated[Path | None, option("--tls-key", help="PEM file of its key.", show_default=False)] = None,
     max_upload: Annotated[int, option("--max-upload", help="Largest picture that may be brought, in MB.", min=1)] = 256,
     rate: Annotated[float, option("--rate", help="Requests with pictures a second of one client.", min=0.1)] = 50.0,
-    viewer_url: Annotated[
-        str,
-        option(
-            "--viewer-url",
-            help="Address of a viewer, with {study}, {series} or {instance}, to which hits link.",
-            metavar="URL",
-        ),
-    ] = "",
+    viewer_url: ViewerUrlOption = "",
     audit_log: Annotated[
         Path | None,
         option("--audit-log", help="Write who asked what into this file, a line an answer.", show_default=False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,8 @@ def test_what_arrives_is_indexed_until_ctrl_c(
     ],
 )
 def test_what_cannot_be_meant_is_one_sentence(
-    cbmir: object, tmp_path: Path, capfd: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
+    cbmir: Callable[..., int], tmp_path: Path, capfd: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
 ) -> None:
     (tmp_path / "folder").mkdir()
-    assert cbmir("watch", tmp_path / "folder", "--index", tmp_path / "index", *options) in {1, 2}  # type: ignore[operator]
+    assert cbmir("watch", tmp_path / "folder", "--index", tmp_path / "index", *options) in {1, 2}
     assert said in " ".join(capfd.readouterr().err.split())
