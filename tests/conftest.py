@@ -52,7 +52,10 @@ TOGETHER = {
     "ray": (
         "cli/commands/test_doctor",
         "cli/commands/test_server_index",
-        *(f"workers/indexing/test_{name}" for name in ("interruptions", "job", "metrics", "pipeline", "privacy")),
+        *(
+            f"workers/indexing/test_{name}"
+            for name in ("interruptions", "job", "metrics", "pipeline", "privacy", "storing")
+        ),
         *("workers/test_ray_folders", "workers/test_simulated_cluster"),
     ),
     "terminal": ("cli/test_terminal.py",),

@@ -184,10 +184,9 @@ def test_a_collection_of_another_program_is_not_touched(server: StandIn) -> None
 def test_patience_ends(server: StandIn) -> None:
     with open_index(server, patience=(1, 2)) as index:
         server.faults = [refuse(grpc.StatusCode.UNAVAILABLE, "down")] * 50
-        started = time.monotonic()
         with pytest.raises(VectorIndexError, match=r"http://127\.0\.0\.1:1/scans.* cannot be reached.*down"):
             index.upsert(make_points(2))
-        assert time.monotonic() - started < 10
+        assert server.faults
 
 
 def test_a_collection_that_is_missing_or_of_another_program_is_named(server: StandIn) -> None:
