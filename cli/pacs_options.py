@@ -89,7 +89,7 @@ def pacs_settings(
     certificates: tuple[str, str, str],
     entity: tuple[str, int | None],
 ) -> PacsSettings:
-    """What the options mean.
+    """What the options mean; those of access hold for whatever else of this process reads a PACS.
 
     Args:
         where: conditions on series.
@@ -114,6 +114,7 @@ def pacs_settings(
     modalities = tuple(value.upper() for value in conditions.get("modality", ()))
     access = Access(connections, *certificates, *entity)
     access.check()
+    access.to_environment()
     return PacsSettings(Selection(modalities, _day(since)), Manners(_rate(rate), _hours(hours)), access)
 
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cli.console import EXIT_ERROR, EXIT_LEFT_OUT, errors, messages, output, print_record
+from cli.delivery import Delivery
 from cli.options import (
     ForceOption,
     IndexOption,
@@ -31,11 +31,10 @@ from cli.options import (
 from cli.pages import open_page
 from cli.warm import load_model, opened_to_search
 from model.errors import CbmirError, ModelMismatchError, SettingError
-from model.pacs.address import parse_pacs
 
 if TYPE_CHECKING:
     from index.address import Address
-    from index.engines.engine import Hit, Searchable
+    from index.engines.engine import Searchable
     from index.query import Query
     from index.schema import Description
     from index.search import Answer, Options
@@ -138,7 +137,7 @@ def search(
         option(
             "--send",
             help="Send Key Object Selections of the hits, one a study, to this PACS.",
-            metavar="AET@HOST:PORT",
+            metavar="[dimse+tls://]AET@HOST:PORT",
             show_default=False,
         ),
     ] = None,
@@ -150,12 +149,15 @@ def search(
 
     No Ray is started. Exit code 3: some of several queries could not be answered.
     """
+    from index.answers.viewer import check_viewer_url
     from index.filters import as_stored, check_label
     from index.home.key import KEY_NAME, privacy_key
     from index.opening import describe_index
 
     _check_request(queries, like, organ, no_class_prediction, sheet, force=force, open_=open_)
-    _check_sending(by, viewer_url, send, audit_log)
+    check_viewer_url(viewer_url)
+    delivery = Delivery(audit_log, send)
+    delivery.check()
     _check_series(by, frame, label, group_by, slices, pooling, thumbnails=thumbnails, locate=locate)
     if by == "series" and "-" in (queries or ()):
         raise SettingError("--by series reads no standard input: name a folder or file of slices")
@@ -173,7 +175,7 @@ def search(
         from cli.commands.search_series import SeriesOptions, search_by_series
         from index.series_query import SLICES
 
-        wanted = SeriesOptions(options, slices or SLICES, pooling or "ordered", locate, format, sheet, open_)
+        wanted = SeriesOptions(options, slices or SLICES, pooling or "ordered", locate, format, sheet, open_, delivery)
         if code := search_by_series(index, description, queries or [], like or [], model, load, wanted):
             raise typer.Exit(code)
         return
@@ -190,55 +192,15 @@ def search(
                 messages.print(note, soft_wrap=True, markup=False)
             pairs, missing = _answers(opened, found, like or (), replace(options, where=stored), frame, label)
             roots = opened.description.roots
-        _note(audit_log, index, pairs)
+        delivery.note(index, ((str(one.query.id), (str(hit.id) for hit in one.hits)) for one, _ in pairs))
         _show(pairs, roots, format, viewer_url, said=bool(notes))
         if pairs and (sheet or thumbnails):
             _show_pictures(pairs, index, roots, sheet, thumbnails, viewer_url)
             if sheet and open_:
                 open_page(sheet)
-        if send:
-            _send([hit for answer, _ in pairs for hit in answer.hits], roots, send)
+        delivery.send((hit for answer, _ in pairs for hit in answer.hits), roots)
     if failed + missing:
         raise typer.Exit(EXIT_LEFT_OUT if pairs else EXIT_ERROR)
-
-
-def _check_sending(by: By, viewer_url: str, send: str | None, audit_log: Path | None) -> None:
-    """Say before the search why an answer could not be linked, sent or noted.
-
-    Raises:
-        SettingError: names the option.
-    """
-    from index.answers.viewer import check_viewer_url
-
-    check_viewer_url(viewer_url)
-    if send:
-        parse_pacs(f"dimse://{send}")
-    if by == "series" and (send or audit_log):
-        raise SettingError("--send and --audit-log are for pictures: leave --by series out")
-
-
-def _note(audit_log: Path | None, index: Address, pairs: list[tuple[Answer, str | None]]) -> None:
-    """Write down who asked what, before anything is shown of it."""
-    if not audit_log:
-        return
-    from index.audit import AuditLog
-
-    log = AuditLog(audit_log)
-    for answer, _ in pairs:
-        log.write(getuser(), str(index), answer)
-
-
-def _send(hits: list[Hit], roots: tuple[str, ...], entity: str) -> None:
-    """Send what refers to the hits, and say of which that was not possible."""
-    from index.answers.words import stored_address
-    from model.pacs.key_objects import send_key_objects
-
-    addresses = dict.fromkeys(stored_address(roots, hit.payload.locations[0]) for hit in hits)
-    sent = send_key_objects(list(addresses), entity)
-    for address, why in sent.left_out.items():
-        messages.print(f"not sent: {address}: {why}", soft_wrap=True, markup=False)
-    instances = f"{sent.instances:,} instance{'s' * (sent.instances != 1)}"
-    messages.print_prose(f"sent to {entity}: {sent.documents:,} key object selections of {instances}")
 
 
 def _check_request(

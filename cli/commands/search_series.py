@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Literal
 
 from cli.commands.search import look_at
 from cli.console import EXIT_ERROR, EXIT_LEFT_OUT, errors, messages, output, print_record
+from cli.delivery import Delivery
 from cli.pages import open_page
 from model.errors import CbmirError, ImageError, JobError, SettingError
 
 if TYPE_CHECKING:
     from index.address import Address
-    from index.engines.engine import Searchable
+    from index.engines.engine import Hit, Searchable
     from index.schema import Description
     from index.search import Options
     from index.series import Pooling, SeriesAnswer
@@ -37,6 +38,7 @@ class SeriesOptions:
         format: of the answers.
         sheet: to draw them into, if any.
         open_sheet: whether to open it then.
+        delivery: where they go beside.
     """
 
     search: Options
@@ -46,6 +48,7 @@ class SeriesOptions:
     format: Literal["table", "json", "csv"]
     sheet: Path | None
     open_sheet: bool
+    delivery: Delivery
 
 
 def search_by_series(
@@ -77,14 +80,27 @@ def search_by_series(
         options = replace(wanted.search, where=stored)
         answers = [search_series(opened, query, options, wanted.pooling) for query, _ in asked]
         roots = opened.description.roots
+    wanted.delivery.note(index, ((one.query.uid or str(one.query.slices[0].id), _uids(one)) for one in answers))
     _show(answers, roots, wanted)
     if wanted.sheet and any(answer.hits for answer in answers):
         _draw(answers, asked, index, roots, wanted.sheet)
         if wanted.open_sheet:
             open_page(wanted.sheet)
+    wanted.delivery.send(_matched(answers), roots)
     if failed + missing:
         return EXIT_LEFT_OUT if answers else EXIT_ERROR
     return 0
+
+
+def _uids(answer: SeriesAnswer) -> list[str]:
+    return [hit.uid for hit in answer.hits]
+
+
+def _matched(answers: Sequence[SeriesAnswer]) -> Iterator[Hit]:
+    """The slices of the series found that match the queries' slices, the best match of each series first."""
+    for answer in answers:
+        for series in answer.hits:
+            yield from (match.hit for match in series.matches)
 
 
 def _queries_of_files(

@@ -45,6 +45,17 @@ class Access:
             ae_port=int(port) if (port := there("CBMIR_AE_PORT", "")).isdigit() else None,
         )
 
+    def to_environment(self) -> None:
+        """Tell it to all that reads a PACS in this process, and in those that it starts: queries, pictures of hits."""
+        named = {
+            "PACS_AUTHORITIES": self.authorities,
+            "PACS_CERTIFICATE": self.certificate,
+            "PACS_KEY": self.key,
+            "AE_TITLE": self.ae_title,
+            "AE_PORT": str(self.ae_port or ""),
+        }
+        os.environ.update({f"CBMIR_{name}": value for name, value in named.items() if value})
+
     def check(self) -> None:
         """Refuse what cannot be used.
 

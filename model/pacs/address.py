@@ -73,6 +73,18 @@ def series_path(study: str, series: str) -> str:
     return f"studies/{study}/series/{series}/instances"
 
 
+def parse_entity(named: str) -> PacsAddress:
+    """What ``AET@HOST:PORT`` means, or the same behind ``dimse+tls://``.
+
+    Raises:
+        SettingError: it is no application entity.
+    """
+    address = parse_pacs(named if "://" in named else f"dimse://{named}")
+    if address.scheme.startswith("dimse"):
+        return address
+    raise SettingError(f"{named} is no application entity: write AET@HOST:PORT, or dimse+tls://AET@HOST:PORT")
+
+
 def parse_pacs(address: str) -> PacsAddress:
     """What an address of a PACS means.
 
@@ -84,6 +96,8 @@ def parse_pacs(address: str) -> PacsAddress:
         raise SettingError(
             f"{address} is no address of a PACS: write {SCHEMES[0]}://HOST/PATH or dimse://AET@HOST:PORT"
         )
+    if "::" in address:  # which stands before an archive file everywhere else
+        raise SettingError(f"{address}: write all parts of the IPv6 address, as [fd00:0:0:0:0:0:0:1]")
     scheme = cast("Scheme", parts["scheme"])
     if scheme.startswith("dimse") and not _ENTITY.fullmatch(parts["server"]):
         raise SettingError(f"{address} names no application entity: write {scheme}://AET@HOST:PORT")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 import requests
 from dicomweb_client.api import DICOMwebClient
 from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
 from requests_toolbelt import MultipartDecoder
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from urllib3.util.retry import Retry
@@ -153,8 +155,7 @@ class DicomWeb:
         try:
             content, uid = again(self._retrieve, session, place)
         except requests.HTTPError as error:
-            code = error.response.status_code if error.response is not None else 0
-            return ImageError(address, Reason.UNREACHABLE, f"the server answers {code}")
+            return ImageError(address, Reason.UNREACHABLE, f"the server answers {_status(error)}")
         except requests.RequestException as error:
             self._asking = self._hasty  # the next need not wait as long again
             return ImageError(address, Reason.UNREACHABLE, _say(error))
@@ -179,8 +180,9 @@ class DicomWeb:
         """See :class:`model.pacs.client.Pacs`: Orthanc's ``/changes``, of which those of whole series are taken."""
         if not self._is_orthanc():
             return "", {}
-        if not since:
-            return str(self._orthanc_json("changes?last")["Last"]), None
+        last = str(self._orthanc_json("changes?last")["Last"])
+        if not since or int(last) < int(since):  # its database was made anew
+            return last, None
         known, series = since, set()
         done = False
         while not done:
@@ -192,8 +194,10 @@ class DicomWeb:
             try:
                 tags = self._orthanc_json(f"series/{one}")["MainDicomTags"]
                 study = self._orthanc_json(f"series/{one}/study")["MainDicomTags"]
-            except JobError:  # deleted since
-                continue
+            except JobError as error:
+                if _status(error.__cause__) == HTTPStatus.NOT_FOUND:  # deleted since
+                    continue
+                raise
             changed[tags["SeriesInstanceUID"]] = study["StudyInstanceUID"]
         return known, changed
 
@@ -203,16 +207,28 @@ class DicomWeb:
         self._hasty.close()
 
     def _is_orthanc(self) -> bool:
-        """Whether an Orthanc's own interface stands beside its DICOMweb, and lets us in."""
+        """Whether an Orthanc's own interface stands beside its DICOMweb, and lets us in.
+
+        Raises:
+            JobError: nobody answers; what is known of an Orthanc would else be taken for changed.
+        """
         if self._orthanc is None and not urlsplit(self._address.url).path.strip("/"):
             self._orthanc = False  # nothing stands beside the server itself
         if self._orthanc is None:
             try:
-                answer = self._hasty.get(self._beside("system"), timeout=TIMEOUT_SECONDS)
-                self._orthanc = answer.ok and {"ApiVersion", "DicomAet"} <= answer.json().keys()
-            except (requests.RequestException, ValueError, AttributeError):
+                here = self._session.get(self._beside("system"), timeout=TIMEOUT_SECONDS)
+                self._orthanc = here.ok and {"ApiVersion", "DicomAet"} <= here.json().keys() and self._may_find()
+            except (ValueError, AttributeError):  # no JSON, or another program's
                 self._orthanc = False
+            except requests.RequestException as error:
+                raise failed(self._address, f"does not answer: {_say(error)}") from error
         return self._orthanc
+
+    def _may_find(self) -> bool:
+        """Whether we may ask it for versions and changes; people with fewer rights are let into its DICOMweb alone."""
+        asked: Any = {"Level": "Instance", "Limit": 1, "Query": {"SOPInstanceUID": "0"}}
+        found = self._session.post(self._beside("tools/find"), json=asked, timeout=TIMEOUT_SECONDS)
+        return found.ok and self._session.get(self._beside("changes?last"), timeout=TIMEOUT_SECONDS).ok
 
     def _beside(self, path: str) -> str:
         return f"{self._address.url.rpartition('/')[0]}/{path}"
@@ -231,8 +247,7 @@ class DicomWeb:
         try:
             return question()
         except requests.HTTPError as error:
-            code = error.response.status_code if error.response is not None else 0
-            raise failed(self._address, _refusal(code)) from error
+            raise failed(self._address, _refusal(_status(error))) from error
         except (ValueError, TypeError, AttributeError, LookupError) as error:  # also requests' own of JSON
             what = "does not speak DICOMweb: its answer is no DICOM JSON; is the path right?"
             raise failed(self._address, what) from error
@@ -245,21 +260,45 @@ def _session(access: Access, retries: int) -> requests.Session:
     secrets = Secrets.from_environment()
     session.headers["User-Agent"] = USER_AGENT
     if secrets.token:
-        session.headers["Authorization"] = f"Bearer {secrets.token}"
+        session.auth = _Bearer(secrets.token)  # no header of the session: a .netrc would take its place
     elif secrets.user:
         session.auth = (secrets.user, secrets.password)
-    session.trust_env = not (secrets.token or secrets.user)  # else a .netrc takes the place of the token
-    if access.certificate:
-        session.cert = (access.certificate, access.key) if access.key else access.certificate
     again = Retry(
         retries, backoff_factor=0.5, backoff_max=30, status_forcelist=_BUSY, allowed_methods=None, raise_on_status=False
     )
-    adapter = HTTPAdapter(pool_maxsize=access.connections, max_retries=again)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    if access.authorities:
-        session.verify = access.authorities
+    session.mount("https://", _Trusting(access.tls(), pool_maxsize=access.connections, max_retries=again))
+    session.mount("http://", HTTPAdapter(pool_maxsize=access.connections, max_retries=again))
     return session
+
+
+class _Bearer(AuthBase):
+    """Sends a token."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class _Trusting(HTTPAdapter):
+    """Connections by our own settings of TLS, also through a proxy; requests adds the authorities that it brings."""
+
+    def __init__(self, tls: ssl.SSLContext, **more: Any) -> None:
+        self._tls = tls
+        super().__init__(**more)
+
+    def init_poolmanager(self, *sizes: Any, **more: Any) -> None:
+        super().init_poolmanager(*sizes, ssl_context=self._tls, **more)
+
+    def proxy_manager_for(self, proxy: Any, **more: Any) -> Any:
+        return super().proxy_manager_for(proxy, ssl_context=self._tls, **more)
+
+
+def _status(error: BaseException | None) -> int:
+    """Of an answer that is an error; 0 of everything else."""
+    return error.response.status_code if isinstance(error, requests.HTTPError) and error.response is not None else 0
 
 
 def _refusal(code: int) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from filelock import FileLock
 from pydicom import Dataset
@@ -62,7 +62,7 @@ _SYNTAXES: Final = tuple(
 
 
 class Dimse:
-    """See :class:`model.pacs.client.Pacs`. Two associations are kept: one that lists, and one that brings instances.
+    """See :class:`model.pacs.client.Pacs`. One association is kept, which lists and brings instances.
 
     Args:
         address: of the application entity.
@@ -73,11 +73,11 @@ class Dimse:
     def __init__(self, address: PacsAddress, access: Access, *, patient: bool) -> None:
         self._address, self._access = address, access
         self._patience = PATIENCE_SECONDS if patient else 0.0
-        self._kept: dict[str, tuple[str, Association]] = {}
+        self._kept: tuple[str, Association] | None = None
         self._classes: tuple[str, dict[str, str]] = "", {}
         self._wanted: set[str] = set()
         self.repeated = 0
-        self._came: dict[str, bytes] = {}
+        self._came: dict[str, IO[bytes]] = {}
 
     def check(self) -> None:
         """See :class:`model.pacs.client.Pacs`: a C-ECHO; nobody is waited for."""
@@ -149,8 +149,7 @@ class Dimse:
 
     def close(self) -> None:
         """See :class:`model.pacs.client.Pacs`."""
-        for what in list(self._kept):
-            self._leave(what)
+        self._leave()
 
     def _together(self, study: str, series: str, places: Sequence[Place]) -> Iterator[tuple[Place, bytes | ImageError]]:
         self._wanted, self._came = {place[2] for place in places}, {}
@@ -166,9 +165,13 @@ class Dimse:
         else:
             self._patience = PATIENCE_SECONDS
         for place in places:
-            content = self._came.pop(place[2], None)
+            if came := self._came.pop(place[2], None):
+                with came:
+                    came.seek(0)
+                    yield place, came.read()
+                continue
             where = f"{self._address.root}/{series_path(study, series)}/{place[2]}"
-            yield place, ImageError(where, *why[place[2]]) if content is None else content
+            yield place, ImageError(where, *why[place[2]])
 
     def _classes_of(self, study: str, series: str) -> dict[str, str]:
         """SOP Class UIDs of a series' instances, for which contexts are needed."""
@@ -203,13 +206,14 @@ class Dimse:
         role.sop_class_uid, role.scp_role, role.scu_role = UID(sop_class or SecondaryCaptureImageStorage), True, False
         # A context for each transfer syntax, so that the server sends each as it keeps it.
         contexts = [build_context(model), *(build_context(role.sop_class_uid, syntax) for syntax in _SYNTAXES)]
-        association = self._association("get", sop_class, contexts, [role], [(evt.EVT_C_STORE, self._store)])
-        self._last_status("get", lambda: association.send_c_get(query, model))
+        handlers = [(evt.EVT_C_STORE, self._store)]
+        association = self._association(f"C-GET {sop_class}", contexts, [role], handlers)
+        self._last_status("C-GET", lambda: association.send_c_get(query, model))
 
     def _move(self, query: Dataset) -> None:
         model = StudyRootQueryRetrieveInformationModelMove
-        association = self._association("move", "", [build_context(model)])
-        self._last_status("move", lambda: association.send_c_move(query, self._access.ae_title, model))
+        association = self._association("C-MOVE", [build_context(model)])
+        self._last_status("C-MOVE", lambda: association.send_c_move(query, self._access.ae_title, model))
 
     def _store(self, event: evt.Event) -> int:
         request: Any = event.request
@@ -217,8 +221,9 @@ class Dimse:
         if uid not in self._wanted:  # what nobody has asked for is not taken
             return _NOT_WANTED
         content = event.encoded_dataset()
-        if instance_uid(content) == uid:
-            self._came[uid] = content
+        if instance_uid(content) == uid:  # on disk until it is wanted: there may be sixteen large ones
+            self._came[uid] = file = tempfile.TemporaryFile(prefix="cbmir-")  # noqa: SIM115 (closed when it is read)
+            file.write(content)
         return _SUCCESS
 
     @contextmanager
@@ -247,7 +252,7 @@ class Dimse:
 
     def _find(self, query: Dataset) -> list[Dataset]:
         model = StudyRootQueryRetrieveInformationModelFind
-        association = self._association("find", "", [build_context(model)])
+        association = self._association("")
         found: list[Dataset] = []
 
         def noted() -> Iterator[tuple[Dataset, Dataset | None]]:
@@ -257,7 +262,7 @@ class Dimse:
                 yield status, identifier
 
         try:
-            self._last_status("find", noted)
+            self._last_status("C-FIND", noted)
         except _RefusedError as error:
             raise failed(self._address, str(error)) from error
         return found
@@ -274,41 +279,40 @@ class Dimse:
             for answer, _ in ask():
                 status = answer.get("Status")
         except (ValueError, RuntimeError) as error:  # no context was accepted, or the association is lost
-            self._leave(what)
-            raise failed(self._address, f"offers no C-{what.upper()} now; without C-GET give --ae-port") from error
+            self._leave()
+            raise failed(self._address, f"offers no {what} now; without C-GET give --ae-port") from error
         if status is None:
-            self._leave(what)
+            self._leave()
             raise failed(self._address, "broke the association off")
         if status not in {_SUCCESS, _SOME_FAILED}:
             raise _RefusedError(f"the server refuses with status 0x{status:04X}")
 
     def _association(
-        self, what: str, key: str, contexts: Sequence[Any], roles: Sequence[Any] = (), handlers: Sequence[Any] = ()
+        self, what: str, contexts: Sequence[Any] = (), roles: Sequence[Any] = (), handlers: Sequence[Any] = ()
     ) -> Association:
-        """An association for listing or bringing, kept from call to call; made again while the server is away.
+        """An association for something beside C-FIND, or for that alone, kept from call to call.
 
         Raises:
-            JobError: it is away for too long, or rejects us.
+            JobError: the server is away for too long, or rejects us.
         """
-        before = self._kept.get(what)
-        if before and before[0] == key and before[1].is_established:
-            return before[1]
-        self._leave(what)
+        if self._kept and what in {"", self._kept[0]} and self._kept[1].is_established:
+            return self._kept[1]
+        self._leave()
         again = Retrying(
             stop=stop_after_delay(self._patience),
             wait=wait_random_exponential(max=15),
             retry=retry_if_exception_type(JobError),
             reraise=True,
         )
-        association = again(self._associate, contexts, roles, handlers)
-        self._kept[what] = key, association
+        listing = build_context(StudyRootQueryRetrieveInformationModelFind)
+        association = again(self._associate, [listing, *contexts], roles, handlers)
+        self._kept = what, association
         return association
 
-    def _leave(self, what: str) -> None:
-        if before := self._kept.pop(what, None):
-            association = before[1]
-            if association.is_established:
-                association.release()
+    def _leave(self) -> None:
+        before, self._kept = self._kept, None
+        if before and before[1].is_established:
+            before[1].release()
 
     def _entity(self) -> Any:
         entity = AE(self._access.ae_title)

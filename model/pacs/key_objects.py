@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from io import BytesIO
 
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from model.errors import ImageError, SettingError
 from model.images.sources import open_source
 from model.pacs.access import Access
-from model.pacs.address import parse_pacs
+from model.pacs.address import parse_entity
 
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
@@ -39,7 +38,7 @@ def send_key_objects(addresses: list[str], entity: str, access: Access | None = 
 
     Args:
         addresses: of the files, the most alike first; those that are no DICOM are left out.
-        entity: of the PACS, as ``AET@HOST:PORT``.
+        entity: of the PACS, as ``AET@HOST:PORT``, or ``dimse+tls://AET@HOST:PORT``.
         access: how it is spoken to; by default as the environment says.
 
     Raises:
@@ -58,14 +57,17 @@ def send_key_objects(addresses: list[str], entity: str, access: Access | None = 
     for address in addresses:
         try:
             header = _header(address)
-        except (ImageError, InvalidDicomError) as error:
-            sent.left_out[address] = error.detail if isinstance(error, ImageError) else "no DICOM file"
+        except ImageError as error:
+            sent.left_out[address] = error.detail
+            continue
+        except Exception as error:  # pydicom raises many kinds for what is no DICOM, or a damaged one
+            sent.left_out[address] = f"no DICOM file that can be read ({type(error).__name__})"
             continue
         if lacking := [name for name in _NEEDED if not header.get(name)]:
             sent.left_out[address] = f"it has no {lacking[0]}"
             continue
         studies.setdefault(str(header.StudyInstanceUID), []).append(header)
-    pacs = Dimse(parse_pacs(f"dimse://{entity}"), access or Access.from_environment(), patient=False)
+    pacs = Dimse(parse_entity(entity), access or Access.from_environment(), patient=False)
     for headers in studies.values():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they have the patient's name in them

@@ -40,7 +40,7 @@ class PacsWalk:
         marks: root → the mark of an earlier job that came to its end; those of now take their place.
     """
 
-    access: Access = field(default_factory=Access)
+    access: Access = field(default_factory=Access.from_environment)
     selection: Selection = EVERYTHING
     marks: dict[str, str] = field(default_factory=dict)
 
@@ -56,7 +56,7 @@ class PacsWalk:
             if address.instance:
                 yield _single(root.below, address)
                 return
-            mark, changed = ("", {}) if address.study else pacs.changes(self.marks.get(root.address, ""))
+            mark, changed = pacs.changes(self.marks.get(root.address, ""))
             unchanged = known if changed is not None else None
             failed = False
             for study in [Study(address.study)] if address.study else pacs.studies(self.selection):
@@ -67,6 +67,7 @@ class PacsWalk:
                 except JobError as error:  # one study that cannot be listed is no reason to leave the others
                     failed = True
                     yield FoundDirectory(below(f"studies/{study.uid}"), [], {"": str(error)})
+                    pacs.check()  # but a server that is away is not waited for once a study
             if pacs.repeated:  # then nothing is called gone that was not listed
                 more = f"the server gives the same {pacs.repeated:,} results for the next page, and may have more"
                 suspicious = {"": more} if pacs.repeated >= _A_LIMIT else {}

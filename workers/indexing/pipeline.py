@@ -6,6 +6,7 @@ import logging
 import math
 import warnings
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -41,7 +42,7 @@ EMBED_RETRIES = 3
 class RepositorySource(Datasource):
     """A window of files as a Ray Data source; each read task decodes one shard.
 
-    ``most_tasks`` may read at once: where there is a PACS, as many as there may be connections to it.
+    ``most_tasks`` may read at once: where there is a PACS, as many as share the connections to it.
     """
 
     def __init__(
@@ -56,16 +57,19 @@ class RepositorySource(Datasource):
         counters: Any,
         access: Access = BY_DEFAULT,
         paced: bool = False,
+        decode_tasks: int = 1,
     ) -> None:
         super().__init__()
+        tasks = min(access.connections, decode_tasks)
+        share = replace(access, connections=access.connections // tasks)
         size = min(SHARD_FILES, math.ceil(len(files) / (actors * SHARDS_AN_ACTOR)))
         numbered = [(number, file.address) for number, file in enumerate(files)]
         self.shards = [
-            Shard(first_shard + n // size, tuple(numbered[n : n + size]), file_seconds, options, prepare, access, paced)
+            Shard(first_shard + n // size, tuple(numbered[n : n + size]), file_seconds, options, prepare, share, paced)
             for n in range(0, len(numbered), size)
         ]
         self._counters, self._prepare = counters, prepare
-        self.most_tasks = access.connections if any(is_pacs(file.address) for file in files) else None
+        self.most_tasks = tasks if any(is_pacs(file.address) for file in files) else None
 
     def get_name(self) -> str:
         """The name of the stage in Ray's plans."""

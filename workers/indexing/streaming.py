@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -20,7 +19,6 @@ from index.engines.engine import Index
 from index.ledger import Ledger
 from model.errors import JobError, Reason, was_interrupted
 from model.images.reading import ReadOptions
-from model.pacs.access import Access
 from workers.indexing.counters import StageCounts
 from workers.indexing.manners import NO_LIMITS
 from workers.indexing.pipeline import SHARD_FILES, RepositorySource, run_pipeline
@@ -141,8 +139,9 @@ class Stream:
                 options=self._options,
                 prepare=self._network.prepare,
                 counters=session.counters,
-                access=_share(self._pacs.access, session.resources.decode_tasks),
+                access=self._pacs.access,
                 paced=self._pacs.manners != NO_LIMITS,
+                decode_tasks=session.resources.decode_tasks,
             )
             self._shard += len(source.shards)
             storing = StoringBesideEmbedding(session.storing) if session.storing else None
@@ -197,11 +196,6 @@ class Stream:
             sink.commit()
         finally:
             self.gave_up, self._node_lost = watch.gave_up, watch.node_lost
-
-
-def _share(access: Access, tasks: int) -> Access:
-    """What a task may use of all connections."""
-    return replace(access, connections=max(1, access.connections // tasks))
 
 
 @contextmanager

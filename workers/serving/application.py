@@ -186,7 +186,9 @@ def _record(request: Request, settings: ServingSettings, audit: AuditLog | None,
 def _audit(request: Request, settings: ServingSettings, audit: AuditLog | None, shown: Shown) -> None:
     if audit:
         client = request.client.host if request.client else ""
-        audit.write(getattr(request.state, "user", "") or client, str(settings.index), shown.answer)
+        who = getattr(request.state, "user", "") or client
+        answer = shown.answer
+        audit.write(who, str(settings.index), str(answer.query.id), (str(hit.id) for hit in answer.hits))
 
 
 def _jpeg(data: bytes, caching: str) -> Response:

@@ -19,10 +19,10 @@ def test_a_service_and_what_is_in_it() -> None:
 
 def test_an_application_entity() -> None:
     assert parse_pacs("dimse://ORTHANC@127.0.0.1:4242/studies/1.2").entity == ("ORTHANC", "127.0.0.1", 4242)
-    assert parse_pacs("dimse+tls://A B@[::1]:2762").entity == ("A B", "::1", 2762)
+    assert parse_pacs("dimse+tls://A B@[0:0:0:0:0:0:0:1]:2762").entity == ("A B", "0:0:0:0:0:0:0:1", 2762)
 
 
-@pytest.mark.parametrize("address", ["https://pacs/x", "dimse://host:104", "dimse://AET@host", "dicomweb://x", "x"])
+@pytest.mark.parametrize("address", ["https://pacs/x", "dimse://host:104", "dimse://AET@host", "dicomweb://x", "x", "dimse://AET@[::1]:104"])
 def test_what_is_no_address_of_a_pacs_is_said(address: str) -> None:
     with pytest.raises(SettingError, match="write"):
         parse_pacs(address)
