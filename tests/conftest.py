@@ -35,7 +35,7 @@ SLOW = (
         "test_compatibility",
         "test_wheel",
     ),
-    *("workers/test_cluster", "workers/test_diagnosis", "workers/test_ray_folders", "workers/test_simulated_cluster"),
+    *("workers/test_cluster", "workers/test_diagnosis", "workers/test_simulated_cluster"),
     *(f"workers/indexing/test_{name}" for name in ("interruptions", "job", "metrics", "moving", "pipeline")),
     *(
         f"workers/indexing/test_{name}"
@@ -56,7 +56,7 @@ TOGETHER = {
             f"workers/indexing/test_{name}"
             for name in ("interruptions", "job", "metrics", "pipeline", "privacy", "storing")
         ),
-        *("workers/test_ray_folders", "workers/test_simulated_cluster"),
+        "workers/test_simulated_cluster",
     ),
     "terminal": ("cli/test_terminal.py",),
     "dataset": ("model/dataset",),

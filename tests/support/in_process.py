@@ -7,6 +7,7 @@ Ray has no part in that, and would take nine tenths of their time. What it does 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -64,16 +65,20 @@ def run_in_process(
     """Stands where :func:`workers.indexing.pipeline.run_pipeline` has Ray Data run the stages."""
     embed = _actor(network)
     for shard in source.shards:
+        started, rows, left_out = time.perf_counter(), [], 0
         for number, place in fetched(shard.files, shard.access, counters.turn):
             if isinstance(place, ImageError):
-                rows = [left_out_row(number, place.reason, place.detail)]
+                of_file = [left_out_row(number, place.reason, place.detail)]
             else:
-                rows = decode_file(number, place, shard.file_seconds, shard.options, shard.prepare)
+                of_file = decode_file(number, place, shard.file_seconds, shard.options, shard.prepare)
             deadline.cancel()
-            frames, left_out = sum("reason" not in row for row in rows), int(rows[0]["frame"] == 0)
-            counters.decoded(frames, left_out, 0.0)
-            yield embed(to_table(rows, frames_schema(shard.prepare)))
-            counters.embedded(frames, 0.0)
+            left_out += of_file[0]["frame"] == 0
+            rows += of_file
+        frames, decoded = sum("reason" not in row for row in rows), time.perf_counter()
+        counters.decoded(frames, left_out, decoded - started)
+        table = embed(to_table(rows, frames_schema(shard.prepare)))
+        counters.embedded(frames, time.perf_counter() - decoded)
+        yield table
 
 
 _ACTORS: dict[str, EmbeddingActor] = {}

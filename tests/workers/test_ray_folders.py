@@ -1,10 +1,11 @@
-"""A job where TMPDIR is none for sockets and the home cannot be written: on a read-only root, under Slurm."""
+"""Where Ray puts its sockets and token if TMPDIR is none for sockets and the home cannot be written.
+
+A job runs in such a place in ``tests/test_wheel.py``.
+"""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -49,32 +50,3 @@ def test_a_token_is_kept_nowhere_if_the_home_cannot_be_written(tmp_path: Path, m
     monkeypatch.setenv("RAY_AUTH_TOKEN", "a cluster's own")
     with token():
         assert os.environ["RAY_AUTH_TOKEN"] == "a cluster's own"
-
-
-def test_a_job_runs_there(archive: Path, model_path: Path, tmp_path: Path, program: Path) -> None:
-    """Also among a user's own modules, whose names are those of the program's packages, and without a dashboard."""
-    home = tmp_path / "home"
-    (home / "index").mkdir(parents=True)
-    (home / "dl").mkdir()  # python-gdcm's import breaks on it when the working directory is on the path
-    for name in ("model.py", "workers.py", "cli.py", "index/__init__.py"):
-        (home / name).write_text("raise SystemExit('the user\\'s own module was imported')\n")
-    shutil.copytree(archive / "eye", home / "eye")
-    temporary = tmp_path / ("long" * 25) / "ü"
-    temporary.mkdir(parents=True)
-    there = {**os.environ, "HOME": "/proc", "TMPDIR": os.path.relpath(temporary, home)}
-    there["RAY_DASHBOARD_STARTUP_TIMEOUT_S"] = "0"  # nobody has asked for one
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_TMPDIR"):
-        there.pop(name, None)
-
-    def run(*arguments: str) -> str:
-        words = [str(program), *arguments]
-        done = subprocess.run(words, cwd=home, env=there, capture_output=True, text=True, check=False, timeout=180)
-        assert done.returncode == 0, done.stderr
-        assert "dashboard" not in done.stderr
-        return done.stdout
-
-    relative = os.path.relpath(model_path, home)
-    index_it = ("index", "eye", "--index", "made", "--model", relative, "--actors", "1:1", "--cpus", "2")
-    assert "4 files indexed as 4 points" in run(*index_it)
-    found = run("search", "eye/eye-000.dcm", "--index", "made", "--no-class-prediction", "--runtime", "openvino")
-    assert "eye-001.dcm" in found

@@ -22,7 +22,9 @@ def test_an_application_entity() -> None:
     assert parse_pacs("dimse+tls://A B@[0:0:0:0:0:0:0:1]:2762").entity == ("A B", "0:0:0:0:0:0:0:1", 2762)
 
 
-@pytest.mark.parametrize("address", ["https://pacs/x", "dimse://host:104", "dimse://AET@host", "dicomweb://x", "x", "dimse://AET@[::1]:104"])
+@pytest.mark.parametrize(
+    "address", ["https://pacs/x", "dimse://host:104", "dimse://AET@host", "dicomweb://x", "x", "dimse://AET@[::1]:104"]
+)
 def test_what_is_no_address_of_a_pacs_is_said(address: str) -> None:
     with pytest.raises(SettingError, match="write"):
         parse_pacs(address)

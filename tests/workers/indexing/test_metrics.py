@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -41,7 +40,7 @@ class Scraper(JobObserver):
         self.seen.append(scrape(self.port))
 
 
-def test_a_running_job_answers_prometheus(archive: Path, model_path: Path, tmp_path: Path, ray_here: Any) -> None:
+def test_a_running_job_answers_prometheus(archive: Path, model_path: Path, tmp_path: Path, without_ray: None) -> None:
     port = free_port()
     settings = small_job((archive,), model_path, tmp_path / "index")
     with serve_metrics(port, "127.0.0.1") as metrics:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.data import Dataset
 
 from index.ledger import FileKey
 from model.images.reading import READ_ALL
@@ -12,19 +14,20 @@ from model.network.metadata import read_metadata
 from model.network.preparation import PAPER
 from tests.support import phantoms
 from workers.cluster import Resources, share_resources
+from workers.indexing import pipeline
 from workers.indexing.counters import Counters
 from workers.indexing.pipeline import SHARD_FILES, RepositorySource, build_dataset, run_pipeline
 from workers.indexing.planning import PendingFile
 from workers.indexing.stages import Network
 
-RESOURCES = share_resources(2, 0, actors=None, actor_gpus=None, batch_size=8)
-
 
 @pytest.fixture
-def counters(ray_here: None) -> Any:
+def counters(ray_here: None) -> Iterator[Any]:
     import ray
 
-    return ray.remote(num_cpus=0)(Counters).remote()
+    counters = ray.remote(num_cpus=0)(Counters).remote()
+    yield counters
+    ray.kill(counters)
 
 
 def pending(*paths: Path) -> list[PendingFile]:
@@ -41,16 +44,6 @@ def network(model_path: Path) -> Network:
     return Network(str(model_path), read_metadata(model_path).fingerprint, ("fcl1",))
 
 
-def test_stages_are_not_fused(archive: Path, model_path: Path, counters: Any) -> None:
-    files = pending(*sorted(archive.rglob("*.dcm")))
-    dataset = build_dataset(source(files, counters), network(model_path), RESOURCES, counters).materialize()
-    stages = [line for line in dataset.stats().splitlines() if line.startswith("Operator")]
-    assert len(stages) == 2
-    assert "ReadRepository" in stages[0]
-    assert "EmbeddingActor" in stages[1]
-    assert not [line for line in stages if "->" in line]
-
-
 def test_shards_hold_every_file_once(archive: Path) -> None:
     files = pending(*[archive / str(number) for number in range(SHARD_FILES * 8 + 1)])
     shards = RepositorySource(
@@ -60,12 +53,20 @@ def test_shards_hold_every_file_once(archive: Path) -> None:
     assert [number for shard in shards for number, _ in shard.files] == list(range(len(files)))
 
 
-@pytest.mark.parametrize("actors", [1, 2])
-def test_every_file_comes_out_once(archive: Path, model_path: Path, counters: Any, actors: int) -> None:
+def test_every_file_comes_out_once(
+    archive: Path, model_path: Path, counters: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ray
 
+    built: list[Dataset] = []
+
+    def noted(*arguments: Any) -> Dataset:
+        built.append(build_dataset(*arguments))
+        return built[-1]
+
+    monkeypatch.setattr(pipeline, "build_dataset", noted)
     files = pending(*sorted(archive.rglob("*.dcm")))
-    resources = share_resources(2, 0, actors=(1, actors), actor_gpus=None, batch_size=5)
+    resources = share_resources(2, 0, actors=(1, 2), actor_gpus=None, batch_size=5)
     rows = [
         row
         for t in run_pipeline(source(files, counters), network(model_path), resources, counters, debug=False)
@@ -77,26 +78,24 @@ def test_every_file_comes_out_once(archive: Path, model_path: Path, counters: An
     counts = ray.get(counters.counts.remote())
     assert (counts.decoded_frames, counts.left_out_files, counts.embedded_frames) == (len(rows) - 1, 1, len(rows) - 1)
 
-
-def test_a_file_that_hangs_its_decoder_costs_only_itself(archive: Path, model_path: Path, counters: Any) -> None:
-    hanging = archive.parent / "hangs.dcm"
-    if not hanging.exists():
-        os.mkfifo(hanging)
-    files = pending(archive / "eye" / "eye-000.dcm", hanging, archive / "eye" / "eye-001.dcm")
-    tables = run_pipeline(source(files, counters, seconds=2), network(model_path), RESOURCES, counters, debug=False)
-    rows = {row["file"]: row for table in tables for row in table.to_pylist()}
-    assert (rows[0]["reason"], rows[2]["reason"]) == (None, None)
-    assert rows[1]["reason"] == "decoder crashed"
+    stages = [line for line in built[0].stats().splitlines() if line.startswith("Operator")]
+    assert len(stages) == 2  # they are not fused
+    assert "ReadRepository" in stages[0]
+    assert "EmbeddingActor" in stages[1]
+    assert not [line for line in stages if "->" in line]
 
 
-def test_a_file_that_ends_its_decoder_costs_only_itself(
+def test_files_that_hang_or_end_their_decoder_cost_only_themselves(
     archive: Path, model_path: Path, counters: Any, tmp_path: Path
 ) -> None:
-    phantoms.write_aborting(tmp_path / "aborts")
-    files = pending(archive / "eye" / "eye-000.dcm", tmp_path / "aborts", archive / "eye" / "eye-001.dcm")
-    tables = run_pipeline(source(files, counters), network(model_path), RESOURCES, counters, debug=False)
+    hanging, aborting = tmp_path / "hangs.dcm", tmp_path / "aborts"
+    os.mkfifo(hanging)
+    phantoms.write_aborting(aborting)
+    files = pending(archive / "eye" / "eye-000.dcm", hanging, aborting, archive / "eye" / "eye-001.dcm")
+    resources = share_resources(2, 0, actors=(1, 1), actor_gpus=None, batch_size=8)
+    tables = run_pipeline(source(files, counters, seconds=2), network(model_path), resources, counters, debug=False)
     rows = {row["file"]: row["reason"] for table in tables for row in table.to_pylist()}
-    assert rows == {0: None, 1: "decoder crashed", 2: None}
+    assert rows == {0: None, 1: "decoder crashed", 2: "decoder crashed", 3: None}
 
 
 def test_resources_name_their_device() -> None:

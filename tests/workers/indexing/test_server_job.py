@@ -114,10 +114,11 @@ def test_a_full_server_ends_a_job_and_loses_nothing(
     server = StandIn()
     job = small_job((archive,), model_path, f"http://127.0.0.1:1/scans?grpc_port={server.port}")
     full = refuse(grpc.StatusCode.INTERNAL, "Service internal error: No space left on device")
-    server.faults = [lambda _server, _context: None] * 3 + [full]
+    server.faults = [lambda _server, _context: None] * 3 + [full] * 20
     with pytest.raises(VectorIndexError, match="No space left on device"):
         index_archive(job)
     assert 0 < server.count("scans") < POINTS
+    server.faults = []
     assert index_archive(job).outcome == "complete"
     expect_everything(job, monkeypatch, tmp_path)
     server.discard()
