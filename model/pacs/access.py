@@ -93,6 +93,13 @@ class Access:
 BY_DEFAULT = Access()
 
 
+def tls_failure(error: BaseException) -> str:
+    """Why a server could not be spoken to over TLS, and what to do."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "its certificate is not trusted: name the file of its authority with --pacs-authorities"
+    return "it does not agree to TLS with us: does it ask for our own certificate (--pacs-certificate)?"
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Secrets:
     """Who we are, from the environment of each process alone: never in a message, a file or an argument."""

@@ -21,7 +21,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from urllib3.util.retry import Retry
 
 from model.errors import ImageError, JobError, Reason
-from model.pacs.access import USER_AGENT, Access, Secrets
+from model.pacs.access import USER_AGENT, Access, Secrets, tls_failure
 from model.pacs.address import PacsAddress, series_path
 from model.pacs.client import EVERYTHING, Instance, Place, Selection, Series, Study, Turn, failed, instance_uid
 
@@ -315,7 +315,7 @@ def _refusal(code: int) -> str:
 def _say(error: requests.RequestException) -> str:
     """An error in a few words, without the address."""
     if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate is not trusted: name the file of its authority with --pacs-authorities"
+        return tls_failure(error)
     if isinstance(error, requests.Timeout):
         return "it takes too long"
     if isinstance(error, requests.exceptions.RetryError):

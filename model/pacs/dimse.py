@@ -30,7 +30,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined] # they are made
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from model.errors import ImageError, JobError, Reason
-from model.pacs.access import Access, Secrets
+from model.pacs.access import Access, Secrets, tls_failure
 from model.pacs.address import PacsAddress, series_path
 from model.pacs.client import (
     EVERYTHING,
@@ -52,6 +52,9 @@ AT_ONCE = 16
 
 ANSWER_SECONDS = 60.0
 """Between two messages of the server."""
+
+_ALERT_SECONDS = 3.0
+"""Within which a server that does not like our certificate has said so."""
 
 _SUCCESS, _SOME_FAILED, _NOT_WANTED = 0x0000, 0xB000, 0xA702
 
@@ -347,7 +350,21 @@ class Dimse:
             return association
         if association.is_rejected:
             raise failed(self._address, f"rejects {self._access.ae_title}: make this title (--ae-title) known to it")
-        raise failed(self._address, "does not answer: no association")
+        raise failed(self._address, f"does not answer: {self._why(host, port) if tls else 'no association'}")
+
+    def _why(self, host: str, port: int) -> str:
+        """What pynetdicom does not say: the server may have refused our TLS, of which it tells when it is spoken to."""
+        try:
+            with (
+                socket.create_connection((host, port), _ALERT_SECONDS) as plain,
+                self._access.tls().wrap_socket(plain, server_hostname=host) as connection,
+            ):
+                connection.recv(1)
+        except ssl.SSLError as error:
+            return tls_failure(error)
+        except OSError:
+            pass
+        return "no association"
 
 
 class _RefusedError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -34,8 +35,10 @@ class Habits:
         busy: times that it asks to come back after a second.
         cuts_off: answers whose end it keeps.
         user_agents: who has asked.
+        authorizations: what they have shown.
         listed: series whose instances were listed.
         asked: times that instances were retrieved.
+        tls: settings, if it speaks TLS.
     """
 
     files: list[Path]
@@ -48,8 +51,10 @@ class Habits:
     busy: int = 0
     cuts_off: int = 0
     user_agents: set[str] = field(default_factory=set)
+    authorizations: set[str | None] = field(default_factory=set)
     listed: list[str] = field(default_factory=list)
     asked: list[float] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
 
 
 def _is_listed(ds: Dataset, habits: Habits, uids: dict[str, str]) -> bool:
@@ -69,6 +74,7 @@ def serve(habits: Habits) -> Iterator[str]:
 
         def do_GET(self) -> None:
             habits.user_agents.add(self.headers["User-Agent"])
+            habits.authorizations.add(self.headers["Authorization"])
             parts = urlsplit(self.path)
             names = parts.path.strip("/").split("/")[1:]
             if habits.html:
@@ -121,10 +127,17 @@ def serve(habits: Habits) -> Iterator[str]:
             self.wfile.write(body[: len(body) // 2] if cut else body)
             self.close_connection = cut
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _listening(Handler, habits.tls)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"dicomweb+http://127.0.0.1:{server.server_port}/dicom-web"
+        yield f"dicomweb+http{'s' * bool(habits.tls)}://127.0.0.1:{server.server_port}/dicom-web"
     finally:
         server.shutdown()
         server.server_close()
+
+
+def _listening(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None) -> ThreadingHTTPServer:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    return server

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.support.certificates import Certificates
+
 PROGRAM = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
 PLUGINS = Path("/usr/share/orthanc/plugins")
 USER, PASSWORD = "engineer", "pa55-of-the-pacs"
@@ -25,9 +27,14 @@ def free_port() -> int:
 
 
 class Orthanc:
-    """The server; it keeps what it holds when it is stopped and started again."""
+    """The server; it keeps what it holds when it is stopped and started again.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for its files.
+        certificates: by which it speaks DIMSE over TLS, and knows its clients; Debian's 1.10.1 crashes over HTTPS.
+    """
+
+    def __init__(self, folder: Path, certificates: Certificates | None = None) -> None:
         self._folder = folder
         self.http, self.dicom, self.ours = free_port(), free_port(), free_port()
         settings = {
@@ -46,6 +53,14 @@ class Orthanc:
             **{f"DicomAlwaysAllow{what}": True for what in ("Echo", "Find", "Get", "Move", "Store")},
             "DicomModalities": {"cbmir": ["CBMIR", "127.0.0.1", self.ours]},
         }
+        self._tls = bool(certificates)
+        if certificates:
+            settings |= {
+                "DicomTlsEnabled": True,
+                "DicomTlsCertificate": certificates.server,
+                "DicomTlsPrivateKey": certificates.server_key,
+                "DicomTlsTrustedCertificates": certificates.authority,
+            }
         (folder / "orthanc.json").write_text(json.dumps(settings))
         self.start()
 
@@ -55,7 +70,7 @@ class Orthanc:
 
     @property
     def dimse(self) -> str:
-        return f"dimse://ORTHANC@127.0.0.1:{self.dicom}"
+        return f"dimse{'+tls' * self._tls}://ORTHANC@127.0.0.1:{self.dicom}"
 
     def start(self) -> None:
         assert PROGRAM
@@ -108,5 +123,21 @@ def orthanc(orthanc_program: None, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     folder = tmp_path / "orthanc"
     folder.mkdir()
     server = Orthanc(folder)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    """Of a server at 127.0.0.1, and its client."""
+    return Certificates(tmp_path)
+
+
+@pytest.fixture
+def orthanc_by_tls(orthanc_program: None, certificates: Certificates, tmp_path: Path) -> Iterator[Orthanc]:
+    """One that speaks DIMSE only with clients whose certificate it trusts."""
+    folder = tmp_path / "orthanc"
+    folder.mkdir()
+    server = Orthanc(folder, certificates)
     yield server
     server.stop()
