@@ -142,12 +142,29 @@ PrecisionOption = Annotated[
     ),
 ]
 
+WHICH_FILES = "Which files"
+"""Panel of the help for options of what of an archive is indexed."""
+
+NoNestedOption = Annotated[
+    bool, option("--no-nested", help="Leave zip and tar files inside a folder alone.", rich_help_panel=WHICH_FILES)
+]
+
+SkipBurnedInOption = Annotated[
+    bool,
+    option(
+        "--skip-burned-in",
+        help="Leave out images whose header says that text is burned in.",
+        rich_help_panel=WHICH_FILES,
+    ),
+]
+
 ViewerUrlOption = Annotated[
     str,
     option(
         "--viewer-url",
-        help="Address of a viewer, with {study}, {series} or {instance}, to which hits link.",
+        help="Address of a viewer, with {study}, {series} or {instance}, to which hits link [the index's].",
         metavar="URL",
+        show_default=False,
     ),
 ]
 

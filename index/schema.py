@@ -176,7 +176,7 @@ class PointBatch:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What an index says of itself, fixed when it is made; only ``roots`` and ``model_path`` may change later.
+    """What an index says of itself, fixed when it is made, but for ``roots``, ``model_path`` and ``viewer_url``.
 
     Attributes:
         model_fingerprint: of the model that made every feature and class prediction in it.
@@ -191,6 +191,7 @@ class Description:
         heads: fingerprints of the heads among the layers, by name (:mod:`model.network.heads`).
         dot_layers: layers whose vectors are compared by their dot products, and not by Euclidean distance.
         probe: fingerprint of the probe that names the classes (:mod:`model.network.probe`); empty where the model does.
+        viewer_url: address of a viewer to which hits link (:mod:`index.answers.viewer`); empty for none.
         schema_version: see :data:`SCHEMA_VERSION`.
     """
 
@@ -206,6 +207,7 @@ class Description:
     heads: Mapping[str, str] = field(default_factory=dict)
     dot_layers: tuple[str, ...] = ()
     probe: str = ""
+    viewer_url: str = ""
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -12,10 +12,13 @@ import typer
 
 from cli.console import EXIT_LEFT_OUT, errors, output
 from cli.options import (
+    WHICH_FILES,
     IndexOption,
+    NoNestedOption,
     PathPrivacyName,
     QuantizationName,
     RuntimeName,
+    SkipBurnedInOption,
     complete_layer,
     option,
     parse_layers,
@@ -38,7 +41,6 @@ from cli.pacs_options import (
 from index.address import Address
 from model.errors import NotAnIndexError, SettingError
 
-_WHICH = "Which files"
 _STORED = "What is stored"
 _REMOVAL = "What is removed, moved or made anew"
 _REPORTS = "Reports and logs"
@@ -72,26 +74,17 @@ def index(
             "--labels",
             help="True classes: 'folder' (first folder below ARCHIVE) or a manifest with path,label.",
             metavar="folder|CSV|PARQUET",
-            rich_help_panel=_WHICH,
+            rich_help_panel=WHICH_FILES,
         ),
     ] = None,
     limit: Annotated[
-        int | None, option("--limit", help="Index only N new or changed files.", min=1, rich_help_panel=_WHICH)
+        int | None, option("--limit", help="Index only N new or changed files.", min=1, rich_help_panel=WHICH_FILES)
     ] = None,
     retry_left_out: Annotated[
-        bool, option("--retry-left-out", help="Try again what was left out before.", rich_help_panel=_WHICH)
+        bool, option("--retry-left-out", help="Try again what was left out before.", rich_help_panel=WHICH_FILES)
     ] = False,
-    no_nested: Annotated[
-        bool, option("--no-nested", help="Leave zip and tar files inside a folder alone.", rich_help_panel=_WHICH)
-    ] = False,
-    skip_burned_in: Annotated[
-        bool,
-        option(
-            "--skip-burned-in",
-            help="Leave out images whose header says that text is burned in.",
-            rich_help_panel=_WHICH,
-        ),
-    ] = False,
+    no_nested: NoNestedOption = False,
+    skip_burned_in: SkipBurnedInOption = False,
     layers: Annotated[
         str | None,
         option(
@@ -226,6 +219,15 @@ def index(
     key: KeyOption = "",
     ae_title: AeTitleOption = "CBMIR",
     ae_port: AePortOption = None,
+    viewer_url: Annotated[
+        str,
+        option(
+            "--viewer-url",
+            help="Address of a viewer, with {study}, {series} or {instance}, to which hits link; the index keeps it.",
+            metavar="URL",
+            show_default=False,
+        ),
+    ] = "",
     shards: Annotated[
         int | None, option("--shards", help="Shards of the collection.", min=1, rich_help_panel=_SERVER)
     ] = None,
@@ -304,6 +306,7 @@ def index(
         moved_from=moved_from,
         report=report,
         layout=Layout(shards, replicas, write_consistency),
+        viewer_url=viewer_url or (stored.viewer_url if stored else ""),
     )
     if dry_run:
         print_plan((plan_reembedding if reembed else plan_job)(settings), settings)

@@ -162,6 +162,7 @@ def search(
     if by == "series" and "-" in (queries or ()):
         raise SettingError("--by series reads no standard input: name a folder or file of slices")
     description = describe_index(index)
+    viewer_url = viewer_url or description.viewer_url
     options = _options(
         description, top, layer, organ, no_class_prediction, where, any_modality, exclude_same, group_by, exact
     )
@@ -175,7 +176,17 @@ def search(
         from cli.commands.search_series import SeriesOptions, search_by_series
         from index.series_query import SLICES
 
-        wanted = SeriesOptions(options, slices or SLICES, pooling or "ordered", locate, format, sheet, open_, delivery)
+        wanted = SeriesOptions(
+            search=options,
+            slices=slices or SLICES,
+            pooling=pooling or "ordered",
+            locate=locate,
+            format=format,
+            sheet=sheet,
+            open_sheet=open_,
+            delivery=delivery,
+            viewer_url=viewer_url,
+        )
         if code := search_by_series(index, description, queries or [], like or [], model, load, wanted):
             raise typer.Exit(code)
         return

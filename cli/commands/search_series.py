@@ -39,6 +39,7 @@ class SeriesOptions:
         sheet: to draw them into, if any.
         open_sheet: whether to open it then.
         delivery: where they go beside.
+        viewer_url: address of a viewer to which they link; empty for none.
     """
 
     search: Options
@@ -49,6 +50,7 @@ class SeriesOptions:
     sheet: Path | None
     open_sheet: bool
     delivery: Delivery
+    viewer_url: str
 
 
 def search_by_series(
@@ -83,7 +85,7 @@ def search_by_series(
     wanted.delivery.note(index, ((one.query.uid or str(one.query.slices[0].id), _uids(one)) for one in answers))
     _show(answers, roots, wanted)
     if wanted.sheet and any(answer.hits for answer in answers):
-        _draw(answers, asked, index, roots, wanted.sheet)
+        _draw(answers, asked, index, roots, wanted.sheet, wanted.viewer_url)
         if wanted.open_sheet:
             open_page(wanted.sheet)
     wanted.delivery.send(_matched(answers), roots)
@@ -181,21 +183,26 @@ def _show(answers: Sequence[SeriesAnswer], roots: tuple[str, ...], wanted: Serie
     from cli.rendering.series import print_series_answer, series_csv, series_json
 
     if wanted.format == "json":
-        print_record(series_json(answers, roots) + "\n")
+        print_record(series_json(answers, roots, wanted.viewer_url) + "\n")
         return
     if wanted.format == "csv":
-        print_record(series_csv(answers, roots))
+        print_record(series_csv(answers, roots, wanted.viewer_url))
         return
     for number, answer in enumerate(answers):
         if number:
             output.print()
-        print_series_answer(answer, roots, output, locate=wanted.locate)
+        print_series_answer(answer, roots, output, wanted.viewer_url, locate=wanted.locate)
         if not answer.hits:
             messages.print_prose("nothing in the index matches: widen --organ or --where, or give --any-modality")
 
 
 def _draw(
-    answers: Sequence[SeriesAnswer], asked: Sequence[Asked], index: Address, roots: tuple[str, ...], sheet: Path
+    answers: Sequence[SeriesAnswer],
+    asked: Sequence[Asked],
+    index: Address,
+    roots: tuple[str, ...],
+    sheet: Path,
+    viewer_url: str,
 ) -> None:
     """Draw the pairs of matched slices of each hit.
 
@@ -205,7 +212,7 @@ def _draw(
     from cli.rendering.series import series_tiles, series_title
     from index.answers.sheet import draw_sheet
 
-    rows = [series_tiles(answer, roots, files) for answer, (_, files) in zip(answers, asked, strict=True)]
+    rows = [series_tiles(answer, roots, files, viewer_url) for answer, (_, files) in zip(answers, asked, strict=True)]
     try:
         if sheet.suffix.lower() in {".html", ".htm"}:
             from cli.rendering.answer_page import answer_page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import webbrowser
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -97,7 +98,7 @@ def serve(
     )
     settings = ServingSettings(index, model, runtime, device, viewer_url, audit_log, access)
     check_settings(settings)
-    describe_index(index)
+    settings = replace(settings, viewer_url=viewer_url or describe_index(index).viewer_url)
 
     def ready(address: str) -> None:
         _say_ready(index, address, token or "", made=made, open_=open_)

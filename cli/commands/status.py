@@ -108,6 +108,7 @@ def _description(address: str, description: Description) -> dict[str, Any]:
         "path privacy": description.path_privacy,
         "patient groups": description.patient_groups,
         "archives": list(description.roots),
+        **({"viewer": description.viewer_url} if description.viewer_url else {}),
     }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import errors, output
-from cli.options import IndexOption, RuntimeName, option, parse_range
+from cli.options import IndexOption, NoNestedOption, RuntimeName, SkipBurnedInOption, option, parse_range
 from cli.pacs_options import (
     AePortOption,
     AeTitleOption,
@@ -44,6 +44,8 @@ def watch(
     ] = None,
     prune: Annotated[bool, option("--prune", help="Remove what is gone from the archive; needs --yes.")] = False,
     yes: Annotated[bool, option("--yes", "-y", help="Remove without asking.")] = False,
+    skip_burned_in: SkipBurnedInOption = False,
+    no_nested: NoNestedOption = False,
     runtime: Annotated[RuntimeName, option("--runtime", help="What computes the network.")] = "torch",
     actors: Annotated[str | None, option("--actors", help="Embedding actors.", metavar="N|MIN:MAX")] = None,
     ray_address: Annotated[
@@ -65,7 +67,7 @@ def watch(
     A job that fails, as when the archive cannot be reached, is named, and the next look tries again. Between two looks
     the index is free for others; a second watcher of the same index is refused.
     """
-    from workers.indexing.settings import JobSettings, Machine
+    from workers.indexing.settings import JobSettings, Machine, Privacy
 
     pause = parse_every(every)
     if prune and not yes:
@@ -80,6 +82,8 @@ def watch(
             runtime=runtime, actors=parse_range("--actors", actors), ray_address=ray_address, debug=errors.debug
         ),
         pacs=pacs_settings(where, since, rate, hours, connections, certificates, entity),
+        privacy=Privacy(skip_burned_in=skip_burned_in),
+        nested=not no_nested,
     )
     with ExitStack() as stack:
         watching = _only_one(index, stack)
@@ -124,7 +128,6 @@ def _look(settings: JobSettings, *, first: bool) -> None:
     from model.network.bundled import find_model
     from model.network.heads import default_layers
     from workers.indexing.job import index_archive
-    from workers.indexing.settings import Privacy
 
     try:
         try:
@@ -139,7 +142,8 @@ def _look(settings: JobSettings, *, first: bool) -> None:
                 layers=tuple(stored.layers),
                 quantization=stored.quantization,
                 probe=bool(stored.probe),
-                privacy=Privacy(paths=stored.path_privacy, keep_patient_group=stored.patient_groups),
+                privacy=replace(settings.privacy, paths=stored.path_privacy, keep_patient_group=stored.patient_groups),
+                viewer_url=stored.viewer_url,
             )
         result = run_job(index_archive, settings, yes=True, log_json=False, metrics=None)
     except Interrupted:

@@ -17,6 +17,7 @@ from cli.console import Terminal, printable
 from cli.rendering.columns import Column, Row, print_paths
 from cli.rendering.tables import shown_address
 from index.answers.sheet import Tile
+from index.answers.viewer import viewer_address
 from index.answers.words import organ_text, stored_address
 from index.query import SHOWN_DIGITS
 from index.series import Match, SeriesAnswer, SeriesHit
@@ -49,7 +50,9 @@ def organ_by_slices(hit: SeriesHit) -> str:
     return organs.most_common(1)[0][0]
 
 
-def print_series_answer(answer: SeriesAnswer, roots: tuple[str, ...], console: Terminal, *, locate: bool) -> None:
+def print_series_answer(
+    answer: SeriesAnswer, roots: tuple[str, ...], console: Terminal, viewer_url: str = "", *, locate: bool
+) -> None:
     """One answer: its title, and a row a series; the id of its best match is what ``--like`` takes."""
     console.print(series_title(answer), soft_wrap=True)
     classed = any(hit.payload.organ for hit in answer.hits)
@@ -65,7 +68,7 @@ def print_series_answer(answer: SeriesAnswer, roots: tuple[str, ...], console: T
         best = hit.matches[0].hit.id
         cells += [best.hex[:SHOWN_DIGITS] if console.is_terminal else str(best)]
         path = shown_address(stored_address(roots, hit.payload.locations[0]))
-        rows.append(Row(cells, path, ""))
+        rows.append(Row(cells, path, "", viewer_address(viewer_url, hit.matches[0].hit)))
     print_paths(console, columns, rows)
 
 
@@ -87,7 +90,7 @@ def series_title(answer: SeriesAnswer) -> str:
     return f"[bold]series {escape(printable(query.name))}[/]\n{compared}{view}; searched in {where} by {answer.layer}"
 
 
-def series_json(answers: Sequence[SeriesAnswer], roots: tuple[str, ...]) -> str:
+def series_json(answers: Sequence[SeriesAnswer], roots: tuple[str, ...], viewer_url: str = "") -> str:
     """A list with one object a query: its series, and of each the pairs of matched slices, the best first."""
     values = [
         {
@@ -98,7 +101,7 @@ def series_json(answers: Sequence[SeriesAnswer], roots: tuple[str, ...]) -> str:
             "pooling": answer.pooling,
             "searched_modalities": list(answer.modalities),
             "hits": [
-                _hit(rank, hit, roots) | {"pairs": [_pair(match, roots) for match in hit.matches]}
+                _hit(rank, hit, roots, viewer_url) | {"pairs": [_pair(match, roots) for match in hit.matches]}
                 for rank, hit in enumerate(answer.hits, 1)
             ],
         }
@@ -107,18 +110,18 @@ def series_json(answers: Sequence[SeriesAnswer], roots: tuple[str, ...]) -> str:
     return json.dumps(values, indent=1, ensure_ascii=False)
 
 
-def series_csv(answers: Sequence[SeriesAnswer], roots: tuple[str, ...]) -> str:
+def series_csv(answers: Sequence[SeriesAnswer], roots: tuple[str, ...], viewer_url: str = "") -> str:
     """A row a series, the query in its first column."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, ("query", *_HIT))
+    writer = csv.DictWriter(text, ("query", *_HIT, *(["viewer"] if viewer_url else [])))
     writer.writeheader()
     for answer in answers:
         for rank, hit in enumerate(answer.hits, 1):
-            writer.writerow({"query": answer.query.name, **_hit(rank, hit, roots)})
+            writer.writerow({"query": answer.query.name, **_hit(rank, hit, roots, viewer_url)})
     return text.getvalue()
 
 
-def _hit(rank: int, hit: SeriesHit, roots: tuple[str, ...]) -> dict[str, Any]:
+def _hit(rank: int, hit: SeriesHit, roots: tuple[str, ...], viewer_url: str) -> dict[str, Any]:
     header, where = hit.payload.header, hit.where or (None, None)
     return {
         "rank": rank,
@@ -134,6 +137,7 @@ def _hit(rank: int, hit: SeriesHit, roots: tuple[str, ...]) -> dict[str, Any]:
         "from_place": None if where[0] is None else round(where[0], 4),
         "to_place": None if where[1] is None else round(where[1], 4),
         "path": stored_address(roots, hit.payload.locations[0]),
+        **({"viewer": viewer_address(viewer_url, hit.matches[0].hit) or None} if viewer_url else {}),
     }
 
 
@@ -150,7 +154,9 @@ def _pair(match: Match, roots: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def series_tiles(answer: SeriesAnswer, roots: tuple[str, ...], query_files: Sequence[str | None]) -> list[list[Tile]]:
+def series_tiles(
+    answer: SeriesAnswer, roots: tuple[str, ...], query_files: Sequence[str | None], viewer_url: str = ""
+) -> list[list[Tile]]:
     """Two rows of tiles a hit: slices of the query, and below each the one of the series that it was matched with."""
     shown_pairs = [
         (rank, sorted(hit.matches[:PAIRS], key=lambda match: match.query_place))
@@ -176,9 +182,8 @@ def series_tiles(answer: SeriesAnswer, roots: tuple[str, ...], query_files: Sequ
             payload = match.hit.payload
             found = pictures.get((_file(match, roots), payload.frame))
             place = f"{match.place:.0%} along " if match.place is not None else ""
-            below.append(
-                Tile(found, (f"{rank}. {place}{organ_text(payload)}", f"distance {match.hit.score:.3f}"), "right")
-            )
+            caption = f"{rank}. {place}{organ_text(payload)}", f"distance {match.hit.score:.3f}"
+            below.append(Tile(found, caption, "right", viewer_address(viewer_url, match.hit)))
         rows += [above, below]
     return rows
 

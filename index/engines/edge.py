@@ -249,8 +249,9 @@ class EdgeIndex(Index):
         size = _bytes_on_disk(self._folder / "shard")
         return Statistics(int(info.points_count), vectors, indexed, complete, size)
 
-    def update_description(self, *, roots: Sequence[str], model_path: str) -> None:
-        changed = replace(self.description, roots=tuple(roots), model_path=model_path)
+    def update_description(self, *, roots: Sequence[str], model_path: str, viewer_url: str = "") -> None:
+        viewer_url = viewer_url or self.description.viewer_url
+        changed = replace(self.description, roots=tuple(roots), model_path=model_path, viewer_url=viewer_url)
         if changed != self.description:
             write_description(self._folder, changed)
             self.description = changed

@@ -277,8 +277,8 @@ class Index(Searchable):
         """
 
     @abstractmethod
-    def update_description(self, *, roots: Sequence[str], model_path: str) -> None:
-        """Store new roots (old ones keep their numbers) and where the model lies.
+    def update_description(self, *, roots: Sequence[str], model_path: str, viewer_url: str = "") -> None:
+        """Store new roots (old ones keep their numbers), where the model lies, and a viewer's address if one is given.
 
         On a server another job may have added roots since ``description`` was read: then nothing is stored, and
         ``description`` has them.

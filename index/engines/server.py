@@ -300,10 +300,11 @@ class ServerIndex(Index):
         )
         return Statistics(points, vectors, indexed, complete, None)
 
-    def update_description(self, *, roots: Sequence[str], model_path: str) -> None:
+    def update_description(self, *, roots: Sequence[str], model_path: str, viewer_url: str = "") -> None:
         there = self._read_description()
         if tuple(roots[: len(there.roots)]) == there.roots:  # else another job has added some since they were read
-            changed = replace(there, roots=tuple(roots), model_path=model_path)
+            viewer_url = viewer_url or there.viewer_url
+            changed = replace(there, roots=tuple(roots), model_path=model_path, viewer_url=viewer_url)
             if changed != there:
                 self._write(lambda client: write_description(client, self._collection, changed))
             if changed.roots != there.roots:

@@ -70,8 +70,8 @@ def description_from(values: Mapping[str, Any]) -> Description:
     for name in lists:
         if not (isinstance(values[name], list) and all(isinstance(one, str) for one in values[name])):
             raise TypeError(f"{name} is no list of names")
-    for name in ("model_fingerprint", "model_path"):
-        if not isinstance(values[name], str):
+    for name in ("model_fingerprint", "model_path", "viewer_url"):
+        if not isinstance(values.get(name, ""), str):
             raise TypeError(f"{name} is no text")
     if "dimension" in values:  # of version 0.1, whose layers were all of one length
         lengths = dict.fromkeys(values["layers"], values["dimension"])

@@ -80,7 +80,7 @@ class _Job:
             runtime=settings.machine.runtime,
         )
         self._move(checked.archives)
-        self.roots = register_roots(index, checked.archives, self.report.model)
+        self.roots = register_roots(index, checked.archives, self.report.model, self.settings.viewer_url)
         ledger.claim({root.number: root.address for root in self.roots})
         key = provide_key(settings, ledger, index)
         self.read_options = ReadOptions(

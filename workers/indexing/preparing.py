@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from index.address import Address
+from index.answers.viewer import check_viewer_url
 from index.engines.engine import Index
 from index.home.key import path_hider, privacy_key, require_privacy_key
 from index.home.unfinished import BUILDING, REPLACED, refuse_unfinished_copy
@@ -80,6 +81,7 @@ def check_job(settings: JobSettings, *, patient: bool) -> Checked:
             "--prune excludes --where and --since: what they leave out of a PACS is not looked for, and would be gone"
         )
     settings.pacs.access.check()
+    check_viewer_url(settings.viewer_url)
     if settings.machine.actors:
         check_actors(settings.machine.actors)
     settings = _with_model(settings, patient=patient)
@@ -158,14 +160,15 @@ def wanted_description(settings: JobSettings, metadata: Metadata) -> Description
         quantization=settings.quantization,
         path_privacy=settings.privacy.paths,
         patient_groups=settings.privacy.keep_patient_group,
+        viewer_url=settings.viewer_url,
     )
 
 
-def register_roots(index: Index, archives: Sequence[Archive], model_path: str) -> list[Root]:
+def register_roots(index: Index, archives: Sequence[Archive], model_path: str, viewer_url: str = "") -> list[Root]:
     """Give the archives their numbers in the index, where other jobs may do the same at once; return what to walk."""
     while True:
         names, roots = number_roots(index.description.roots, archives)
-        index.update_description(roots=names, model_path=model_path)
+        index.update_description(roots=names, model_path=model_path, viewer_url=viewer_url)
         if index.description.roots[: len(names)] == names:
             return roots
 

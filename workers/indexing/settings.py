@@ -110,6 +110,7 @@ class JobSettings:
         moved_from: old address of an indexed archive that was moved to the address of this job's one archive.
         report: where to write the JSON report, beside the copy in the index folder.
         layout: of a new collection of a server.
+        viewer_url: address of a viewer that the index keeps (:mod:`index.answers.viewer`); empty: as it was.
     """
 
     archives: tuple[Archive | str | Path, ...]
@@ -130,6 +131,7 @@ class JobSettings:
     moved_from: str | None = None
     report: Path | None = None
     layout: Layout = field(default_factory=Layout)
+    viewer_url: str = ""
 
 
 def check_actors(actors: tuple[int, int]) -> None:
