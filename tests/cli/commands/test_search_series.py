@@ -14,8 +14,12 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 
+from model.pacs import file_system
+from model.pacs.address import PacsAddress
+from model.pacs.client import Pacs, connect
 from tests.support.in_process import jobs_in_process
 from tests.support.jobs import small_job
+from tests.support.orthanc import Orthanc
 from tests.support.terminal import run
 from tests.support.volumes import make_body, write_series, write_volume
 from workers.indexing.job import index_archive
@@ -187,3 +191,35 @@ def test_words_of_a_view_in_any_case_and_no_sheet_of_nothing(
     ):
         assert cbmir(*ask, *wrong) == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("protocol", ["dicomweb", "dimse"])
+def test_a_series_of_a_pacs_is_a_query(
+    cbmir: Cbmir,
+    volumes: Path,
+    index: Path,
+    orthanc: Orthanc,
+    protocol: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = sorted((volumes / "query").rglob("*.dcm"))
+    orthanc.take(*files)
+    header = dcmread(files[0], stop_before_pixels=True)
+    address = orthanc.dicomweb if protocol == "dicomweb" else orthanc.dimse
+    series = f"{address}/studies/{header.StudyInstanceUID}/series/{header.SeriesInstanceUID}"
+    connected: list[str] = []
+    ask = ("search", "--index", index, "--by", "series", "--runtime", "openvino", "--top", 3, "--format", "json")
+
+    def noted(to: PacsAddress, *more: Any, **named: Any) -> Pacs:
+        connected.append(to.root)
+        return connect(to, *more, **named)
+
+    monkeypatch.setattr(file_system, "connect", noted)
+    assert cbmir(*ask, series) == 0
+    by_pacs = json.loads(capsys.readouterr().out)[0]
+    assert len(connected) <= 1  # not one for each of its slices
+    assert cbmir(*ask, volumes / "query") == 0
+    by_folder = json.loads(capsys.readouterr().out)[0]
+    assert by_pacs["hits"] == by_folder["hits"]
+    assert by_pacs["slices"][0]["path"].startswith(f"{series}/instances/")
