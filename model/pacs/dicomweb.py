@@ -43,6 +43,9 @@ _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _MODALITY, _STUDY_DATE = "00080060", "00080020"
 _OF_STUDY, _OF_SERIES = "00201208", "00201209"
 
+_AS_IT_IS = {"Accept-Encoding": "identity"}
+"""Packing each picture by gzip takes Orthanc longer than a hospital's network takes to send it."""
+
 _AS_KEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 
@@ -57,8 +60,9 @@ class DicomWeb:
 
     def __init__(self, address: PacsAddress, access: Access, *, patient: bool) -> None:
         self._address, self._access = address, access
-        self._hasty = _session(access, 0)
-        self._session = _session(access, PATIENT_RETRIES) if patient else self._hasty
+        tls = access.tls() if address.scheme == "dicomweb+https" else None
+        self._hasty = _session(access, tls, 0)
+        self._session = _session(access, tls, PATIENT_RETRIES) if patient else self._hasty
         self._client = self._client_of(self._session)
         self._asking = self._session
         self._orthanc: bool | None = None
@@ -169,7 +173,7 @@ class DicomWeb:
     def _retrieve(self, session: requests.Session, place: Place) -> tuple[bytes, str]:
         """The instance as it is kept; dicomweb-client would read it into a dataset, which takes longer than its way."""
         url = f"{self._address.url}/{series_path(*place[:2])}/{place[2]}"
-        answer = session.get(url, headers={"Accept": _AS_KEPT}, timeout=TIMEOUT_SECONDS)
+        answer = session.get(url, headers={"Accept": _AS_KEPT} | _AS_IT_IS, timeout=TIMEOUT_SECONDS)
         answer.raise_for_status()
         content: bytes = answer.content
         if not answer.headers["Content-Type"].startswith("application/dicom"):  # a part alone, as some servers send it
@@ -255,7 +259,7 @@ class DicomWeb:
             raise failed(self._address, f"does not answer: {_say(error)}") from error
 
 
-def _session(access: Access, retries: int) -> requests.Session:
+def _session(access: Access, tls: ssl.SSLContext | None, retries: int) -> requests.Session:
     session = requests.Session()
     secrets = Secrets.from_environment()
     session.headers["User-Agent"] = USER_AGENT
@@ -266,7 +270,8 @@ def _session(access: Access, retries: int) -> requests.Session:
     again = Retry(
         retries, backoff_factor=0.5, backoff_max=30, status_forcelist=_BUSY, allowed_methods=None, raise_on_status=False
     )
-    session.mount("https://", _Trusting(access.tls(), pool_maxsize=access.connections, max_retries=again))
+    if tls:
+        session.mount("https://", _Trusting(tls, pool_maxsize=access.connections, max_retries=again))
     session.mount("http://", HTTPAdapter(pool_maxsize=access.connections, max_retries=again))
     return session
 

@@ -25,7 +25,10 @@ def write_archive(folder: Path, count: int) -> Path:
         picture = np.clip(picture + rng.normal(0, 0.01, picture.shape), 0, 1)
         path = folder / organ / f"{number // 60:06}" / f"{number:08}.dcm"
         path.parent.mkdir(parents=True, exist_ok=True)
-        phantoms.dicom([picture], organ, number).save_as(path, enforce_file_format=True)
+        header = phantoms.dicom([picture], organ, number)
+        header.StudyInstanceUID = phantoms.uid(organ, f"study {number // 60}")
+        header.SeriesInstanceUID = phantoms.uid(organ, f"series {number // 60}")
+        header.save_as(path, enforce_file_format=True)
     return folder
 
 
