@@ -68,7 +68,7 @@ def main() -> None:
             by_job = json.loads((work / "free.json").read_text())["rate"]
         finally:
             orthanc.stop()
-    print(f"{len(places):,} instances of 256 x 256 in series of ten, {CONNECTIONS} connections, DICOMweb of Orthanc on the same machine")
+    print(f"{len(places):,} instances of 256 x 256 in series of ten, {CONNECTIONS} connections, Orthanc beside it")
     print(f"dicomweb-client alone {by_library:.1f}/s, a job in steady state {by_job:.1f}/s: {by_job / by_library:.2f}")
 
 

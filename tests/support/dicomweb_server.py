@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -127,7 +127,7 @@ def serve(habits: Habits) -> Iterator[str]:
             self.wfile.write(body[: len(body) // 2] if cut else body)
             self.close_connection = cut
 
-    server = _listening(Handler, habits.tls)
+    server = _TlsServer(Handler, habits.tls) if habits.tls else ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"dicomweb+http{'s' * bool(habits.tls)}://127.0.0.1:{server.server_port}/dicom-web"
@@ -136,8 +136,13 @@ def serve(habits: Habits) -> Iterator[str]:
         server.server_close()
 
 
-def _listening(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None) -> ThreadingHTTPServer:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    if tls:
-        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    return server
+class _TlsServer(ThreadingHTTPServer):
+    """Each connection agrees to TLS in its own thread; of those that do not, nobody is told."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self._tls = tls
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        with suppress(ssl.SSLError, ConnectionError), self._tls.wrap_socket(request, server_side=True) as connection:
+            super().finish_request(connection, client_address)
