@@ -44,7 +44,7 @@ def test_it_serves_until_ctrl_c_and_lets_a_job_write_meanwhile(
 ) -> None:
     with Terminal([program, "serve", "--index", index, "--port", 0], columns=200) as terminal:
         page = address(terminal)
-        with httpx.Client(base_url=page) as client:
+        with httpx.Client(base_url=page, timeout=60) as client:
             before = client.get("/api/status").json()["pictures"]
             with jobs_in_process():
                 index_archive(small_job((archive / "chest",), model_path, index))
@@ -65,8 +65,8 @@ def test_sigterm_ends_it(program: Path, index: Path) -> None:
     with Terminal([program, "serve", "--index", index, "--port", 0, "--host", "0.0.0.0"], columns=200) as terminal:
         page = address(terminal)
         local = page.replace("0.0.0.0", "127.0.0.1")
-        assert httpx.get(local.partition("?")[0]).status_code == 401
-        assert httpx.get(local, follow_redirects=True).status_code == 200
+        assert httpx.get(local.partition("?")[0], timeout=60).status_code == 401
+        assert httpx.get(local, follow_redirects=True, timeout=60).status_code == 200
         terminal.signal(signal.SIGTERM)
         assert terminal.finish() == 143
     assert_clean(terminal)

@@ -68,7 +68,7 @@ def serve(organs: dict[str, int], *, series: int, slices: int) -> Iterator[Bucke
     host, port = moto.get_host_and_port()
     origin = f"http://{host}:{port}"
     rows = []
-    with httpx.Client(base_url=origin) as client:
+    with httpx.Client(base_url=origin, timeout=60) as client:
         client.put(f"/{BUCKET}").raise_for_status()
         for organ, patients in organs.items():
             for patient in range(patients):

@@ -22,7 +22,7 @@ def free_port() -> int:
 
 
 def scrape(port: int) -> dict[tuple[str, ...], float]:
-    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
     return {
         (sample.name, *sorted(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(text)
