@@ -9,7 +9,7 @@ from index.address import parse_address
 from workers.indexing.settings import JobSettings, Machine
 
 
-def small_job(archives: tuple[Path, ...], model: Path, index: str | Path, **more: Any) -> JobSettings:
+def small_job(archives: tuple[Path | str, ...], model: Path, index: str | Path, **more: Any) -> JobSettings:
     """Settings of a job over a few files.
 
     Its time is that of starting its actors: one is enough, and OpenVINO starts in a third of torch's time.

@@ -45,7 +45,7 @@ def held(tmp_path: Path, orthanc: Orthanc) -> Path:
 
 
 def settings(archive: str | Path, model: Path, index: Path, **more: Any) -> JobSettings:
-    return small_job((archive,), model, index, **more)  # type: ignore[arg-type]
+    return small_job((archive,), model, index, **more)
 
 
 def job(archive: str | Path, model: Path, index: Path, **more: Any) -> JobReport:

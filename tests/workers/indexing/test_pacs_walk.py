@@ -31,7 +31,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def job(address: str, model: Path, index: Path, **more: Any) -> JobReport:
-    return index_archive(small_job((address,), model, index, **more))  # type: ignore[arg-type]
+    return index_archive(small_job((address,), model, index, **more))
 
 
 def test_a_second_run_lists_no_series_again(files: list[Path], model_path: Path, tmp_path: Path) -> None:
