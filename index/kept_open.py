@@ -120,7 +120,7 @@ class KeptIndex:
                 self._changed.notify_all()
 
     def _opened(self) -> Searchable:
-        while time.monotonic() < self._left_until and not _is_held(self._address):
+        while time.monotonic() < self._left_until and not self._is_held():
             time.sleep(_POLL_SECONDS)
         index = open_to_search(self._address, purpose=self._purpose, wait=_HANDOVER_SECONDS, let_go=self._let_go)
         try:
@@ -153,6 +153,14 @@ class KeptIndex:
                 self._index, self._leaving = None, False
                 self._left_until = time.monotonic() + GRACE_SECONDS
                 self._changed.notify_all()
+        # A job may have ended before the next question comes, which is not to wait for it then.
+        while time.monotonic() < self._left_until:
+            if self._is_held():
+                self._left_until = 0.0
+            time.sleep(_POLL_SECONDS)
+
+    def _is_held(self) -> bool:
+        return holder(self._address.home) is not None
 
     def _forget(self, index: Searchable) -> None:
         with self._changed:
@@ -178,7 +186,3 @@ class KeptIndex:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _is_held(address: Address) -> bool:
-    return address.server is None and holder(address.home) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,19 @@ def test_it_comes_back_where_whoever_wanted_it_did_not_take_it(
     assert there is not None
     assert AskedIndex(address.home, there).ask("let go") is True
     assert kept.ask(lambda index: index.count()) == 3
+
+
+def test_a_job_that_is_over_before_the_next_question_is_not_waited_for(
+    kept: KeptIndex, address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_open, "GRACE_SECONDS", 3600.0)
+    with create_index(address, describe(), purpose="a job"):
+        time.sleep(1)  # longer than it takes to be seen
+    counted: list[int] = []
+    asking = threading.Thread(target=lambda: counted.append(kept.ask(lambda index: index.count())), daemon=True)
+    asking.start()
+    asking.join(60)
+    assert counted == [3]
 
 
 def test_a_job_lets_go_of_nothing(address: Address) -> None:
