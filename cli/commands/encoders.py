@@ -148,26 +148,37 @@ def export(
     ] = "fcl1",
     target: Annotated[
         Path | None,
-        option("--output", "-o", help="File to write [the model's name with the format].", show_default=False),
+        option("--output", "-o", help="File or folder to write [named after the model].", show_default=False),
     ] = None,
+    half: Annotated[
+        bool, option("--half", help="Keep an encoder's weights in 16 bits: half the size, nearly the same features.")
+    ] = False,
     force: ForceOption = False,
 ) -> None:
     """Write the network of a model for other programs, or copy a bundled model to a place of your own.
 
-    The ONNX file takes float32 images (n, 1, 224, 224): grey values from 0 to 1, minus 0.5, divided by 0.25.
+    The ONNX file takes float32 images (n, 1, 224, 224): grey values from 0 to 1, minus 0.5, divided by 0.25. Of an
+    encoder's folder another one is made, in which it is an ONNX file: on processors that is several times as fast.
     """
     import shutil
 
+    from cli.rendering.columns import print_fields
     from model.errors import SettingError
-    from model.network.bundled import find_model
+    from model.network.bundled import find_network
     from model.network.layers import LAYERS
     from model.network.metadata import read_metadata
     from model.suggestions import unknown_name
 
-    path = find_model(model)
-    refuse_joined(path, "name")
+    path = find_network(model)
+    refuse_joined(path)
     if read_metadata(path).encoder:
-        raise SettingError(f"{path} is another program's network: its folder holds the weights as they came")
+        from model.encoders.exporting import export_encoder
+
+        if format_ != "onnx":
+            raise SettingError(f"--format {format_}: the weights of {path} lie in its folder as they came")
+        folder = (target or Path(f"{path.name}-onnx")).absolute()
+        print_fields(output, {"model": str(folder), **encoder_facts(export_encoder(path, folder, half=half))})
+        return
     if layer not in LAYERS:
         raise SettingError(f"--layer {layer}: {unknown_name('layer', layer, LAYERS)}")
     target = (target or Path(f"{path.stem}.{format_}")).absolute()
@@ -216,14 +227,14 @@ def join(
     print_fields(output, {"model": str(folder), "fingerprint": read_metadata(folder).fingerprint, "layers": layers})
 
 
-def refuse_joined(model: Path, what: str = "fit it on") -> None:
+def refuse_joined(model: Path) -> None:
     """Refuse a joined model where one of its models is needed.
 
     Raises:
-        SettingError: it joins models; one of them is named, behind ``what``.
+        SettingError: it joins models; one of them is named.
     """
     from model.errors import SettingError
     from model.network.joined import members_of
 
     if members := members_of(model):
-        raise SettingError(f"{model} joins models: {what} one of them, as {next(iter(members.values()))}")
+        raise SettingError(f"{model} joins models: name one of them, as {next(iter(members.values()))}")

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from cli.commands.encoders import refuse_joined
 from cli.console import EXIT_LEFT_OUT, messages, output
 from cli.options import ForceOption, RuntimeOption, SplitByOption, option, refuse_existing
 
@@ -24,7 +23,8 @@ def project(
     repository: RepositoryArgument,
     dimensions: Annotated[int, option("--dimensions", help="Values that the head gives.", min=2, max=1024)] = 128,
     layer: Annotated[
-        str | None, option("--layer", help="Whose features it maps [the model's first].", show_default=False)
+        str | None,
+        option("--layer", help="Whose features it maps [the model's first; of a joined one all].", show_default=False),
     ] = None,
     name: Annotated[str, option("--name", help="Name of the head, as a layer of the model.")] = "projected",
     whole: Annotated[bool, option("--whole", help="Fit on the test part, too: nothing is left to measure it.")] = False,
@@ -56,7 +56,8 @@ def project(
     from cli.rendering.columns import print_left_out
     from cli.rendering.progress import StageProgress
     from model.errors import SettingError
-    from model.network.bundled import bundled_models, find_model
+    from model.network import joined
+    from model.network.bundled import bundled_models, find_network
     from model.network.embedder import Embedder
     from model.network.heads import NAME, head_path, save_head
     from model.network.metadata import read_metadata
@@ -65,10 +66,10 @@ def project(
     from model.training.repository import read_repository, split_test
     from model.training.sources import split_by_source
 
-    path = find_model(model)
-    refuse_joined(path)
-    layers = tuple(read_metadata(path).layers)
-    layer = layer or layers[0]
+    path = find_network(model)
+    metadata = read_metadata(path)
+    layers = tuple(metadata.layers)
+    layer = layer or (joined.LAYER if metadata.members else layers[0])
     if layer not in layers:
         raise SettingError(f"--layer {layer}: {unknown_name('layer', layer, layers)}")
     if not NAME.fullmatch(name) or name in layers:
@@ -144,7 +145,8 @@ def probe(
     from cli.rendering.progress import StageProgress
     from cli.rendering.tables import measures_table
     from model.errors import SettingError
-    from model.network.bundled import bundled_models, find_model
+    from model.network import joined
+    from model.network.bundled import bundled_models, find_network
     from model.network.embedder import Embedder
     from model.network.heads import default_layers, model_layers
     from model.network.probe import probe_path, save_probe
@@ -153,10 +155,10 @@ def probe(
     from model.training.repository import read_repository, split_repository
     from model.training.sources import split_by_source
 
-    path = find_model(model)
-    refuse_joined(path)
+    path = find_network(model)
     layers = tuple(model_layers(path))
-    layer = layer or default_layers(path)[0]
+    own = default_layers(path)
+    layer = layer or (own[0] if len(own) == 1 else joined.LAYER)
     if layer not in layers:
         raise SettingError(f"--layer {layer}: {unknown_name('layer', layer, layers)}")
     if copy is None and path in bundled_models().values():
@@ -210,7 +212,7 @@ def _copy_model(model: Path, copy: Path, *, force: bool) -> None:
     from model.network.heads import describe_heads, head_path
 
     if model.is_dir():
-        raise SettingError("--output: what adds to an encoder lies in its folder: copy that, and name the copy")
+        raise SettingError("--output: what adds to a folder's model lies in the folder: copy that, and name the copy")
     copies = {model: copy} | {head_path(model, name): head_path(copy, name) for name in describe_heads(model)}
     for target in copies.values():
         refuse_existing(target, "--output", force=force)

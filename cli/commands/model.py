@@ -35,7 +35,7 @@ def list_models() -> None:
         metadata, probe = read_metadata(path), describe_probe(path)
         classes, measures = (probe.classes, probe.measures) if probe else (metadata.classes, metadata.measures)
         accuracy = f"{measures['accuracy']:.2%}" if measures else "not measured"
-        size = f"{path.stat().st_size / 1e6:.1f}"
+        size = f"{_size(path):.1f}"
         shown = f"{name} (default)" if name == DEFAULT else name
         rows.append(Row([shown, str(len(classes)), accuracy, size, metadata.fingerprint[:8]], str(path)))
     print_paths(output, columns, rows)
@@ -51,7 +51,7 @@ def show(
     from dataclasses import asdict
 
     from cli.rendering.columns import print_fields
-    from model.network.bundled import bundled_models, find_model
+    from model.network.bundled import bundled_card, bundled_models, find_model
     from model.network.encoder import CARD
     from model.network.heads import model_layers
     from model.network.metadata import read_metadata
@@ -69,11 +69,12 @@ def show(
     if metadata.members:
         joins = ", ".join(f"{name} ({one.fingerprint[:8]})" for name, one in metadata.members.items())
         facts = {"model": str(path), "joins": joins, "fingerprint": metadata.fingerprint, "layers": layers}
-        print_fields(output, {**facts, "classes": ", ".join(metadata.classes), **named})
+        print_fields(output, {**facts, **(named or {"classes": ", ".join(metadata.classes)})})
+        _show_card(path / CARD)
         return
     facts = {
         "model": str(path),
-        "size": f"{path.stat().st_size / 1e6:.1f} MB",
+        "size": f"{_size(path):.1f} MB",
         "fingerprint": metadata.fingerprint,
         "classes": ", ".join(metadata.classes),
         "recipe": _pairs(metadata.recipe),
@@ -87,7 +88,17 @@ def show(
     }
     print_fields(output, {**facts, "model": [str(path)]})
     if path in bundled_models().values():
-        _show_card(path.with_suffix(".md"))
+        _show_card(bundled_card(path))
+
+
+def _size(model: Path) -> float:
+    """Of a model's file, or of its folder and what it joins, in megabytes."""
+    from model.network.joined import members_of
+
+    members = members_of(model).values()
+    own = [path for path in model.iterdir() if path.is_file()] if model.is_dir() else [model]
+    inside = sum(_size(member) for member in members if not (member.is_file() and member.parent == model))
+    return sum(path.stat().st_size for path in own) / 1e6 + inside
 
 
 def _show_card(path: Path) -> None:

@@ -77,7 +77,7 @@ def train(
     says how. The best epoch on the validation part is kept. Ctrl-C keeps what was learned.
     """
     from model.errors import SettingError
-    from model.network.bundled import find_model
+    from model.network.bundled import find_network
     from model.network.layers import FEATURES
     from model.training.recipes import recipe as find_recipe
     from model.training.repository import read_repository, split_repository
@@ -85,7 +85,7 @@ def train(
 
     if start and width:
         raise SettingError("--width: a model that begins with --from has that one's width: leave it out")
-    origin = find_model(start) if start else None
+    origin = find_network(start) if start else None
     chosen = find_recipe(recipe or ("fine-tune" if start else "fast"), epochs=epochs)
     learn_from = find_teacher(teacher, chosen)
     split = split_by_source if split_by == "source" else split_repository

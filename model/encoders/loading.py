@@ -52,9 +52,9 @@ def load_forward(folder: Path, encoder: EncoderDescription, *, device: str, thre
 
             return load_onnx(weights, encoder, device=device, threads=threads)
         case "timm" | "transformers" | "efficientnet-lite":
-            from model.encoders import torch_networks
+            from model.encoders.torch_networks import load_torch_encoder
 
-            return torch_networks.LOADERS[encoder.kind](weights, encoder, device, threads)
+            return load_torch_encoder(weights, encoder, device, threads)
     raise CheckpointError(f"{folder} is an encoder of kind {encoder.kind!r}, which this version does not know")
 
 
@@ -79,6 +79,8 @@ def pool(raw: Array, encoder: EncoderDescription) -> Array:
     Raises:
         CheckpointError: the output has another shape.
     """
+    if raw.ndim == 4 and encoder.pooling == "mean":
+        return np.asarray(raw.mean(axis=(2, 3)), np.float32)
     if raw.ndim == 4:
         raw = raw.reshape(*raw.shape[:2], -1).swapaxes(1, 2)
     if raw.ndim == 3 and encoder.pooling == "mean":

@@ -80,6 +80,8 @@ def _session(path: Path, device: str, threads: int | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or os.cpu_count() or 1
     options.log_severity_level = 3
+    # Its threads would keep the cores busy while they wait, which others of this process and machine need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = ["CPUExecutionProvider"]
     if device != "cpu":
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():

@@ -26,39 +26,31 @@ CPU_BATCH: Final = 16
 """Images at once on a processor: EfficientNet-Lite0 takes 60 a second on 2 cores so, in batches of 64 only 39."""
 
 
-def load_timm(weights: Path, encoder: EncoderDescription, device: str, threads: int | None) -> Forward:
-    """A network of timm without its classifier.
+def load_torch_encoder(weights: Path, encoder: EncoderDescription, device: str, threads: int | None) -> Forward:
+    """What computes an encoder's raw output by torch.
+
+    Raises:
+        CheckpointError, SettingError: as :func:`encoder_network`; or the device cannot be used.
+    """
+    return _forward(*encoder_network(weights, encoder), device, threads)
+
+
+def encoder_network(weights: Path, encoder: EncoderDescription) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    """An encoder's network, and what gives its raw output: a vector an image, all positions, or its last maps.
 
     Raises:
         CheckpointError: the weights are damaged, or are another architecture's.
-        SettingError: timm is not installed, or the device cannot be used.
+        SettingError: the package that has the architecture is not installed.
     """
-    network = timm_network(encoder.architecture)
-    load_weights(network, weights)
-    return _forward(network, network, device, threads)
-
-
-def load_transformers(weights: Path, _encoder: EncoderDescription, device: str, threads: int | None) -> Forward:
-    """A vision model of transformers, from a local folder.
-
-    Raises:
-        CheckpointError: the folder holds none.
-        SettingError: transformers is not installed, or the device cannot be used.
-    """
-    network, output = transformers_network(weights)
-    return _forward(network, output, device, threads)
-
-
-def load_efficientnet_lite(weights: Path, _encoder: EncoderDescription, device: str, threads: int | None) -> Forward:
-    """EfficientNet-Lite0 (Tan and Le 2019; Google 2020), its last maps.
-
-    Raises:
-        CheckpointError: the weights are damaged, or are another architecture's.
-        SettingError: the package is not installed, or the device cannot be used.
-    """
+    if encoder.kind == "transformers":
+        return transformers_network(weights)
+    if encoder.kind == "timm":
+        network = timm_network(encoder.architecture)
+        load_weights(network, weights)
+        return network, network
     network = efficientnet_lite()
     load_weights(network, weights)
-    return _forward(network, network.extract_features, device, threads)
+    return network, network.extract_features
 
 
 def timm_network(architecture: str) -> Any:
@@ -134,7 +126,7 @@ def _transformers_output(network: Any, *, pooled: bool) -> Callable[[Tensor], Te
 
 
 def efficientnet_lite() -> Any:
-    """EfficientNet-Lite0, its weights at random.
+    """EfficientNet-Lite0 (Tan and Le 2019; Google 2020), its weights at random.
 
     Raises:
         SettingError: its package is not installed.
@@ -142,14 +134,6 @@ def efficientnet_lite() -> Any:
     if not find_spec("efficientnet_lite_pytorch"):
         raise not_installed("efficientnet-lite-pytorch", "imagenet")
     return import_module("efficientnet_lite_pytorch").EfficientNet.from_name(EFFICIENTNET_LITE)
-
-
-LOADERS: Final = {
-    "timm": load_timm,
-    "transformers": load_transformers,
-    "efficientnet-lite": load_efficientnet_lite,
-}
-"""By the kind of the encoder."""
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

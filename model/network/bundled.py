@@ -7,22 +7,33 @@ from typing import Final
 
 from model.errors import CheckpointError
 from model.network.beside import is_beside_a_model
+from model.network.encoder import CARD
 from model.network.encoder import NAME as ENCODER
 from model.network.joined import NAME as JOINED
 from model.network.metadata import read_metadata
 
 FOLDER: Final = Path(__file__).parents[1] / "weights"
 
-DEFAULT: Final = "atlas"
-"""Used where no model is named: the network of organs24, with a head and a probe beside it that were fitted on more.
+DEFAULT: Final = "pair"
+"""Used where no model is named: the networks of organs24 and of lite0, with a head and a probe behind both."""
+
+NETWORK: Final = "atlas"
+"""Used where the paper's network is asked for: that of organs24, with a head and a probe that were fitted on more.
 
 Its file is a link to that of organs24, which is the same network without them.
 """
 
 
 def bundled_models() -> dict[str, Path]:
-    """The models' files, by name."""
-    return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors")) if not is_beside_a_model(path)}
+    """The models' files and folders, by name."""
+    files = [path for path in FOLDER.glob("*.safetensors") if not is_beside_a_model(path)]
+    folders = [path.parent for name in (ENCODER, JOINED) for path in FOLDER.glob(f"*/{name}")]
+    return {path.stem: path for path in sorted(files + folders)}
+
+
+def bundled_card(path: Path) -> Path:
+    """Where the model card of a bundled model lies."""
+    return path / CARD if path.is_dir() else path.with_suffix(".md")
 
 
 def find_model(model: str | Path | None = None) -> Path:
@@ -42,6 +53,15 @@ def find_model(model: str | Path | None = None) -> Path:
         f"{name} does not exist: give a model written by 'cbmir train', a folder made by 'cbmir model import' or "
         f"'join', or a bundled model ({known})"
     )
+
+
+def find_network(model: str | Path) -> Path:
+    """As :func:`find_model`, but "bundled" is the paper's network, where one network is trained on or written out.
+
+    Raises:
+        CheckpointError: as :func:`find_model`.
+    """
+    return find_model(NETWORK if str(model) == "bundled" else model)
 
 
 def bundled_with(fingerprint: str) -> Path | None:

@@ -143,11 +143,17 @@ class Embedder:
         features |= {layer: head(features[head.description.layer]) for layer, head in heads.items()}
         if self._probe:
             logits = self._probe(features[self._compared])
-        known, temperature = np.ones(len(images), np.bool_), 1.0
-        if calibration and centroids is not None:
-            known = known_images(calibration, logits, features[self._compared], centroids)
-            temperature = calibration.temperature
-        return Embeddings(probabilities(logits, temperature), {layer: features[layer] for layer in layers}, known)
+        shares, known = self._judged(logits, features.get(self._compared))
+        return Embeddings(shares, {layer: features[layer] for layer in layers}, known)
+
+    def _judged(
+        self, logits: NDArray[np.float32], compared: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Probabilities of the outputs, and which images are known, by the features that are compared for that."""
+        if self.calibration is None or self._centroids is None or compared is None:
+            return probabilities(logits), np.ones(len(logits), np.bool_)
+        known = known_images(self.calibration, logits, compared, self._centroids)
+        return probabilities(logits, self.calibration.temperature), known
 
     def _head(self, name: str) -> Head:
         """A head of this model, loaded when it is first asked for."""

@@ -74,7 +74,7 @@ def head_path(model: Path, name: str) -> Path:
 
 
 def head_file(model: Path, layer: str) -> Path:
-    """Where the head that gives a layer lies, also of a joined model, in whose folder it is one of its models'."""
+    """Where the head that gives a layer lies; of a joined model it may be that of one of its models."""
     member, _, own = layer.partition(".")
     members = members_of(model)
     return head_path(members[member], own) if member in members else head_path(model, layer)
@@ -86,9 +86,17 @@ def describe_heads(model: Path) -> dict[str, HeadDescription]:
     Raises:
         CheckpointError: one of them is damaged, or was fitted on another model, as after a new training in its place.
     """
-    if members := members_of(model):
-        parts = {name: describe_heads(path) for name, path in members.items()}
-        return {f"{name}.{head}": described for name, heads in parts.items() for head, described in heads.items()}
+    parts = {name: describe_heads(path) for name, path in members_of(model).items()}
+    of_members = {f"{name}.{head}": described for name, heads in parts.items() for head, described in heads.items()}
+    return own_heads(model) | of_members
+
+
+def own_heads(model: Path) -> dict[str, HeadDescription]:
+    """The heads beside a model, but of a joined model none of its models' own.
+
+    Raises:
+        CheckpointError: as :func:`describe_heads`.
+    """
     start, _, end = head_path(model, "*").name.rpartition("*")
     found = (path.name for path in head_path(model, "*").parent.glob("*.safetensors"))
     names = sorted(name[len(start) : -len(end)] for name in found if name.startswith(start) and name.endswith(end))
@@ -112,11 +120,12 @@ def model_layers(model: Path) -> dict[str, int]:
 def default_layers(model: Path) -> tuple[str, ...]:
     """What a new index stores where nothing is asked for: a head's values, if there is one, else the first layer's.
 
-    Of a joined model those of each of its models.
+    Of a joined model without a head of its own those of each of its models.
     """
-    if members := members_of(model):
+    members, heads = members_of(model), own_heads(model)
+    if members and not heads:
         return by_member({name: default_layers(path) for name, path in members.items()})
-    return (next(iter((*describe_heads(model), *read_metadata(model).layers))),)
+    return (next(iter((*heads, *read_metadata(model).layers))),)
 
 
 def load_head(model: Path, name: str) -> Head:

@@ -1,7 +1,8 @@
 """Joined models: several in one folder, each layer of which an index stores as a named vector of the same points.
 
-The folder holds a copy of each, with its heads and its probe, and ``joined.json`` with their names in order. A layer is
-called by its model's name and its own, as ``lite0.pooled``.
+The folder holds a copy of each, with its heads and its probe, and ``joined.json`` with their names in order, or with
+where they lie by name. A layer is called by its model's name and its own, as ``lite0.pooled``; one more, ``joined``, is
+the first of each, one behind the other. Heads and a probe that were fitted on that lie in the folder itself.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ NAME: Final = "joined.json"
 
 FORMAT: Final = 1
 
+LAYER: Final = "joined"
+"""The first layer of each model, every vector divided by its length, one behind the other."""
+
 MEMBER_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
@@ -36,10 +40,12 @@ def members_of(model: Path) -> dict[str, Path]:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["format"] != FORMAT:
             raise CheckpointError(f"{path} is of another version: join the models anew with 'cbmir model join'")
-        names = [name for name in values["members"] if MEMBER_NAME.fullmatch(name)]
+        listed = values["members"]
+        named = listed if isinstance(listed, dict) else dict.fromkeys(listed, "")
+        names = [name for name in named if MEMBER_NAME.fullmatch(name)]
+        members = {name: model / named[name] if named[name] else _member(model, name) for name in names}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged: join the models anew with 'cbmir model join'") from error
-    members = {name: _member(model, name) for name in names}
     if gone := next((path for path in members.values() if not path.exists()), None):
         raise CheckpointError(f"{gone} is gone: put it back, or join the models anew with 'cbmir model join'")
     return members

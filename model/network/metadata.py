@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from model.errors import CheckpointError
+from model.network import joined
 from model.network.encoder import EncoderDescription, read_encoder
 from model.network.joined import by_member, members_of
 from model.network.layers import FEATURES, layer_widths
@@ -84,7 +85,8 @@ class Metadata:
         """How many values each layer gives, by name, its heads not among them."""
         if self.members:
             parts = self.members.items()
-            return {f"{name}.{layer}": values for name, one in parts for layer, values in one.layers.items()}
+            own = {f"{name}.{layer}": values for name, one in parts for layer, values in one.layers.items()}
+            return own | {joined.LAYER: sum(next(iter(one.layers.values())) for one in self.members.values())}
         return {self.encoder.layer: self.encoder.values} if self.encoder else layer_widths(self.width)
 
     @property

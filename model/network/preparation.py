@@ -68,9 +68,14 @@ class Preparation:
 
     def scale(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scale prepared images ``(n, *shape)`` to the network's ``(n, channels, size, size)`` float32."""
-        planes = images[:, None] if self.channels == 1 else np.moveaxis(images, -1, 1)
-        mean, std = (np.asarray(values, np.float32).reshape(1, -1, 1, 1) for values in (self.mean, self.std))
-        return np.ascontiguousarray((planes.astype(np.float32) / np.float32(255.0) - mean) / std)
+        planes = images[..., None] if self.channels == 1 else images
+        scaled = np.empty((len(images), self.channels, self.size, self.size), np.float32)
+        grey = np.arange(256, dtype=np.float32) / np.float32(255.0)
+        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+            # There are 256 values: to look them up takes a fifth of the time of computing each.
+            values = (grey - np.float32(mean)) / np.float32(std)
+            scaled[:, channel] = np.take(values, planes[..., channel])
+        return scaled
 
     def _square(self, picture: Image) -> Image:
         from PIL.Image import new

@@ -73,18 +73,24 @@ def probe_path(model: Path) -> Path:
 
 
 def probe_file(model: Path) -> Path:
-    """Where the probe lies that names the classes, also of a joined model."""
+    """Where the probe lies that names the classes; of a joined model without an own one that of one of its models."""
     members = members_of(model)
-    return probe_path(members[naming_member(members)]) if members else probe_path(model)
+    return probe_path(members[naming_member(members)]) if members and not has_probe(model) else probe_path(model)
+
+
+def has_probe(model: Path) -> bool:
+    """Whether a probe lies beside a model itself."""
+    return probe_path(model).exists()
 
 
 def describe_probe(model: Path) -> ProbeDescription | None:
-    """The probe beside a model, if there is one; of a joined model that of the one that names the classes.
+    """The probe beside a model, if there is one; of a joined model without one that of the model that names classes.
 
     Raises:
         CheckpointError: it is damaged, or was fitted on another model or another head than the one that is there.
     """
-    if members := members_of(model):
+    members = members_of(model)
+    if members and not has_probe(model):
         return describe_probe(members[naming_member(members)])
     path = probe_path(model)
     if not path.exists():
@@ -104,7 +110,7 @@ def describe_probe(model: Path) -> ProbeDescription | None:
 def naming_member(members: Mapping[str, Path], *, probe: bool = True) -> str:
     """The first of joined models that names classes, itself or, if ``probe``, by one; the first of all if none does."""
     for name, path in members.items():
-        if (probe and probe_path(path).exists()) or read_metadata(path).classes:
+        if (probe and has_probe(path)) or read_metadata(path).classes:
             return name
     return next(iter(members))
 

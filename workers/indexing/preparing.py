@@ -21,17 +21,17 @@ from index.schema import Description
 from model.errors import NotAnIndexError, SettingError, VectorIndexError
 from model.images.sources import is_local
 from model.network.bundled import find_model
-from model.network.heads import describe_heads, model_layers
+from model.network.heads import default_layers, describe_heads, model_layers
 from model.network.metadata import Metadata, read_metadata
 from model.network.probe import describe_probe
-from model.network.runtimes import require_runtime
+from model.network.runtimes import computes_on_gpus, require_runtime
 from model.pacs.address import is_pacs
 from model.suggestions import unknown_name
 from workers.indexing.archives import resolve_archives
 from workers.indexing.labels import label_reader, refuse_unmatched_labels
 from workers.indexing.pacs_walk import PacsWalk
 from workers.indexing.planning import PendingFile, Plan, plan_files
-from workers.indexing.settings import JobSettings, check_actors
+from workers.indexing.settings import JobSettings, Machine, check_actors
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +84,13 @@ def check_job(settings: JobSettings, *, patient: bool) -> Checked:
     check_viewer_url(settings.viewer_url)
     if settings.machine.actors:
         check_actors(settings.machine.actors)
-    settings = _with_model(settings, patient=patient)
+    settings = _completed(settings, patient=patient)
     assert settings.model is not None
     metadata = read_metadata(settings.model)
     require_runtime(settings.machine.runtime, settings.model, metadata)
     if settings.machine.gpus and settings.machine.runtime != "torch":
         raise SettingError(f"--runtime {settings.machine.runtime} computes on processors only: leave --gpus out")
+    settings = replace(settings, machine=_on_what_computes(settings.machine, settings.model, metadata))
     refuse_unmatched_labels(settings.labels, archives)
     folder = settings.index.home
     refuse_unfinished_copy(folder)
@@ -100,16 +101,36 @@ def check_job(settings: JobSettings, *, patient: bool) -> Checked:
     return Checked(settings, metadata, stored, archives)
 
 
-def _with_model(settings: JobSettings, *, patient: bool) -> JobSettings:
-    """The settings with a model: by default the one that made the index, and its probe only if the index has it."""
-    if settings.model:
+def _on_what_computes(machine: Machine, model: Path, metadata: Metadata) -> Machine:
+    """Leave GPUs alone that would be taken without having been asked for, where the model is not computed there."""
+    if machine.gpus == 0 or machine.runtime != "torch" or computes_on_gpus(metadata):
+        return machine
+    if machine.gpus and not machine.ray_address:
+        raise SettingError(
+            f"--gpus: {model} holds an ONNX file, which the ONNX Runtime that is installed computes on processors "
+            "only: pip install onnxruntime-gpu, name another model, as --model atlas, or leave --gpus out"
+        )
+    return replace(machine, gpus=machine.gpus or 0.0)
+
+
+def _completed(settings: JobSettings, *, patient: bool) -> JobSettings:
+    """The settings with a model and layers: by default those of the index, and its probe only if the index has it."""
+    if settings.model and settings.layers:
         return settings
     try:
         stored = describe_index(settings.index, patient=patient)
     except NotAnIndexError:
-        return replace(settings, model=find_model(None))
-    model = resolve_model(settings.index, stored, None)
-    return replace(settings, model=model, probe=settings.probe and bool(stored.probe))
+        model = settings.model or find_model(None)
+        return replace(settings, model=model, layers=settings.layers or default_layers(model))
+    if settings.model:  # another model than made it is refused for that, and not for its layers
+        same = stored.layers and set(stored.layers) <= model_layers(settings.model).keys()
+        return replace(settings, layers=tuple(stored.layers) if same else default_layers(settings.model))
+    return replace(
+        settings,
+        model=resolve_model(settings.index, stored, None),
+        layers=settings.layers or tuple(stored.layers),
+        probe=settings.probe and bool(stored.probe),
+    )
 
 
 def plan_job(settings: JobSettings) -> Plan:

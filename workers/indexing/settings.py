@@ -94,7 +94,7 @@ class JobSettings:
         archives: folders, files and addresses, as :func:`workers.indexing.archives.resolve_archives` takes them.
         index: where it is, or will be made.
         model: path; by default the model that made the index, for a new one the bundled model.
-        layers: layers to store as named vectors.
+        layers: layers to store as named vectors; by default those of the index, for a new one the model's default.
         probe: name organs by the probe beside the model, if there is one, and the index, if it is there, has it.
         quantization: of the copy that is searched first.
         labels: ``folder`` (the first folder below an archive names the true class), or a CSV or Parquet manifest with
@@ -116,7 +116,7 @@ class JobSettings:
     archives: tuple[Archive | str | Path, ...]
     index: Address
     model: Path | None = None
-    layers: tuple[str, ...] = ("fcl1",)
+    layers: tuple[str, ...] = ()
     probe: bool = True
     quantization: Quantization = "turbo4"
     labels: str | None = None

@@ -50,7 +50,7 @@ def test_the_bundled_model_is_used_where_none_is_named(
 def test_a_model_is_found_by_path_or_name(model_path: Path) -> None:
     assert find_model(model_path) == model_path
     assert find_model() == find_model("bundled") == find_model(DEFAULT) == bundled_models()[DEFAULT]
-    with pytest.raises(CheckpointError, match=f"bundled model \\({DEFAULT}, organs24\\)"):
+    with pytest.raises(CheckpointError, match=r"bundled model \(atlas, lite0, organs24, pair\)"):
         find_model("organs25")
 
 
@@ -227,7 +227,7 @@ def test_two_models_share_an_index(
     assert "untrained.fcl1 (256 values)" in " ".join(capsys.readouterr().out.split())
     assert cbmir("model", "show", pair) == 0
     assert "joins" in capsys.readouterr().out
-    for command in (("project", pair, archive), ("probe", pair, archive), ("join", pair, model_path, "--name", "x")):
+    for command in (("export", pair), ("join", pair, model_path, "--name", "x")):
         assert cbmir("model", *command) == 2, command
         assert "joins models" in " ".join(capsys.readouterr().err.split()), command
 
@@ -254,6 +254,17 @@ def test_two_models_share_an_index(
     assert cbmir("evaluate", archive, "--model", pair, "--report", tmp_path / "report", "--search", "exact") in {0, 3}
     capsys.readouterr()
     assert cbmir("status", "--index", tmp_path / "copy") == 0
+
+    assert cbmir("model", "project", pair, archive, "--dimensions", 4) == 3
+    assert cbmir("model", "probe", pair, archive) == 3
+    assert cbmir("index", archive / "eye", "--index", tmp_path / "one-vector", "--model", pair) == 0
+    description = json.loads((tmp_path / "one-vector" / "index.json").read_text())
+    assert (description["layers"], description["dimensions"]) == (["projected"], {"projected": 4})
+    capsys.readouterr()
+    assert cbmir(*ask[:2], "--index", tmp_path / "one-vector", "--exclude-same", "none", "--format", "json") == 0
+    [answer] = json.loads(capsys.readouterr().out)
+    assert (answer["layers"], answer["hits"][0]["path"]) == (["projected"], str(query))
+    assert answer["hits"][0]["distance"] == pytest.approx(0, abs=0.01)
 
 
 def test_what_cannot_be_a_head_is_one_sentence(
@@ -331,7 +342,7 @@ def test_an_encoder_is_brought_in_indexed_and_searched(
     for command, said in (
         (("train", archive, "--from", folder, "--output", tmp_path / "own"), "is another program's network"),
         (("model", "compress", folder, archive, "--output", tmp_path / "less"), "is another program's network"),
-        (("model", "export", folder, "--output", tmp_path / "again.onnx"), "is another program's network"),
+        (("model", "export", folder, "--output", tmp_path / "again"), "holds an ONNX file already"),
     ):
         assert cbmir(*command) in {1, 2}, command
         assert said in " ".join(capsys.readouterr().err.split()), command

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.encoders.exporting import export_onnx, write_onnx
+from model.encoders.exporting import export_encoder, export_onnx, write_onnx
 from model.encoders.importing import ImportOptions, import_encoder
 from model.encoders.torchvision_operators import declare_torchvision_operators
 from model.errors import CheckpointError, SettingError
@@ -172,6 +172,28 @@ def test_an_export_of_the_papers_network_is_the_papers_network(tmp_path: Path) -
     import_encoder(str(tmp_path / "dcnn.onnx"), tmp_path / "again", options)
     [ours], [theirs] = (embed((path, "torch"), frames(3)).values() for path in (dense, tmp_path / "again"))
     assert np.abs(ours - theirs).max() < 1e-4 * ours.max()
+
+
+@pytest.mark.parametrize("make", [by_timm, by_transformers])
+def test_an_encoder_becomes_an_onnx_file(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    needs("onnxscript")
+    folder = make(tmp_path)
+    (folder / CARD).write_text("A card.")
+    [before] = embed((folder, "torch"), frames(4)).values()
+    export_encoder(folder, tmp_path / "exact", half=False)
+    export_encoder(folder, tmp_path / "half", half=True)
+    encoder = read_encoder(tmp_path / "half")
+    assert (encoder.kind, encoder.preparation) == ("onnx", read_encoder(folder).preparation)
+    assert (tmp_path / "half" / CARD).read_text() == "A card."
+    for name, most in (("exact", 1e-4), ("half", 1e-2)):
+        [after] = embed((tmp_path / name, "torch"), frames(4)).values()
+        assert np.abs(after - before).max() < most * np.abs(before).max()
+    sizes = [(tmp_path / name / encoder.weights).stat().st_size for name in ("half", "exact")]
+    assert sizes[0] < 0.75 * sizes[1]
+    with pytest.raises(SettingError, match="holds an ONNX file already"):
+        export_encoder(tmp_path / "half", tmp_path / "again", half=False)
+    with pytest.raises(SettingError, match="is there already"):
+        export_encoder(folder, tmp_path / "half", half=False)
 
 
 def test_colour_goes_where_it_is_asked_for(tmp_path: Path) -> None:

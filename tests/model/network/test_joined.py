@@ -1,20 +1,32 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from model.errors import CheckpointError, SettingError
 from model.images.frames import Frame, Header
 from model.network.checkpoint import load_network
 from model.network.embedder import Embedder
-from model.network.heads import default_layers, describe_heads, head_file, head_path, model_layers
+from model.network.heads import (
+    Head,
+    HeadDescription,
+    default_layers,
+    describe_heads,
+    head_file,
+    head_path,
+    model_layers,
+    save_head,
+)
 from model.network.joined import NAME, join_models, members_of
 from model.network.metadata import read_metadata
 from model.network.preparation import PAPER, JoinedPreparation, Preparation
-from model.network.probe import describe_probe, naming_member, probe_file, probe_path
+from model.network.probe import describe_probe, load_probe, naming_member, probe_file, probe_path
 from tests.model.network.test_heads import make_head
 from tests.model.network.test_probe import CLASSES, make_probe
 from tests.support.models import NARROW, make_model
@@ -34,7 +46,7 @@ def pair(tmp_path: Path) -> Path:
 
 def test_a_joined_model_has_the_layers_of_each(pair: Path, tmp_path: Path) -> None:
     layers = {f"{name}.{layer}": NARROW for name in ("one", "two") for layer in ("fcl1", "fcl2", "fcl3")}
-    assert model_layers(pair) == layers | {"two.projected": 8}
+    assert model_layers(pair) == layers | {"joined": 2 * NARROW, "two.projected": 8}
     assert default_layers(pair) == ("one.fcl1", "two.projected")
     assert list(describe_heads(pair)) == ["two.projected"]
     assert read_metadata(pair).fingerprint not in {
@@ -49,6 +61,51 @@ def test_a_joined_model_has_the_layers_of_each(pair: Path, tmp_path: Path) -> No
     assert np.allclose(
         found.features["two.projected"], two.embed(images[:, 1], ("projected",)).features["projected"], atol=1e-5
     )
+
+
+def unit(features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True), np.float32)
+
+
+def test_a_head_and_a_probe_behind_all_of_them(pair: Path) -> None:
+    fingerprint = read_metadata(pair).fingerprint
+    matrix = np.random.default_rng(2).standard_normal((2 * NARROW, 6), np.float32)
+    mean = np.full(2 * NARROW, 0.01, np.float32)
+    described = HeadDescription("projected", "joined", fingerprint, 6, normalised=True)
+    stored = save_head(head_path(pair, "projected"), Head(described, mean, matrix))
+    assert describe_heads(pair)["projected"] == stored
+    assert default_layers(pair) == ("projected",)
+    assert head_file(pair, "projected") == pair / "projected.head.safetensors"
+    make_probe(pair, layer="projected", values=6)
+    assert describe_probe(pair) == load_probe(pair).description
+    assert probe_file(pair) == pair / "probe.safetensors"
+    assert read_metadata(pair).fingerprint == fingerprint
+
+    images = np.random.default_rng(0).integers(0, 256, (3, 2 * 224 * 224), dtype=np.uint8)
+    embedder = Embedder.load(pair)
+    assert embedder.classes == CLASSES
+    found = embedder.embed(images, ("projected", "joined", "one.fcl1", "two.projected"))
+    assert list(found.features) == ["projected", "joined", "one.fcl1", "two.projected"]
+    joined = found.features["joined"]
+    assert np.allclose(joined[:, :NARROW], unit(found.features["one.fcl1"]), atol=1e-6)
+    assert np.allclose(found.features["projected"], unit((joined - mean) @ matrix), atol=1e-5)
+    logits = load_probe(pair)(found.features["projected"]) / 2.0
+    assert np.allclose(found.probabilities, np.exp(logits) / np.exp(logits).sum(1, keepdims=True), atol=1e-5)
+    alone = embedder.embed(images, ("two.fcl2",))
+    assert list(alone.features) == ["two.fcl2"]
+    assert np.allclose(alone.probabilities, found.probabilities, atol=1e-6)
+    own = Embedder.load(pair, probe=False)
+    assert own.probe is None
+    assert own.embed(images, ("projected",)).probabilities.shape == (3, len(own.classes))
+
+
+def test_models_are_joined_where_they_lie(pair: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    where = {"one": "../pair/one.safetensors", "two": "../pair/two.safetensors"}
+    (elsewhere / NAME).write_text(json.dumps({"format": 1, "members": where}))
+    assert read_metadata(elsewhere).fingerprint == read_metadata(pair).fingerprint
+    assert model_layers(elsewhere) == model_layers(pair)
 
 
 def test_the_first_that_names_classes_names_them_for_all(pair: Path) -> None:

@@ -6,14 +6,16 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import onnxruntime
 import pytest
 
 from index.address import parse_address
 from index.engines.engine import Index
 from index.opening import create_index, open_index
 from index.roots import Archive, Root
-from model.errors import CbmirError
+from model.errors import CbmirError, SettingError
 from model.network.bundled import find_model
+from model.network.heads import default_layers
 from model.network.metadata import read_metadata
 from tests.index.conftest import describe
 from tests.support.jobs import small_job
@@ -58,7 +60,7 @@ def test_only_a_list_may_name_what_is_not_there(tmp_path: Path) -> None:
 
 def test_a_job_needs_no_model_where_one_is_known(archive: Path, model_path: Path, tmp_path: Path) -> None:
     bundled = check_job(JobSettings((archive,), parse_address(tmp_path / "new")), patient=False)
-    assert bundled.model == find_model()
+    assert (bundled.settings.model, bundled.settings.layers) == (find_model(), default_layers(find_model()))
     made = describe(model_fingerprint=read_metadata(model_path).fingerprint, model_path=str(model_path))
     create_index(parse_address(tmp_path / "index"), made, purpose="test").close()
     layers = JobSettings(
@@ -67,11 +69,25 @@ def test_a_job_needs_no_model_where_one_is_known(archive: Path, model_path: Path
     assert resolved(layers) == model_path
 
 
+def test_what_onnx_runtime_does_not_compute_there_leaves_gpus_alone(archive: Path, tmp_path: Path) -> None:
+    settings = JobSettings((archive,), parse_address(tmp_path / "new"))
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime computes on GPUs")
+    assert check_job(settings, patient=False).settings.machine.gpus == 0
+    dcnn = replace(settings, model=find_model("atlas"))
+    assert check_job(dcnn, patient=False).settings.machine.gpus is None
+    with pytest.raises(SettingError, match="--model atlas"):
+        check_job(replace(settings, machine=Machine(gpus=1)), patient=False)
+    assert check_job(replace(dcnn, machine=Machine(gpus=1)), patient=False).settings.machine.gpus == 1
+    elsewhere = replace(settings, machine=Machine(gpus=0.5, ray_address="10.0.0.1:6379"))
+    assert check_job(elsewhere, patient=False).settings.machine.gpus == 0.5
+
+
 def resolved(settings: JobSettings) -> Path | None:
     """The model that a job would take, whatever stands against the rest of it."""
-    from workers.indexing.preparing import _with_model
+    from workers.indexing.preparing import _completed
 
-    return _with_model(settings, patient=False).model
+    return _completed(settings, patient=False).model
 
 
 def test_a_dry_run_refuses_what_the_job_refuses(archive: Path, model_path: Path, tmp_path: Path) -> None:
