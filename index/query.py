@@ -61,11 +61,13 @@ def query_from_image(
     path: str | Path,
     embedder: Embedder,
     *,
-    layers: Sequence[str] = ("fcl1",),
+    layers: Sequence[str] = (),
     frame: int = 1,
     patient_key: bytes | None = None,
 ) -> Query:
     """Read and embed one frame of an image file; with the index's key it knows its patient group.
+
+    Without ``layers`` it has what a new index of the model stores.
 
     Raises:
         ImageError: the file cannot be read as an image, or its features are not finite.
@@ -76,13 +78,14 @@ def query_from_image(
 
 
 def queries_from_frames(
-    frames: Sequence[tuple[str, Frame]], embedder: Embedder, *, layers: Sequence[str] = ("fcl1",)
+    frames: Sequence[tuple[str, Frame]], embedder: Embedder, *, layers: Sequence[str] = ()
 ) -> list[Query]:
     """Embed frames, each with the name of its file, at least one and together.
 
     Raises:
         ImageError: features are not finite.
     """
+    layers = layers or embedder.default_layers
     embeddings = embedder.embed(np.stack([embedder.preparation(frame) for _, frame in frames]), layers)
     queries = []
     for row, (name, frame) in enumerate(frames):
@@ -113,9 +116,7 @@ def queries_from_frames(
     return queries
 
 
-def query_from_stored(
-    index: Searchable, uid: str, *, layers: Sequence[str] = ("fcl1",), frame: int | None = None
-) -> Query:
+def query_from_stored(index: Searchable, uid: str, *, layers: Sequence[str] = (), frame: int | None = None) -> Query:
     """Take a stored picture as the query: by point id, SOP Instance UID, or Series Instance UID (its middle picture).
 
     Of a point id the first digits will do.
@@ -124,7 +125,7 @@ def query_from_stored(
         SettingError: the index holds no such picture.
     """
     point, payload = find_stored(index, uid, frame)
-    return query_from_point(index, uid, point, payload, layers)
+    return query_from_point(index, uid, point, payload, layers or index.description.default_layers)
 
 
 def query_from_point(index: Searchable, name: str, point: UUID, payload: Payload, layers: Sequence[str]) -> Query:

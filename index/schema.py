@@ -215,6 +215,14 @@ class Description:
         """What features and predictions come from: where it changes, a query of before means nothing."""
         return self.model_fingerprint, self.heads, self.probe
 
+    @property
+    def default_layers(self) -> tuple[str, ...]:
+        """What a search compares where nothing is asked for: the first layer stored, of joined models that of each."""
+        firsts: dict[str, str] = {}
+        for layer in self.layers:
+            firsts.setdefault(layer.rpartition(".")[0], layer)
+        return tuple(firsts.values())
+
 
 def frame_point_id(frame: Frame) -> UUID:
     """The id under which a frame is stored."""

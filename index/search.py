@@ -42,7 +42,7 @@ class Options:
 
     Attributes:
         top: number of hits wanted.
-        layers: whose features are compared; of several the ranks are fused
+        layers: whose features are compared, by default those of the description; of several the ranks are fused
             (:meth:`index.engines.engine.Searchable.fused`).
         organs: only hits of these predicted classes; ``None`` is the class predicted for the query ("with class
             prediction"), or the whole index where that is unknown; an empty tuple the whole index ("without").
@@ -56,7 +56,7 @@ class Options:
     """
 
     top: int = 10
-    layers: tuple[str, ...] = ("fcl1",)
+    layers: tuple[str, ...] = ()
     organs: tuple[str, ...] | None = None
     where: Mapping[str, Collection[str]] = field(default_factory=dict)
     any_modality: bool = False
@@ -84,14 +84,6 @@ class Answer:
     layers: tuple[str, ...]
     measure: Measure
     hits: tuple[Hit, ...]
-
-
-def default_layers(description: Description) -> tuple[str, ...]:
-    """What a search compares where nothing is asked for: the first layer stored, of joined models that of each."""
-    firsts: dict[str, str] = {}
-    for layer in description.layers:
-        firsts.setdefault(layer.rpartition(".")[0], layer)
-    return tuple(firsts.values())
 
 
 def check_options(description: Description, options: Options) -> None:
@@ -143,6 +135,7 @@ def search(index: Searchable, query: Query, options: Options = Options(), exampl
         ModelMismatchError, SettingError: as :func:`check_options`.
         VectorIndexError: the engine refused.
     """
+    options = replace(options, layers=options.layers or index.description.default_layers)
     check_options(index.description, options)
     predicted = () if query.organ in (None, UNKNOWN) else (query.organ,)
     organs = predicted if options.organs is None else options.organs

@@ -54,7 +54,7 @@ def series_from_files(
     addresses: Iterable[str],
     embedder: Embedder,
     *,
-    layers: Sequence[str] = ("fcl1",),
+    layers: Sequence[str] = (),
     slices: int = SLICES,
     patient_key: bytes | None = None,
     left_out: Callable[[ImageError], None] = lambda _: None,
@@ -66,7 +66,7 @@ def series_from_files(
     Args:
         addresses: of image files, in any order.
         embedder: the model.
-        layers: to compare.
+        layers: to compare; by default what a new index of the model stores.
         slices: to compare, at most.
         patient_key: key of the index's patient groups, if it has them.
         left_out: told of files that cannot be read, and of slices that cannot be decoded: there are fewer then.
@@ -101,9 +101,7 @@ def series_from_files(
             yield SeriesQuery(name, stack[0].header.series_instance_uid, tuple(queries), tuple(read), len(stack))
 
 
-def series_from_index(
-    index: Searchable, uid: str, *, layers: Sequence[str] = ("fcl1",), slices: int = SLICES
-) -> SeriesQuery:
+def series_from_index(index: Searchable, uid: str, *, layers: Sequence[str] = (), slices: int = SLICES) -> SeriesQuery:
     """A stored series, by its UID, or by what :func:`index.query.find_stored` takes for one of its pictures.
 
     Raises:
@@ -119,6 +117,7 @@ def series_from_index(
     stack = longest_stack(every)
     chosen = evenly(len(stack), slices)
     places = along([one.header.slice_mm for one in stack])
+    layers = layers or index.description.default_layers
     queries = (query_from_point(index, uid, *stored[int(stack[place].address)], layers) for place in chosen)
     return SeriesQuery(series, series, tuple(queries), tuple(places[n] for n in chosen), len(stack))
 

@@ -1,7 +1,8 @@
 """What version 0.1 (commit db7a370) made is opened, searched, gone on with and restored.
 
 It lies in ``tests/support/version_0_1``: ``scans`` are four phantoms and a text, indexed as ``/srv/yesterday/scans``
-with the bundled model and keyed hashes of patients; ``hits.json`` is what that version answered to ``scans/eye/0.dcm``.
+with the bundled model of then, organs24, and keyed hashes of patients; ``hits.json`` is what that version answered to
+``scans/eye/0.dcm``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ MADE = Path(__file__).parent / "support" / "version_0_1"
 
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
-    return Embedder.load(find_model(None))
+    return Embedder.load(find_model("organs24"))
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def assert_same_hits(index: Index, scans: Path, embedder: Embedder) -> None:
 
 
 def test_the_checkpoint_is_the_one_that_made_the_index(work: Path) -> None:
-    metadata = read_metadata(find_model(None))
+    metadata = read_metadata(find_model("organs24"))
     assert metadata.fingerprint == read_description(work / "index").model_fingerprint
     assert len(metadata.classes) == 24
 

@@ -88,6 +88,7 @@ def evaluate(
     from model.errors import SettingError
     from model.network.bundled import find_model
     from model.network.embedder import Embedder
+    from model.network.heads import default_layers
     from model.network.metadata import read_metadata
     from model.network.probe import describe_probe
     from model.training.repository import read_repository, split_test
@@ -97,27 +98,21 @@ def evaluate(
         raise SettingError(
             "--by series has no page to open and one way to search: leave --open, --protocol, --search out"
         )
-    paths = [find_model(model) for model in models] if models else [find_model()]
+    named = parse_layers(layers) if layers else ()
+    paths = [find_model(model, named) for model in models] if models else [find_model(layers=named)]
     metadata = read_metadata(paths[0])
     files = split_test(read_repository(repository), seed=metadata.seed if seed is None else seed)
     workers = os.cpu_count() or 1 if workers is None else workers
     if by == "series":
-        alike = len({path.stem for path in paths}) < len(paths)
-        loaded = [
-            (str(path) if alike else path.stem, Embedder.load(path, device=device, runtime=runtime)) for path in paths
-        ]
-        named = parse_layers(layers) if layers else ()
+        loaded = _loaded(paths, device, runtime)
         _compare_series(loaded, files, report, named, slices, repository=str(repository), workers=workers)
         return
     if len(paths) > 1 or not (metadata.classes or describe_probe(paths[0])):
-        named = parse_layers(layers) if layers else ()
-        alike = len({path.stem for path in paths}) < len(paths)
-        loaded = [
-            (str(path) if alike else path.stem, Embedder.load(path, device=device, runtime=runtime)) for path in paths
-        ]
+        loaded = _loaded(paths, device, runtime)
         _compare(loaded, files, report, named, repository=str(repository), workers=workers, open_=open_)
         return
-    path, names = paths[0], parse_layers(layers) if layers else tuple(metadata.layers)
+    path = paths[0]
+    names = named or (default_layers(path) if metadata.members else tuple(metadata.layers))
 
     from cli.rendering.columns import print_left_out
     from cli.rendering.environment import environment
@@ -153,6 +148,14 @@ def evaluate(
         open_page(report / "index.html")
     if found.left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
+
+
+def _loaded(paths: list[Path], device: str, runtime: str) -> list[tuple[str, Embedder]]:
+    """The models, each with its name, or with its path where two have one name."""
+    from model.network.embedder import Embedder
+
+    alike = len({path.stem for path in paths}) < len(paths)
+    return [(str(path) if alike else path.stem, Embedder.load(path, device=device, runtime=runtime)) for path in paths]
 
 
 def _compare(

@@ -268,7 +268,7 @@ def index(
     stored = _stored(index, anew=reembed, patient=not dry_run)
     if reembed and not (stored or model):
         raise SettingError(f"{index} does not say which model made it: name the model with --model")
-    path = find_model(model) if model or not stored else resolve_model(index, stored, None)
+    path = find_model(model, named_layers or ()) if model or not stored else resolve_model(index, stored, None)
     certificates, entity = (authorities, certificate, key), (ae_title, ae_port)
     pacs = pacs_settings(where, since, rate, hours, connections, certificates, entity)
     settings = JobSettings(

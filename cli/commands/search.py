@@ -288,11 +288,11 @@ def _options(
     group_by: GroupBy,
     exact: bool,
 ) -> Options:
-    from index.search import Options, check_options, default_layers
+    from index.search import Options, check_options
 
     options = Options(
         top=top,
-        layers=parse_layers(layer) if layer else default_layers(description),
+        layers=parse_layers(layer) if layer else description.default_layers,
         organs=() if no_class_prediction else tuple(organ) if organ else None,
         where=parse_where(where or []),
         any_modality=any_modality,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ from model.network.beside import is_beside_a_model
 from model.network.encoder import CARD
 from model.network.encoder import NAME as ENCODER
 from model.network.joined import NAME as JOINED
+from model.network.layers import LAYERS
 from model.network.metadata import read_metadata
 
 FOLDER: Final = Path(__file__).parents[1] / "weights"
@@ -36,8 +38,10 @@ def bundled_card(path: Path) -> Path:
     return path / CARD if path.is_dir() else path.with_suffix(".md")
 
 
-def find_model(model: str | Path | None = None) -> Path:
+def find_model(model: str | Path | None = None, layers: Collection[str] = ()) -> Path:
     """Where a model is: a path of a file or folder, a bundled one's name, or "bundled" or nothing for the default.
+
+    The default is :data:`DEFAULT`; where the paper's layers are asked for it is :data:`NETWORK`, which has them.
 
     Raises:
         CheckpointError: there is neither a file nor a bundled model of that name.
@@ -45,7 +49,8 @@ def find_model(model: str | Path | None = None) -> Path:
     path = Path(model or "")
     if model is not None and (path.is_file() or (path / ENCODER).is_file() or (path / JOINED).is_file()):
         return path
-    name = DEFAULT if model is None or str(model) == "bundled" else str(model)
+    default = NETWORK if layers and set(layers) <= set(LAYERS) else DEFAULT
+    name = default if model is None or str(model) == "bundled" else str(model)
     if found := bundled_models().get(name):
         return found
     known = ", ".join(bundled_models()) or "none"
@@ -61,7 +66,7 @@ def find_network(model: str | Path) -> Path:
     Raises:
         CheckpointError: as :func:`find_model`.
     """
-    return find_model(NETWORK if str(model) == "bundled" else model)
+    return find_model(model, LAYERS)
 
 
 def bundled_with(fingerprint: str) -> Path | None:

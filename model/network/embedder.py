@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model.errors import CheckpointError, SettingError
 from model.network.calibration import LAYER, known_images, probabilities
 from model.network.checkpoint import read_centroids
-from model.network.heads import Head, describe_heads, load_head
+from model.network.heads import Head, default_layers, describe_heads, load_head
 from model.network.metadata import Metadata, read_metadata
 from model.network.probe import describe_probe, load_probe
 from model.network.runtimes import choose_runtime, require_runtime
@@ -121,6 +121,11 @@ class Embedder:
 
         integers = runtime == "openvino-int8"
         return cls(*load_openvino(path, integers=integers, threads=threads), centroids, path, probe=probe)
+
+    @property
+    def default_layers(self) -> tuple[str, ...]:
+        """What a new index of the model stores where nothing is asked for: see :mod:`model.network.heads`."""
+        return default_layers(self._path) if self._path else tuple(self.layers)[:1]
 
     def embed(self, images: NDArray[np.uint8], layers: Sequence[str] = ("fcl1",)) -> Embeddings:
         """Embed ``(n, *shape)`` uint8 images, as :attr:`preparation` makes them.

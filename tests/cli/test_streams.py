@@ -106,7 +106,7 @@ def test_exit_code_2_is_a_command_line_that_cannot_work(
         (("search", "q", "--index", index, "--organ", "Nee"), "did you mean 'knee'?"),
         (("search", "q", "--index", index, "--open"), "name the page to write by --sheet"),
         (("train", archive, "--recipe", "slow"), "'slow' is not one of"),
-        (("index", archive, "--index", tmp_path / "new", "--layers", "fc1"), "did you mean 'fcl1'?"),
+        (("index", archive, "--index", tmp_path / "new", "--layers", "projectd"), "did you mean 'projected'?"),
         (("index", archive, "--index", tmp_path / "new", "--prune", "--yes", "--limit", 2), "exclude each other"),
         (("index", archive, "--index", tmp_path / "new", "--report", tmp_path), "is a folder: name the file"),
     ):

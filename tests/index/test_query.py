@@ -40,5 +40,5 @@ def test_features_that_are_not_finite_are_refused(archive: Path, model_path: Pat
             return embeddings
 
     with pytest.raises(ImageError) as caught:
-        query_from_image(archive / "eye" / "eye-000.dcm", Broken())
+        query_from_image(archive / "eye" / "eye-000.dcm", Broken(), layers=("fcl1",))
     assert caught.value.reason is Reason.NON_FINITE

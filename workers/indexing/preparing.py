@@ -120,7 +120,7 @@ def _completed(settings: JobSettings, *, patient: bool) -> JobSettings:
     try:
         stored = describe_index(settings.index, patient=patient)
     except NotAnIndexError:
-        model = settings.model or find_model(None)
+        model = settings.model or find_model(None, settings.layers)
         return replace(settings, model=model, layers=settings.layers or default_layers(model))
     if settings.model:  # another model than made it is refused for that, and not for its layers
         same = stored.layers and set(stored.layers) <= model_layers(settings.model).keys()

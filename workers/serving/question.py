@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from index.schema import Description
-from index.search import Options, check_options, default_layers
+from index.search import Options, check_options
 
 Word = Annotated[str, Field(max_length=200)]
 
@@ -53,7 +53,7 @@ class Filters(BaseModel):
         """
         options = Options(
             top=self.top,
-            layers=tuple(self.layer) or default_layers(description),
+            layers=tuple(self.layer) or description.default_layers,
             organs=() if self.no_class_prediction else tuple(self.organ) or None,
             where={name: values for name in FILTERS if (values := getattr(self, name))},
             any_modality=self.any_modality,
