@@ -111,6 +111,7 @@ def search_series(
         SettingError: the options cannot be met, ask for more than one layer, or for a layer of dot products.
         VectorIndexError: the engine refused.
     """
+    options = replace(options, layers=options.layers or index.description.default_layers)
     check_options(index.description, options)
     if len(options.layers) > 1 or measure(index.description, options.layers) != "distance":
         raise SettingError("--by series compares one layer by its distances: name one by --layer")
