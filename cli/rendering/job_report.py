@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from cli.console import messages, output
 from cli.rendering.columns import print_left_out
 from model.errors import Reason
 from model.network.heads import model_layers
+from model.network.metadata import read_metadata
+from model.network.runtimes import computes_on_gpus
 from workers.indexing.planning import Plan
 from workers.indexing.report import JobReport
 from workers.indexing.settings import JobSettings
@@ -20,6 +23,10 @@ BYTES_A_VALUE = {"none": 2.0, "int8": 3.0, "turbo4": 2.5}
 
 BYTES_A_POINT = 2_300
 """Payload, ids, log and graph of one point: 12,500 in all with one layer, measured on 28,800 points."""
+
+
+GPU = Path("/dev/nvidia0")
+"""There on a machine that has one, with its driver."""
 
 
 def print_plan(plan: Plan, settings: JobSettings) -> None:
@@ -77,8 +84,19 @@ def print_report(report: JobReport, settings: JobSettings) -> None:
     if report.bottleneck:
         busy = f"busy {report.stage_busy[report.bottleneck]:.0%} of the time"
         messages.print(f"slowest stage: {report.bottleneck}, {busy}", soft_wrap=True)
+    if report.points and _left_gpu_alone(report, settings):
+        messages.print(
+            "a GPU was left alone: the ONNX Runtime that is installed, which computes a part of the model, computes on "
+            "processors only: pip install onnxruntime-gpu, or make the index by --model atlas",
+            soft_wrap=True,
+        )
     if settings.report:
         messages.print(f"report: {settings.report}", soft_wrap=True, markup=False)
+
+
+def _left_gpu_alone(report: JobReport, settings: JobSettings) -> bool:
+    asked = settings.machine.gpus is not None or settings.machine.runtime != "torch"
+    return not asked and GPU.exists() and not computes_on_gpus(read_metadata(report.model))
 
 
 def summary(report: JobReport) -> str:

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cli.rendering import job_report
+from index.address import parse_address
 from index.answers.sheet import GAP, TILE
+from model.network.bundled import find_model
+from model.network.metadata import read_metadata
+from model.network.runtimes import computes_on_gpus
+from workers.indexing.report import JobReport
+from workers.indexing.settings import JobSettings
 
 Cbmir = Callable[..., int]
 
@@ -74,7 +81,7 @@ def test_what_cannot_be_done_is_one_sentence(
     fails("does not exist", tmp_path / "absent", "--index", index, "--model", model_path)
     fails("name the model with --model", archive, "--index", index, "--reembed", code=2)
     fails("absent.safetensors does not exist", archive, "--index", index, "--model", tmp_path / "absent.safetensors")
-    fails("no layer 'fcl7': did you mean", archive, "--index", index, "--layers", "fcl7", code=2)
+    fails("no layer 'fcl7': did you mean", archive, "--index", index, "--model", model_path, "--layers", "fcl7", code=2)
     fails("no number and no range", archive, "--index", index, "--model", model_path, "--actors", "many", code=2)
     fails("'tensorflow' is not one of", archive, "--index", index, "--runtime", "tensorflow", code=2)
     fails(
@@ -177,3 +184,15 @@ def test_a_log_for_machines(
     assert cbmir("index", folder, "--index", index, "--layers", "fcl2", "--log-json") == 1
     (line,) = capfd.readouterr().err.splitlines()
     assert json.loads(line)["level"] == "ERROR"
+
+
+def test_a_gpu_that_is_left_alone_is_told(
+    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(job_report, "GPU", tmp_path)
+    if computes_on_gpus(read_metadata(find_model())):
+        pytest.skip("this ONNX Runtime computes on GPUs")
+    for model, told in ((find_model(), True), (model_path, False)):
+        report = JobReport([], "index", str(model), "", "", points=1)
+        job_report.print_report(report, JobSettings((), parse_address(tmp_path), model))
+        assert ("a GPU was left alone" in flat(capsys.readouterr().err)) == told

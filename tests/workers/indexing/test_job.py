@@ -166,7 +166,8 @@ def test_layers_are_stored_and_another_model_is_refused(
     with pytest.raises(ModelMismatchError, match="made by another model"):
         index_archive(settings(archive / "eye", index, other_model_path, layers=("fcl1", "fcl3")))
     with pytest.raises(ModelMismatchError, match="has layers"):
-        index_archive(settings(archive / "eye", index, model_path))
+        index_archive(settings(archive / "eye", index, model_path, layers=("fcl1",)))
+    index_archive(settings(archive / "eye", index, model_path))  # those of the index, where none are named
 
 
 @WITHOUT_RAY
