@@ -78,18 +78,18 @@ def export_encoder(folder: Path, target: Path, *, half: bool) -> EncoderDescript
         raise SettingError(f"{target} is there already: choose another --output")
     network, output = encoder_network(folder / encoder.weights, encoder)
     side, channels = encoder.preparation.size, encoder.preparation.channels
-    with folder_made_whole(target) as partial:
-        path = partial / "encoder.onnx"
-        pooled = _Pooled(network, output, encoder.pooling)
-        write_onnx(pooled, torch.zeros(2, channels, side, side), path, [encoder.layer])
-        if half:
-            halve_weights(path)
-        for card in folder.glob(CARD):
-            shutil.copyfile(card, partial / CARD)
-        return write_encoder(
-            partial,
-            replace(encoder, kind="onnx", weights=path.name, architecture="", output=encoder.layer, pooling="none"),
-        )
+    pooled, name = _Pooled(network, output, encoder.pooling), "encoder.onnx"
+    described = replace(encoder, kind="onnx", weights=name, architecture="", output=encoder.layer, pooling="none")
+    try:
+        with folder_made_whole(target) as partial:
+            write_onnx(pooled, torch.zeros(2, channels, side, side), partial / name, [encoder.layer])
+            if half:
+                halve_weights(partial / name)
+            for card in folder.glob(CARD):
+                shutil.copyfile(card, partial / CARD)
+            return write_encoder(partial, described)
+    except OSError as error:
+        raise CheckpointError(f"{target} cannot be written: {error.strerror or error}") from error
 
 
 def halve_weights(path: Path) -> None:
