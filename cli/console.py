@@ -51,7 +51,7 @@ class Terminal(Console):
     @property
     def size(self) -> ConsoleDimensions:
         """The terminal's size; standard input may be another terminal, or none."""
-        usual, width = super().size, _columns(self.file)
+        usual, width = super().size, _size(self.file)[0]
         if self._width or os.environ.get("COLUMNS") or not width:
             return usual
         return ConsoleDimensions(width, usual.height)
@@ -97,17 +97,17 @@ class Terminal(Console):
             return f"the encoding {self.encoding} has no characters to draw pictures with"
         if self.is_dumb_terminal:
             return "a dumb terminal draws no pictures"
-        if self.is_terminal and not _columns(self.file):
+        if self.is_terminal and 0 in _size(self.file):
             return "this terminal does not tell its size, so that no picture can be drawn"
         return None
 
 
-def _columns(stream: IO[str]) -> int:
-    """Of the terminal that a stream writes to; 0 if it is none, or does not tell."""
+def _size(stream: IO[str]) -> tuple[int, int]:
+    """Columns and rows of the terminal that a stream writes to; 0 of what it does not tell, or if it is none."""
     try:
-        return os.get_terminal_size(stream.fileno()).columns
+        return os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):
-        return 0
+        return 0, 0
 
 
 output = Terminal(highlight=False)

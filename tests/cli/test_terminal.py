@@ -87,6 +87,9 @@ def test_thumbnails(program: Path, scans: Path, index: Path) -> None:
     code, plain = run([*query, "--no-class-prediction"], environment={"TERM": "dumb"})
     assert code == 0
     assert "a dumb terminal draws no pictures: use --sheet" in plain.flat
+    code, without_rows = run([*query, "--no-class-prediction"], lines=0)  # as after 'stty cols 80' in a container
+    assert code == 0
+    assert "does not tell its size" in without_rows.flat
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ class Terminal:
 
     Args:
         command: program and arguments.
-        columns: width; ``lines`` its height.
+        columns: width; ``lines`` its height, which the program is not told if it is 0.
         environment: added to that of the tests, and to OpenVINO as the runtime, which starts in a third of the time.
         folder: working directory.
     """
@@ -49,7 +49,7 @@ class Terminal:
         folder: Path | None = None,
     ) -> None:
         self.written, self.columns = b"", columns
-        self._screen = pyte.HistoryScreen(columns, lines, history=10_000, ratio=1)
+        self._screen = pyte.HistoryScreen(columns, lines or 50, history=10_000, ratio=1)
         self._stream = pyte.ByteStream(self._screen)
         self._master, slave = pty.openpty()
         ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
