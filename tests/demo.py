@@ -34,7 +34,7 @@ def main(folder: Path) -> None:
     console.print(
         "DICOM files of many scanners, published with the Python packages pydicom and pydicom-data to test software:\n"
         "in 20 transfer syntaxes, some damaged on purpose, some no pictures at all. Nothing is trained: the bundled\n"
-        "network has never seen them, its head and probe four frames, and many show none of its 60 classes."
+        "networks have never seen them, their head and probe four frames, and many show none of its 60 classes."
     )
     cbmir("model list")
     cbmir(f"index {' '.join(ARCHIVES)} --index index", expected=3)
