@@ -87,7 +87,7 @@ def print_report(report: JobReport, settings: JobSettings) -> None:
     if report.points and _left_gpu_alone(report, settings):
         messages.print(
             "a GPU was left alone: the ONNX Runtime that is installed, which computes a part of the model, computes on "
-            "processors only: pip install onnxruntime-gpu, or make the index by --model atlas",
+            "processors only: pip install onnxruntime-gpu",
             soft_wrap=True,
         )
     if settings.report:

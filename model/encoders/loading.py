@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model.errors import CheckpointError, SettingError
 from model.network.encoder import EncoderDescription
+from model.network.runtimes import onnx_runs_on_gpus
 
 if TYPE_CHECKING:
     from model.network.embedder import Run
@@ -50,6 +51,10 @@ def load_forward(folder: Path, encoder: EncoderDescription, *, device: str, thre
         case "onnx":
             from model.encoders.onnx_file import load_onnx
 
+            if device != "cpu" and encoder.on_gpus and not onnx_runs_on_gpus():
+                from model.encoders.torch_networks import load_efficientnet_lite
+
+                return load_efficientnet_lite(folder / encoder.on_gpus, device, threads)
             return load_onnx(weights, encoder, device=device, threads=threads)
         case "timm" | "transformers" | "efficientnet-lite":
             from model.encoders.torch_networks import load_torch_encoder

@@ -35,6 +35,18 @@ def load_torch_encoder(weights: Path, encoder: EncoderDescription, device: str, 
     return _forward(*encoder_network(weights, encoder), device, threads)
 
 
+def load_efficientnet_lite(weights: Path, device: str, threads: int | None) -> Forward:
+    """EfficientNet-Lite0 with its last maps averaged, as an ONNX file of it gives them.
+
+    Raises:
+        CheckpointError, SettingError: as :func:`encoder_network`; or the device cannot be used.
+    """
+    network = efficientnet_lite()
+    network.add_module("_fc", nn.Identity())  # in place of the classifier, which nothing asks
+    load_weights(network, weights)
+    return _forward(network, lambda images: network.extract_features(images).mean((2, 3)), device, threads)
+
+
 def encoder_network(weights: Path, encoder: EncoderDescription) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     """An encoder's network, and what gives its raw output: a vector an image, all positions, or its last maps.
 

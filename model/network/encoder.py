@@ -44,6 +44,7 @@ class EncoderDescription:
         dot: whether its features are compared by their dot products, and not by Euclidean distance.
         batch: images that an ONNX file takes at once, where it takes no other number.
         channels_last: whether an ONNX file takes ``(n, size, size, channels)``.
+        on_gpus: of an ONNX file of EfficientNet-Lite0, weights beside it by which torch computes the same on GPUs.
         source: where it came from.
         licence: under which it may be used, as whoever imported it says.
         fingerprint: 32 hexadecimal digits over the weights and all of this that changes a feature.
@@ -61,6 +62,7 @@ class EncoderDescription:
     dot: bool = False
     batch: int | None = None
     channels_last: bool = False
+    on_gpus: str = ""
     source: str = ""
     licence: str = ""
     fingerprint: str = ""
@@ -104,8 +106,9 @@ def write_encoder(folder: Path, encoder: EncoderDescription) -> EncoderDescripti
 
 
 def _fingerprint(folder: Path, encoder: EncoderDescription) -> str:
-    """Source and licence change no feature, nor do the files that only describe the weights to people."""
+    """Source and licence change no feature, nor do files that only describe the weights to people, or repeat them."""
     values: dict[str, Any] = asdict(replace(encoder, source="", licence="", fingerprint=""))
+    del values["on_gpus"]
     if not encoder.dot:
         del values["dot"]  # of which fingerprints before it was thought of knew nothing
     digest = hashlib.sha256(json.dumps([FORMAT, values], sort_keys=True).encode())

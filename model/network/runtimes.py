@@ -66,10 +66,19 @@ def require_runtime(runtime: str, path: Path, metadata: Metadata) -> None:
 
 
 def computes_on_gpus(metadata: Metadata) -> bool:
-    """Whether what is installed computes a model on GPUs; ONNX files need an ONNX Runtime that was built for them."""
+    """Whether what is installed computes a model on GPUs.
+
+    An ONNX file needs an ONNX Runtime that was built for them, or weights beside it that torch computes there.
+    """
     encoders = [one.encoder for one in metadata.members.values() or (metadata,)]
-    if not any(encoder and encoder.kind == "onnx" for encoder in encoders):
+    by_onnx = [encoder for encoder in encoders if encoder and encoder.kind == "onnx"]
+    if all(encoder.on_gpus for encoder in by_onnx) and find_spec("efficientnet_lite_pytorch"):
         return True
+    return not by_onnx or onnx_runs_on_gpus()
+
+
+def onnx_runs_on_gpus() -> bool:
+    """Whether the ONNX Runtime that is installed was built for GPUs."""
     if not find_spec("onnxruntime"):
         return False
     from onnxruntime import get_available_providers

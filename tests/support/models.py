@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.images.frames import Frame, Header
+from model.network.bundled import find_model
 from model.network.preparation import PAPER
 from tests.support import phantoms
 
@@ -36,3 +39,11 @@ def make_model(
 def prepared(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """What of a grey picture enters the network of the paper."""
     return PAPER(Frame(pixels, 1, 1, "", Header()))
+
+
+def encoder_for_processors(folder: Path) -> Path:
+    """An encoder that is an ONNX file and no more: lite0 without the weights by which torch computes it on GPUs."""
+    shutil.copytree(find_model("lite0"), folder)
+    description = json.loads((folder / "encoder.json").read_text())
+    (folder / "encoder.json").write_text(json.dumps(description | {"on_gpus": ""}))
+    return folder

@@ -108,7 +108,7 @@ def _on_what_computes(machine: Machine, model: Path, metadata: Metadata) -> Mach
     if machine.gpus and not machine.ray_address:
         raise SettingError(
             f"--gpus: {model} holds an ONNX file, which the ONNX Runtime that is installed computes on processors "
-            "only: pip install onnxruntime-gpu, name another model, as --model atlas, or leave --gpus out"
+            "only: pip install onnxruntime-gpu, name another model, or leave --gpus out"
         )
     return replace(machine, gpus=machine.gpus or 0.0)
 

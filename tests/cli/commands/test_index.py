@@ -17,6 +17,7 @@ from index.answers.sheet import GAP, TILE
 from model.network.bundled import find_model
 from model.network.metadata import read_metadata
 from model.network.runtimes import computes_on_gpus
+from tests.support.models import encoder_for_processors
 from workers.indexing.report import JobReport
 from workers.indexing.settings import JobSettings
 
@@ -190,9 +191,10 @@ def test_a_gpu_that_is_left_alone_is_told(
     model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(job_report, "GPU", tmp_path)
-    if computes_on_gpus(read_metadata(find_model())):
+    encoder = encoder_for_processors(tmp_path / "encoder")
+    if computes_on_gpus(read_metadata(encoder)):
         pytest.skip("this ONNX Runtime computes on GPUs")
-    for model, told in ((find_model(), True), (model_path, False)):
+    for model, told in ((encoder, True), (find_model(), False), (model_path, False)):
         report = JobReport([], "index", str(model), "", "", points=1)
         job_report.print_report(report, JobSettings((), parse_address(tmp_path), model))
         assert ("a GPU was left alone" in flat(capsys.readouterr().err)) == told

@@ -17,9 +17,12 @@ from torch import Tensor, nn
 
 from model.encoders.exporting import export_encoder, export_onnx, write_onnx
 from model.encoders.importing import ImportOptions, import_encoder
+from model.encoders.loading import load_forward
+from model.encoders.torch_networks import load_efficientnet_lite
 from model.encoders.torchvision_operators import declare_torchvision_operators
 from model.errors import CheckpointError, SettingError
 from model.images.frames import Frame, Header
+from model.network.bundled import find_model
 from model.network.embedder import Embedder
 from model.network.encoder import CARD, NAME, read_encoder
 from model.network.heads import Head, HeadDescription, head_path, save_head
@@ -192,6 +195,19 @@ def test_an_encoder_becomes_an_onnx_file(make: Callable[[Path], Path], half: boo
         export_encoder(target, tmp_path / "again", half=False)
     with pytest.raises(SettingError, match="is there already"):
         export_encoder(folder, target, half=False)
+
+
+def test_torch_gives_what_the_onnx_file_of_the_bundled_encoder_gives() -> None:
+    folder = find_model("lite0")
+    encoder = read_encoder(folder)
+    by_onnx = load_forward(folder, encoder, device="cpu", threads=1)
+    by_torch = load_efficientnet_lite(folder / encoder.on_gpus, "cpu", 1)
+    images = encoder.preparation.scale(np.stack([encoder.preparation(frame) for frame in frames(2)]))
+    one, other = by_onnx(images), by_torch(images)
+    assert one.shape == other.shape == (2, encoder.values)
+    assert np.abs(one - other).max() < 0.02 * np.abs(one).max()
+    cosines = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    assert cosines == pytest.approx([1, 1], abs=1e-4)
 
 
 def test_colour_goes_where_it_is_asked_for(tmp_path: Path) -> None:

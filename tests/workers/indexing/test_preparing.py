@@ -19,6 +19,7 @@ from model.network.heads import default_layers
 from model.network.metadata import read_metadata
 from tests.index.conftest import describe
 from tests.support.jobs import small_job
+from tests.support.models import encoder_for_processors
 from tests.support.stand_in.service import StandIn
 from workers.indexing.job import index_archive
 from workers.indexing.planning import Plan
@@ -70,15 +71,16 @@ def test_a_job_needs_no_model_where_one_is_known(archive: Path, model_path: Path
 
 
 def test_what_onnx_runtime_does_not_compute_there_leaves_gpus_alone(archive: Path, tmp_path: Path) -> None:
-    settings = JobSettings((archive,), parse_address(tmp_path / "new"))
+    settings = JobSettings((archive,), parse_address(tmp_path / "new"), encoder_for_processors(tmp_path / "encoder"))
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime computes on GPUs")
     assert check_job(settings, patient=False).settings.machine.gpus == 0
-    dcnn = replace(settings, model=find_model("atlas"))
-    assert check_job(dcnn, patient=False).settings.machine.gpus is None
-    with pytest.raises(SettingError, match="--model atlas"):
+    for other in ("atlas", "pair", "lite0"):
+        assert check_job(replace(settings, model=find_model(other)), patient=False).settings.machine.gpus is None
+    pair = replace(settings, model=find_model("pair"))
+    with pytest.raises(SettingError, match="pip install onnxruntime-gpu"):
         check_job(replace(settings, machine=Machine(gpus=1)), patient=False)
-    assert check_job(replace(dcnn, machine=Machine(gpus=1)), patient=False).settings.machine.gpus == 1
+    assert check_job(replace(pair, machine=Machine(gpus=1)), patient=False).settings.machine.gpus == 1
     elsewhere = replace(settings, machine=Machine(gpus=0.5, ray_address="10.0.0.1:6379"))
     assert check_job(elsewhere, patient=False).settings.machine.gpus == 0.5
 
