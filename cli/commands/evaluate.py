@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from cli.rendering.progress import StageProgress
     from index.evaluation.run import EvaluationObserver
     from model.network.embedder import Embedder
+    from model.network.metadata import Metadata
+    from model.network.probe import ProbeDescription
     from model.training.repository import LabelledFile
 
 Protocol = Literal["both", "training-images", "leave-group-out"]
@@ -112,6 +115,7 @@ def evaluate(
         _compare(loaded, files, report, named, repository=str(repository), workers=workers, open_=open_)
         return
     path = paths[0]
+    files = _in_words_of(describe_probe(path) or metadata, files)
     names = named or (default_layers(path) if metadata.members else tuple(metadata.layers))
 
     from cli.rendering.columns import print_left_out
@@ -148,6 +152,17 @@ def evaluate(
         open_page(report / "index.html")
     if found.left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
+
+
+def _in_words_of(model: ProbeDescription | Metadata, files: list[LabelledFile]) -> list[LabelledFile]:
+    """The files with the classes of the model as their labels, where those are called otherwise; that is told."""
+    from model.dataset.combining import in_words_of
+
+    called = in_words_of(model.classes, {file.label for file in files})
+    if called:
+        said = ", ".join(f"{label} as {name}" for label, name in called.items())
+        messages.print_prose(f"[yellow]note:[/] labels are read in the model's words: {said}")
+    return [replace(file, label=called.get(file.label, file.label)) for file in files]
 
 
 def _loaded(paths: list[Path], device: str, runtime: str) -> list[tuple[str, Embedder]]:

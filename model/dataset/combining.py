@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -57,6 +58,21 @@ class Combined:
     images: Counter[str]
     sources: int
     left_out: Counter[str]
+
+
+def in_words_of(classes: Collection[str], labels: Iterable[str], vocabulary: str = "regions") -> dict[str, str]:
+    """What a model's classes call the labels that are none of them, as ``brain_mr`` for ``brain_mri``.
+
+    Empty where one of the labels is nothing that the vocabulary knows, or no class of the model: a half of an
+    evaluation would say nothing.
+
+    Raises:
+        DatasetError: as :func:`read_vocabulary`.
+    """
+    others = sorted({label for label in labels if label not in classes})
+    names = read_vocabulary(vocabulary).names if others else {}
+    called = {label: names.get(label.lower(), "") for label in others}
+    return called if set(called.values()) <= set(classes) else {}
 
 
 @cache

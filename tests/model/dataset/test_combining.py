@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from model.dataset.combining import combine, read_vocabulary
+from model.dataset.combining import combine, in_words_of, read_vocabulary
 from model.errors import DatasetError, SettingError
 from model.training.repository import read_repository
 
@@ -93,3 +93,14 @@ def test_every_name_of_the_vocabulary_means_one_class() -> None:
     assert words.class_of("", "chest", "cr") == words.class_of("Chest_Xray", "", "") == "chest_xr"
     assert words.class_of("", "phantom", "CT") == "phantom"
     assert words.class_of("", "none", "MR") is None
+
+
+def test_labels_are_read_in_the_words_of_a_model() -> None:
+    classes = ("abdomen_ct", "brain_mr", "knee_xr")
+    assert in_words_of(classes, ["brain_mri", "liver_ct", "knee_xr"]) == {
+        "brain_mri": "brain_mr",
+        "liver_ct": "abdomen_ct",
+    }
+    assert in_words_of(classes, ["knee_xr"]) == {}
+    assert in_words_of(classes, ["brain_mri", "tail"]) == {}  # of no vocabulary
+    assert in_words_of(classes, ["brain_mri", "breast_mri"]) == {}  # of no class of the model
