@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model.errors import CheckpointError, SettingError
 from model.network.encoder import EncoderDescription
+from model.network.heads import of_length_one
 from model.network.runtimes import onnx_runs_on_gpus
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def embed(forward: Forward, encoder: EncoderDescription, images: NDArray[np.uint
         outputs.append(pool(raw[: len(scaled)], encoder))
     features = np.concatenate(outputs) if outputs else np.empty((0, encoder.values), np.float32)
     if encoder.normalised:
-        features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        features = of_length_one(features)
     return np.ascontiguousarray(features, np.float32)
 
 

@@ -62,10 +62,14 @@ class Head:
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map ``(images, n)`` features to ``(images, values)`` float32."""
-        projected = (features - self.mean) @ self.matrix
-        if self.description.normalised:
-            projected /= np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        return np.asarray(projected, np.float32)
+        projected = np.asarray((features - self.mean) @ self.matrix, np.float32)
+        return of_length_one(projected) if self.description.normalised else projected
+
+
+def of_length_one(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``(images, values)``, each divided by its length, so that Euclidean distances rank as cosines do; zeros stay."""
+    lengths = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return np.asarray(features / lengths, np.float32)
 
 
 def head_path(model: Path, name: str) -> Path:

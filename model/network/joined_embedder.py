@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.errors import SettingError
 from model.network.embedder import Embedder, Embeddings
-from model.network.heads import describe_heads, own_heads
+from model.network.heads import describe_heads, of_length_one, own_heads
 from model.network.joined import LAYER, members_of
 from model.network.metadata import Metadata
 from model.network.preparation import JoinedPreparation
@@ -88,12 +88,7 @@ class JoinedEmbedder(Embedder):
             features |= {f"{name}.{layer}": values for layer, values in found.features.items()}
             named = found if name == self._naming else named
             if LAYER in layers:
-                firsts.append(_of_length_one(found.features[first]))
+                firsts.append(of_length_one(found.features[first]))
         if firsts:
             features[LAYER] = np.concatenate(firsts, axis=1)
         return features, named
-
-
-def _of_length_one(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return np.asarray(features / lengths, np.float32)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from model.network import joined
 from model.network.bundled import find_model
 from model.network.embedder import Embedder
+from model.network.heads import of_length_one
 from model.network.runtimes import AUTO, choose_runtime
 from model.training.evaluation import predict
 from model.training.loading import load_repository
@@ -39,10 +40,6 @@ def features_of(model: Path, files: list[LabelledFile]) -> tuple[Array, NDArray[
     layer = joined.LAYER if metadata.members else next(iter(embedder.layers))
     frames = load_repository(files, ["any"], workers=2, prepare=embedder.preparation)[0]["train"]
     return of_length_one(predict(embedder, frames, (layer,)).features[layer]), frames.files
-
-
-def of_length_one(vectors: Array) -> Array:
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12), np.float32)
 
 
 def parts_of(sources: NDArray[np.object_]) -> NDArray[np.int64]:
