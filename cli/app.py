@@ -33,7 +33,7 @@ from cli.commands import (
     upgrade,
     watch,
 )
-from cli.console import EXIT_COMMAND_LINE, EXIT_ERROR, errors, messages, open_standard_streams, output
+from cli.console import EXIT_COMMAND_LINE, EXIT_ERROR, errors, messages, open_standard_streams, output, sentence
 from cli.interruption import EXIT_INTERRUPTED, exit_code
 from model.errors import CbmirError, Interrupted, SettingError, was_interrupted
 
@@ -129,7 +129,7 @@ def run(arguments: list[str]) -> int:
             return exit_code()
         if errors.debug and not isinstance(error, Interrupted):
             raise
-        errors.show(_sentence(error))
+        errors.show(sentence(error))
         return _code(error)
 
 
@@ -173,14 +173,6 @@ def _usage(message: str) -> str:
         if near := get_close_matches(wrong, choices, 1):
             return f"{message} Did you mean {near[0]!r}?"
     return message
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, CbmirError):
-        return str(error)
-    if isinstance(error, PermissionError):
-        return f"{error.filename} may not be read or written: ask its owner, or name another place"
-    return f"unexpected {type(error).__name__}: {error} (a fault of this program: --debug shows where)"
 
 
 def _require_working_directory() -> None:

@@ -20,6 +20,8 @@ from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
 
+from model.errors import CbmirError
+
 EXIT_ERROR = 1
 EXIT_COMMAND_LINE = 2
 EXIT_LEFT_OUT = 3
@@ -145,6 +147,16 @@ class _Errors:
 
 
 errors = _Errors()
+
+
+def sentence(error: Exception) -> str:
+    """Any error in one sentence."""
+    if isinstance(error, CbmirError):
+        return str(error)
+    if isinstance(error, PermissionError):
+        return f"{error.filename} may not be read or written: ask its owner, or name another place"
+    return f"unexpected {type(error).__name__}: {error} (a fault of this program: --debug shows where)"
+
 
 _PLAIN = {
     "…": "...", "–": "-", "—": "-", "−": "-", "·": "-", "→": "->", "×": "x", "±": "+-", "≥": ">=", "≤": "<=",

@@ -1,9 +1,10 @@
 """Jobs that are interrupted at random end with the points of an undisturbed one.
 
-``python -m tests.interruptions [--runs 20] [--seed 0] [--files 720]``. In each run a job in a process of its own loses,
-when a random number of images is embedded, its driver (which owns the embedded index), an embedding actor, a storing
-actor (its index is a server's), a decoding worker (at once), or the room on its disk; then the same job runs again.
-Disks need the right to mount one.
+``python -m tests.interruptions [--runs 20] [--seed 0] [--files 720] [--pacs]``. In each run a job in a process of its
+own loses, when a random number of images is embedded, its driver (which owns the embedded index), an embedding actor, a
+storing actor (its index is a server's), a decoding worker (at once), or the room on its disk; then the same job runs
+again. Disks need the right to mount one. With ``--pacs`` the archive is a real Orthanc, read by DICOMweb and then by
+DIMSE, which is itself killed in mid-job, too, and started again seconds later.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import psutil
@@ -31,13 +33,16 @@ from index.opening import open_index
 from index.schema import Payload, Vector
 from tests.support import phantoms
 from tests.support.models import make_model
+from tests.support.orthanc import PASSWORD, USER, Orthanc
 from tests.support.stand_in.process import StandInProcess
 from workers.cluster import set_ray_environment
 from workers.indexing.job import index_archive
 from workers.indexing.pipeline import SHARD_FILES
 from workers.indexing.settings import JobObserver, JobSettings, Machine, Progress
 
-VICTIMS = ("driver", "storing actor", "embedding actor", "decoding worker", "disk")
+VICTIMS: tuple[str, ...] = ("driver", "storing actor", "embedding actor", "decoding worker", "disk")
+
+PACS_AWAY_SECONDS = 8.0
 
 PROCESSES = {"driver": 5, "disk": 5, "storing actor": 5}
 """Processes that go down: with a driver two actors, a decoding worker and the counters, with a storing actor those that
@@ -50,7 +55,24 @@ MACHINE = Machine(actors=(2, 2), batch_size=BATCH, runtime="openvino")
 Contents = dict[str, tuple[Payload, Vector]]
 
 
-def write_archive(folder: Path, files: int) -> Path:
+@dataclass(frozen=True)
+class Archive:
+    """What is indexed.
+
+    Attributes:
+        address: of a folder, or in a PACS.
+        files: that lie there.
+        readable: of these.
+        pacs: that holds them.
+    """
+
+    address: str
+    files: int
+    readable: int
+    pacs: Orthanc | None = None
+
+
+def write_archive(folder: Path, files: int) -> Archive:
     """Phantoms of all organs, one of them in a copy, and a broken file."""
     for number in range(files):
         organ = list(phantoms.ORGANS)[number % len(phantoms.ORGANS)]
@@ -59,7 +81,20 @@ def write_archive(folder: Path, files: int) -> Path:
         phantoms.dicom([phantoms.draw(organ, number, 48)], organ, number).save_as(path, enforce_file_format=True)
     shutil.copy(path, folder / "copy.dcm")
     (folder / "broken.dcm").write_bytes(path.read_bytes()[:-500])
-    return folder
+    return Archive(str(folder), files + 2, files + 1)
+
+
+@contextmanager
+def in_pacs(archive: Archive, folder: Path) -> Iterator[list[Archive]]:
+    """The same pictures in a PACS, by DICOMweb and by DIMSE; it keeps neither the copy nor what is broken."""
+    folder.mkdir()
+    pacs = Orthanc(folder)
+    try:
+        pacs.take(*(file for file in sorted(Path(archive.address).rglob("*/*.dcm"))))
+        held = len(pacs.ask("GET", "instances").json())
+        yield [Archive(address, held, held, pacs) for address in (pacs.dicomweb, pacs.dimse)]
+    finally:
+        pacs.stop()
 
 
 class Job:
@@ -69,9 +104,9 @@ class Job:
         embedded: images embedded so far.
     """
 
-    def __init__(self, archive: Path, model: Path, index: str) -> None:
-        command = [sys.executable, "-m", "tests.interruptions", "--job", archive, model, index]
-        self.embedded, self._index = 0, index
+    def __init__(self, archive: Archive, model: Path, index: str) -> None:
+        command = [sys.executable, "-m", "tests.interruptions", "--job", archive.address, model, index]
+        self.embedded, self._index, self._pacs = 0, index, archive.pacs
         self._process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
 
     def run(self, *hits: tuple[int, str]) -> int:
@@ -95,6 +130,10 @@ class Job:
         driver = psutil.Process(self._process.pid)
         if victim == "driver":
             driver.kill()
+        elif victim == "PACS":
+            assert self._pacs
+            self._pacs.stop()
+            Timer(PACS_AWAY_SECONDS, self._pacs.start).start()
         elif victim == "disk":
             home = parse_address(self._index).home
             size = shutil.disk_usage(home).free - MIN_FREE_BYTES // 2
@@ -137,7 +176,7 @@ def contents(index: str | Path) -> Contents:
         return {str(point.id): (point.payload, point.vectors["fcl1"]) for point in opened.points()}
 
 
-def interrupted(archive: Path, model: Path, index: str, hits: list[tuple[int, str]], expected: Contents) -> str:
+def interrupted(archive: Archive, model: Path, index: str, hits: list[tuple[int, str]], expected: Contents) -> str:
     """Run a job, hit its processes, run it again if it did not reach its end, and compare; return what happened.
 
     Raises:
@@ -150,9 +189,8 @@ def interrupted(archive: Path, model: Path, index: str, hits: list[tuple[int, st
     again = Job(archive, model, index)
     assert again.run() == 0, again
     report = json.loads(max((home / "reports").iterdir()).read_text())
-    files = sum(path.is_file() for path in archive.rglob("*"))
     unchanged, left_out = report["files_unchanged"], report["files_left_out"]
-    assert report["files_found"] == report["files_indexed"] + unchanged + left_out == files, report
+    assert report["files_found"] == report["files_indexed"] + unchanged + left_out == archive.files, report
     found = contents(index)
     assert found.keys() == expected.keys(), f"{len(found.keys() ^ expected.keys())} points are in one of them only"
     unequal = 0
@@ -165,7 +203,7 @@ def interrupted(archive: Path, model: Path, index: str, hits: list[tuple[int, st
         assert abs(there.organ_probability - payload.organ_probability) < 1e-5, point
         assert np.allclose(found[point][1], vector, rtol=2**-9, atol=2**-14), point
         unequal += not np.array_equal(found[point][1], vector)
-    repeated = first.embedded + again.embedded - (files - 1)
+    repeated = first.embedded + again.embedded - archive.readable
     most = SHARD_FILES * sum(PROCESSES.get(victim, 1) for _, victim in hits)
     assert repeated <= most, f"{repeated} images were embedded again"
     return f"exit code {code}, {repeated} embedded again, {unequal} vectors differ in their last bits"
@@ -185,13 +223,13 @@ def small_disk(folder: Path) -> Iterator[bool]:
             subprocess.run(["umount", str(folder)], check=True)
 
 
-def interrupt(jobs: Sequence[Sequence[str]], seed: int, files: int, model: Path, work: Path) -> Iterator[str]:
+def interrupt(jobs: Sequence[Sequence[str]], seed: int, archive: Archive, model: Path, work: Path) -> Iterator[str]:
     """Interrupt one job for each entry, whose victims are hit in their order; say of each what happened."""
-    archive = write_archive(work / "archive", files)
-    index_archive(JobSettings((archive,), parse_address(work / "undisturbed"), model, machine=MACHINE))
-    expected, chance = contents(work / "undisturbed"), random.Random(seed)
+    undisturbed = Path(tempfile.mkdtemp(dir=work)) / "undisturbed"
+    index_archive(JobSettings((archive.address,), parse_address(undisturbed), model, machine=MACHINE))
+    expected, chance = contents(undisturbed), random.Random(seed)
     for run, victims in enumerate(jobs):
-        after = sorted(chance.sample(range(1, files * 3 // 4), len(victims)))
+        after = sorted(chance.sample(range(1, archive.files * 3 // 4), len(victims)))
         with ExitStack() as stack:
             disk = work / f"disk{run}"
             index = str(disk / "index")
@@ -212,7 +250,7 @@ def be_a_job(archive: str, model: str, index: str) -> None:
     from workers.indexing import streaming
 
     streaming.LOOK_SECONDS = 0.0
-    index_archive(JobSettings((Path(archive),), parse_address(index), Path(model), machine=MACHINE), _Counts())
+    index_archive(JobSettings((archive,), parse_address(index), Path(model), machine=MACHINE), _Counts())
 
 
 class _Counts(JobObserver):
@@ -227,6 +265,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--files", type=int, default=720)
+    parser.add_argument("--pacs", action="store_true")
     parser.add_argument("--job", nargs=3)
     arguments = parser.parse_args()
     if arguments.job:
@@ -235,9 +274,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="cbmir-") as work:
         os.environ["CBMIR_STATE"] = str(Path(work) / "state")
         model = make_model(Path(work) / "model.safetensors", seed=0)
-        jobs = [(VICTIMS[run % len(VICTIMS)],) for run in range(arguments.runs)]
-        for line in interrupt(jobs, arguments.seed, arguments.files, model, Path(work)):
-            print(line, flush=True)
+        archive = write_archive(Path(work) / "archive", arguments.files)
+        with ExitStack() as stack:
+            archives, victims = [archive], VICTIMS
+            if arguments.pacs:
+                os.environ |= {"CBMIR_PACS_USER": USER, "CBMIR_PACS_PASSWORD": PASSWORD}
+                archives, victims = stack.enter_context(in_pacs(archive, Path(work) / "pacs")), (*VICTIMS, "PACS")
+            jobs = [(victims[run % len(victims)],) for run in range(arguments.runs)]
+            for one in archives:
+                print(one.address, flush=True)
+                for line in interrupt(jobs, arguments.seed, one, model, Path(work)):
+                    print(line, flush=True)
 
 
 if __name__ == "__main__":

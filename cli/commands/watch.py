@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import errors, output
+from cli.console import errors, output, sentence
 from cli.options import IndexOption, NoNestedOption, RuntimeName, SkipBurnedInOption, option, parse_range
 from cli.pacs_options import (
     AePortOption,
@@ -27,7 +27,7 @@ from cli.pacs_options import (
     parse_every,
 )
 from index.address import Address
-from model.errors import CbmirError, IndexLockedError, Interrupted, SettingError
+from model.errors import CbmirError, IndexLockedError, Interrupted, SettingError, was_interrupted
 
 if TYPE_CHECKING:
     from workers.indexing.settings import JobSettings
@@ -114,10 +114,10 @@ def _only_one(index: Address, stack: ExitStack) -> bool:
 
 
 def _look(settings: JobSettings, *, first: bool) -> None:
-    """One job; what it fails for is said, and no end of the watch, unless there is no index yet.
+    """One job; whatever it fails for is said, and no end of the watch, unless there is no index yet.
 
     Raises:
-        CbmirError: the first job failed, and has made no index.
+        Exception: the first job failed, and has made no index; any, with ``--debug``, for its traceback.
     """
     from dataclasses import replace
 
@@ -146,12 +146,12 @@ def _look(settings: JobSettings, *, first: bool) -> None:
                 viewer_url=stored.viewer_url,
             )
         result = run_job(index_archive, settings, yes=True, log_json=False, metrics=None)
-    except Interrupted:
-        raise
-    except CbmirError as error:
-        if first and not settings.index.home.is_dir():
+    except Exception as error:  # a full disk, or a library's own error, at night: the next look may fare better
+        unexpected = not isinstance(error, CbmirError)
+        no_index = first and not settings.index.home.is_dir()
+        if was_interrupted(error) or isinstance(error, Interrupted) or no_index or (unexpected and errors.debug):
             raise
-        errors.show(str(error))
+        errors.show(sentence(error))
         return
     if result.anything_left_out:
         print_report(result, settings)

@@ -76,9 +76,11 @@ class Pacs(Protocol):
     """A server that holds instances. One connection, or several, until it is closed.
 
     Attributes:
+        questions: how many threads may ask for series and instances at once.
         repeated: results of the longest page that came twice: there may be more of them, which it does not give.
     """
 
+    questions: int
     repeated: int
 
     def check(self) -> None:

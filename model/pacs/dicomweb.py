@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from http import HTTPStatus
 from itertools import islice
+from threading import Lock
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -66,7 +67,9 @@ class DicomWeb:
         self._client = self._client_of(self._session)
         self._asking = self._session
         self._orthanc: bool | None = None
+        self.questions = access.connections
         self.repeated = 0
+        self._noting = Lock()
 
     def _client_of(self, session: requests.Session) -> DICOMwebClient:
         client = DICOMwebClient(self._address.url, session=session, permissive_uid=True, timeout=TIMEOUT_SECONDS)
@@ -123,7 +126,8 @@ class DicomWeb:
             page = self._ask(lambda offset=offset: search(*uids, limit=PAGE, offset=offset, **more))
             new = [one for one in page if _text(one, key) not in seen]
             if not new:
-                self.repeated = max(self.repeated, len(page))
+                with self._noting:
+                    self.repeated = max(self.repeated, len(page))
                 return
             seen.update(_text(one, key) for one in new)
             offset += len(page)

@@ -79,6 +79,7 @@ class Dimse:
         self._kept: tuple[str, Association] | None = None
         self._classes: tuple[str, dict[str, str]] = "", {}
         self._wanted: set[str] = set()
+        self.questions = 1
         self.repeated = 0
         self._came: dict[str, IO[bytes]] = {}
 

@@ -60,6 +60,9 @@ class Orthanc:
                 "DicomTlsCertificate": certificates.server,
                 "DicomTlsPrivateKey": certificates.server_key,
                 "DicomTlsTrustedCertificates": certificates.authority,
+                "DicomModalities": {
+                    "cbmir": {"AET": "CBMIR", "Host": "127.0.0.1", "Port": self.ours, "UseDicomTls": True}
+                },
             }
         (folder / "orthanc.json").write_text(json.dumps(settings))
         self.start()
@@ -104,8 +107,19 @@ class Orthanc:
 
     def delete(self, uid: str) -> None:
         """Lose an instance."""
+        self.ask("DELETE", self._path(uid)).raise_for_status()
+
+    def anonymise(self, uid: str) -> None:
+        """Hold an instance under other UIDs, without its patient, in place of it."""
+        path = self._path(uid)
+        anonymous = self.ask("POST", f"{path}/anonymize", json={})
+        anonymous.raise_for_status()
+        self.ask("DELETE", path).raise_for_status()
+        self.ask("POST", "instances", data=anonymous.content).raise_for_status()
+
+    def _path(self, uid: str) -> str:
         [found] = self.ask("POST", "tools/lookup", data=uid).json()
-        self.ask("DELETE", found["Path"].lstrip("/")).raise_for_status()
+        return str(found["Path"]).lstrip("/")
 
 
 @pytest.fixture(scope="session")

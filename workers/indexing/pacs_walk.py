@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -59,10 +61,11 @@ class PacsWalk:
             mark, changed = pacs.changes(self.marks.get(root.address, ""))
             unchanged = known if changed is not None else None
             failed = False
-            for study in [Study(address.study)] if address.study else pacs.studies(self.selection):
-                below = partial(_below, root, address)
+            below = partial(_below, root, address)
+            studies = [Study(address.study)] if address.study else pacs.studies(self.selection)
+            for study, listed in self._listed(pacs, address, studies, below, unchanged, changed or {}):
                 try:
-                    for found in self._study(pacs, address, study, below, unchanged, changed or {}):
+                    for found in listed.result():
                         yield _without_other_roots(root, found)
                 except JobError as error:  # one study that cannot be listed is no reason to leave the others
                     failed = True
@@ -79,41 +82,78 @@ class PacsWalk:
         finally:
             pacs.close()
 
-    def _study(
+    def _listed(
+        self,
+        pacs: Pacs,
+        address: PacsAddress,
+        studies: Iterable[Study],
+        below: Callable[[str], str],
+        known: KnownFiles | None,
+        changed: Mapping[str, str],
+    ) -> Iterator[tuple[Study, Future[list[FoundDirectory]]]]:
+        """The studies in order; so many are listed at once as may be, as an answer takes its time on the way.
+
+        Raises:
+            JobError: the server names no more studies; those that it has named come first.
+        """
+        changed_studies = set(changed.values())
+        ahead: deque[tuple[Study, Future[list[FoundDirectory]]]] = deque()
+        with ThreadPoolExecutor(pacs.questions, "list") as pool:
+
+            def begin(study: Study) -> Future[list[FoundDirectory]]:
+                directories = known.directories(below(f"studies/{study.uid}/series")) if known else []
+                there = {one: known.directory(one) for one in directories} if known else {}
+                unchanged = not address.series and study.uid not in changed_studies
+                if unchanged and there and sum(map(len, there.values())) == study.instances:
+                    return pool.submit(lambda: [_as_known(*one) for one in there.items()])
+                return pool.submit(self._list, pacs, address, study, below, there, changed)
+
+            try:
+                try:
+                    for study in studies:
+                        ahead.append((study, begin(study)))
+                        if len(ahead) == pacs.questions:
+                            yield ahead.popleft()
+                except JobError:
+                    yield from ahead
+                    raise
+                yield from ahead
+            finally:
+                for _, future in ahead:
+                    future.cancel()
+
+    def _list(
         self,
         pacs: Pacs,
         address: PacsAddress,
         study: Study,
         below: Callable[[str], str],
-        known: KnownFiles | None,
+        known: Mapping[str, Mapping[str, Known]],
         changed: Mapping[str, str],
-    ) -> Iterator[FoundDirectory]:
-        if known and study.instances and not address.series and study.uid not in changed.values():
-            directories = known.directories(below(f"studies/{study.uid}/series"))
-            there = {one: known.directory(one) for one in directories}
-            if sum(map(len, there.values())) == study.instances:
-                yield from (_as_known(one, there[one]) for one in directories)
-                return
+    ) -> list[FoundDirectory]:
+        """What a study holds, a directory a series; of what has not changed, what is known by directory."""
+        listing: list[FoundDirectory] = []
         total = 0
         several = [Series(address.series)] if address.series else pacs.series(study.uid, self.selection)
         for series in several:
             path = below(series_path(study.uid, series.uid))
-            before = known.directory(path) if known and series.uid not in changed else {}
+            before = known.get(path, {}) if series.uid not in changed else {}
             if before and len(before) == series.instances:
-                yield _as_known(path, before)
+                listing.append(_as_known(path, before))
                 total += len(before)
                 continue
-            listed = pacs.instances(study.uid, series.uid)
-            files = sorted(FoundFile(one.uid, one.size, one.mark) for one in listed)
+            instances = pacs.instances(study.uid, series.uid)
+            files = sorted(FoundFile(one.uid, one.size, one.mark) for one in instances)
             problem: dict[str, str] = {}
             fewer = series.instances is not None and len(files) < series.instances
             total += len(files)
-            if fewer and not any(one.mark for one in listed):  # Orthanc's count may be what a header says
+            if fewer and not any(one.mark for one in instances):  # Orthanc's count may be what a header says
                 problem = {"": f"the server counts {series.instances:,} instances, and lists {len(files):,}"}
-            yield FoundDirectory(path, files, problem, incomplete=fewer or bool(pacs.repeated))
+            listing.append(FoundDirectory(path, files, problem, incomplete=fewer or bool(pacs.repeated)))
         if study.instances and self.selection.is_everything and total < study.instances:
             # Fewer than there are: nothing of the study is called gone.
-            yield FoundDirectory(below(f"studies/{study.uid}"), [], {}, incomplete=True)
+            listing.append(FoundDirectory(below(f"studies/{study.uid}"), [], {}, incomplete=True))
+        return listing
 
 
 def _below(root: Root, address: PacsAddress, path: str) -> str:

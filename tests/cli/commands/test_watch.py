@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.terminal import Terminal, assert_clean, run
+from workers.indexing import job
 
 
 def test_what_arrives_is_indexed_until_ctrl_c(
@@ -31,6 +33,26 @@ def test_what_arrives_is_indexed_until_ctrl_c(
         terminal.type("\x03")
         assert terminal.finish() == 130, terminal.text
         assert_clean(terminal)
+
+
+def test_a_look_that_fails_unexpectedly_is_no_end(
+    cbmir: Callable[..., int],
+    archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    looks = iter([OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+
+    def fails(*_: object) -> None:
+        raise next(looks)
+
+    monkeypatch.setattr(job, "index_archive", fails)
+    (index := tmp_path / "index").mkdir()
+    assert cbmir("watch", archive, "--index", index, "--every", "1s") == 130
+    assert "No space left on device" in " ".join(capfd.readouterr().err.split())
+    with pytest.raises(StopIteration):  # it has looked twice
+        next(looks)
 
 
 @pytest.mark.parametrize(

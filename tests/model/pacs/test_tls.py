@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,12 @@ def test_dicomweb(
         assert habits.authorizations == ({f"Bearer {token}"} if token else {"Basic c29tZWJvZHk6ZWxzZQ=="})
         assert "not trusted" in refusal(address, Access(authorities=other))
         assert "our own certificate" in refusal(address, Access(authorities=certificates.authority))
+
+
+def test_c_move(orthanc_by_tls: Orthanc, file: Path, certificates: Certificates) -> None:
+    orthanc_by_tls.take(file)
+    access = replace(trusting(certificates), ae_port=orthanc_by_tls.ours)
+    assert fetch(orthanc_by_tls.dimse, access) == dcmread(file).SOPInstanceUID
 
 
 def test_dimse(orthanc_by_tls: Orthanc, file: Path, certificates: Certificates, other: str) -> None:

@@ -17,12 +17,13 @@ from index.opening import open_index
 from model.errors import JobError, SettingError
 from model.pacs import dicomweb, dimse
 from model.pacs.access import Access
-from model.pacs.client import Selection, connect
+from model.pacs.client import EVERYTHING, Selection, connect
 from model.pacs.diagnosis import check_pacs
 from tests.support import phantoms
 from tests.support.jobs import small_job
 from tests.support.orthanc import PASSWORD, Orthanc
 from workers.indexing.job import index_archive
+from workers.indexing.manners import Manners
 from workers.indexing.report import JobReport
 from workers.indexing.settings import JobObserver, JobSettings, PacsSettings, Progress
 
@@ -149,6 +150,51 @@ class Stopper(JobObserver):
         if not self._stopped and progress.stages and progress.stages.embedded_frames:
             self._stopped = True
             self._orthanc.stop()
+
+
+class Changer(JobObserver):
+    """Deletes, adds and anonymises instances once one is stored, at a rate at which most are not fetched yet."""
+
+    def __init__(self, orthanc: Orthanc, deleted: str, anonymised: str, added: Path) -> None:
+        self._orthanc, self._deleted, self._anonymised, self._added = orthanc, deleted, anonymised, added
+        self.changed = False
+
+    def progress(self, progress: Progress) -> None:
+        if not self.changed and progress.stages and progress.stages.embedded_frames:
+            self.changed = True
+            self._orthanc.delete(self._deleted)
+            self._orthanc.anonymise(self._anonymised)
+            self._orthanc.take(self._added)
+
+
+@pytest.mark.parametrize("protocol", ["dicomweb", "dimse"])
+def test_what_changes_while_a_job_runs(
+    orthanc: Orthanc, held: Path, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    monkeypatch.setattr("workers.indexing.streaming.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(dimse, "AT_ONCE", 1)
+    added = tmp_path / "added.dcm"
+    phantoms.dicom([phantoms.draw("knee", 9, 32)], "knee", 9).save_as(added, enforce_file_format=True)
+    address = orthanc.dicomweb if protocol == "dicomweb" else orthanc.dimse
+    with closing(connect(address, Access())) as pacs:
+        listed = [
+            one.uid
+            for study in pacs.studies(EVERYTHING)
+            for series in pacs.series(study.uid, EVERYTHING)
+            for one in sorted(pacs.instances(study.uid, series.uid), key=lambda one: one.uid)
+        ]
+    observer = Changer(orthanc, deleted=listed[-1], anonymised=listed[-2], added=added)
+    slowly = PacsSettings(manners=Manners(rate=4), access=Access(connections=1))
+    report = index_archive(settings(address, model_path, tmp_path / "index", pacs=slowly), observer)
+    assert observer.changed
+    lost = [file for file in report.left_out if file.reason == "not reachable"]
+    assert {file.path.rpartition("/")[2] for file in lost} == set(listed[-2:])
+    assert report.files_indexed == 6
+
+    time.sleep(2.5)  # until the server calls its series stable
+    report = job(address, model_path, tmp_path / "index", prune=True)
+    assert (report.files_new, report.files_unchanged, report.files_gone) == (2, 6, 0)
+    assert count(tmp_path / "index") == 8
 
 
 @pytest.mark.parametrize("protocol", ["dicomweb", "dimse"])

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom import dcmread
 
+from index.roots import Root
+from model.errors import JobError
+from model.pacs.access import Access
+from model.pacs.client import Selection, Study
+from model.pacs.dicomweb import DicomWeb
 from tests.support import phantoms
 from tests.support.dicomweb_server import Habits, serve
 from tests.support.jobs import small_job
 from workers.indexing.job import index_archive
+from workers.indexing.pacs_walk import PacsWalk
 from workers.indexing.report import JobReport
 from workers.indexing.settings import Privacy
 
@@ -88,3 +95,19 @@ def test_names_that_are_hidden_are_listed_each_time(files: list[Path], model_pat
         report = job(address, model_path, tmp_path / "index", privacy=Privacy(paths="hash"))
     assert report.files_unchanged == 9
     assert told.listed
+
+
+def test_studies_that_were_named_before_a_server_went_away_are_found(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies = DicomWeb.studies
+
+    def then_none(pacs: DicomWeb, selection: Selection) -> Iterator[Study]:
+        yield from studies(pacs, selection)
+        raise JobError("it does not answer")
+
+    monkeypatch.setattr(DicomWeb, "studies", then_none)
+    with serve(Habits(files)) as address:
+        *found, failed = PacsWalk(Access(connections=3)).walk(Root(0, address), None)
+    assert sum(len(directory.files) for directory in found) == 9
+    assert failed.unreadable == {"": "it does not answer"}
