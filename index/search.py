@@ -45,7 +45,8 @@ class Options:
         layers: whose features are compared, by default those of the description; of several the ranks are fused
             (:meth:`index.engines.engine.Searchable.fused`).
         organs: only hits of these predicted classes; ``None`` is the class predicted for the query ("with class
-            prediction"), or the whole index where that is unknown; an empty tuple the whole index ("without").
+            prediction"), or the whole index where that is unknown, or has nothing to find; an empty tuple the whole
+            index ("without").
         where: keyword field → values; all fields must agree.
         any_modality: look also among pictures of other kinds than the query's header says
             (:func:`model.modalities.modality_group`); as where the index has no others of that kind, or ``where``
@@ -76,6 +77,7 @@ class Answer:
         layers: whose features were compared.
         measure: what the hits' scores are.
         hits: best first.
+        class_is_empty: nothing was found in the class predicted for the query, and the whole index was searched.
     """
 
     query: Query
@@ -84,6 +86,18 @@ class Answer:
     layers: tuple[str, ...]
     measure: Measure
     hits: tuple[Hit, ...]
+    class_is_empty: bool = False
+
+    @property
+    def searched(self) -> str:
+        """Where the hits were looked for, in words."""
+        where = f"class {', '.join(self.organs)}" if self.organs else "the whole index"
+        if self.class_is_empty:
+            where += f" (nothing was found in class {self.query.organ})"
+        if self.modalities:
+            also = " and alike" if len(self.modalities) > 1 else ""
+            where += f", modality {self.query.header.modality}{also}"
+        return where
 
 
 def check_options(description: Description, options: Options) -> None:
@@ -161,6 +175,9 @@ def search(index: Searchable, query: Query, options: Options = Options(), exampl
     ranked_by = measure(index.description, options.layers)
     if examples and ranked_by != "rank score":
         ranked_by = "recommendation score"
+    if not hits and predicted and options.organs is None and "organ" not in options.where:
+        whole = search(index, query, replace(options, organs=()), examples)
+        return replace(whole, class_is_empty=bool(whole.hits))
     return Answer(query, organs, modalities, options.layers, ranked_by, tuple(hits))
 
 

@@ -108,11 +108,14 @@ class Job:
         command = [sys.executable, "-m", "tests.interruptions", "--job", archive.address, model, index]
         self.embedded, self._index, self._pacs = 0, index, archive.pacs
         self._process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+        self._comes_back: Timer | None = None
 
     def run(self, *hits: tuple[int, str]) -> int:
         """Follow it to its end, and hit each victim when so many images are embedded; return its exit code."""
         with self._process:
             self._follow(sorted(hits))
+        if self._comes_back:
+            self._comes_back.join()
         return self._process.returncode
 
     def _follow(self, hits: list[tuple[int, str]]) -> None:
@@ -133,7 +136,8 @@ class Job:
         elif victim == "PACS":
             assert self._pacs
             self._pacs.stop()
-            Timer(PACS_AWAY_SECONDS, self._pacs.start).start()
+            self._comes_back = Timer(PACS_AWAY_SECONDS, self._pacs.start)
+            self._comes_back.start()
         elif victim == "disk":
             home = parse_address(self._index).home
             size = shutil.disk_usage(home).free - MIN_FREE_BYTES // 2

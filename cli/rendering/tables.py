@@ -65,15 +65,12 @@ def answer_title(answer: Answer) -> str:
     """The query, its predicted class with the probability, and where was searched, as rich markup."""
     query = answer.query
     frame = f" (frame {query.frame}{f' of {query.of}' if query.of else ''})" if query.of != 1 else ""
-    where = f"class {', '.join(answer.organs)}" if answer.organs else "the whole index"
-    if answer.modalities:
-        where += f", modality {query.header.modality}{' and alike' if len(answer.modalities) > 1 else ''}"
     label = f", labelled {query.label}" if query.label else ""
     predicted = f"predicted [bold]{escape(organ_text(query))}[/] ({probability_text(query)})"
     if query.organ is None:
         predicted = "no class predicted, as the model tells none apart"
     by = f", by the ranks in {' and '.join(answer.layers)}" if len(answer.layers) > 1 else ""
-    searched = f"{label}; searched in {where}{by}"
+    searched = f"{label}; searched in {answer.searched}{by}"
     return f"[bold]{escape(printable(query.name))}[/]{frame}\n{predicted}{escape(searched)}"
 
 

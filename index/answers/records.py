@@ -50,6 +50,7 @@ def answers_json(answers: Sequence[Answer], roots: tuple[str, ...], viewer_url: 
             "label": answer.query.label,
             "layers": list(answer.layers),
             "searched_organs": list(answer.organs),
+            "class_is_empty": answer.class_is_empty,
             "searched_modalities": list(answer.modalities),
             "hits": [_hit(answer, rank, hit, roots, viewer_url) for rank, hit in enumerate(answer.hits, 1)],
         }

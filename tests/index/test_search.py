@@ -28,6 +28,18 @@ def test_class_prediction_restricts_to_the_predicted_class(index: Index, query: 
     assert {hit.payload.label for hit in answer.hits} == {"brain", "chest"}
 
 
+def test_where_nothing_is_of_the_predicted_class_the_whole_index_counts(index: Index, query: Query) -> None:
+    nobody = replace(query, organ="spleen")
+    answer = search(index, nobody, Options(where={"label": ["brain"]}, any_modality=True))
+    assert (answer.organs, answer.class_is_empty) == ((), True)
+    assert {hit.payload.label for hit in answer.hits} == {"brain"}
+    assert answer.searched == "the whole index (nothing was found in class spleen)"
+    named = Options(organs=(UNKNOWN,), where={"label": ["brain"]}, any_modality=True)
+    assert search(index, nobody, named).hits == ()  # who names a class is not answered with another
+    nothing = search(index, nobody, Options(where={"label": ["nowhere"]}))
+    assert (nothing.hits, nothing.class_is_empty) == ((), False)
+
+
 def test_without_class_prediction_the_whole_index_counts(index: Index, query: Query) -> None:
     answer = search(index, query, Options(top=60, organs=(), any_modality=True))
     assert answer.organs == ()

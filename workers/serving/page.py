@@ -62,9 +62,6 @@ def _asked(question: Question, shown: Shown) -> dict[str, Any]:
         source = f"/uploads/{question.chosen}?frame={query.frame}&side=512"
     else:
         source = f"/api/points/{query.id}/image?side=512"
-    where = ", ".join(answer.organs) or "the whole index"
-    if answer.modalities:
-        where += f", modality {query.header.modality}{' and alike' if len(answer.modalities) > 1 else ''}"
     return {
         "name": query.name,
         "source": source,
@@ -72,7 +69,7 @@ def _asked(question: Question, shown: Shown) -> dict[str, Any]:
         "unknown": query.organ == UNKNOWN,
         "best_guess": query.best_guess,
         "probability": probability_text(query),
-        "where": where,
+        "where": answer.searched,
         "frame": query.frame,
         "frames": query.of or 1,
         "label": query.label,
