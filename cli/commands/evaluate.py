@@ -96,11 +96,9 @@ def evaluate(
     from model.network.probe import describe_probe
     from model.training.repository import read_repository, split_test
 
-    refuse_existing(report / ("index.html" if by == "picture" else "report.json"), "--report", force=force)
-    if by == "series" and (open_ or protocol != "both" or search != "both"):
-        raise SettingError(
-            "--by series has no page to open and one way to search: leave --open, --protocol, --search out"
-        )
+    refuse_existing(report / "index.html", "--report", force=force)
+    if by == "series" and (protocol != "both" or search != "both"):
+        raise SettingError("--by series has one way to search: leave --protocol and --search out")
     named = parse_layers(layers) if layers else ()
     paths = [find_model(model, named) for model in models] if models else [find_model(layers=named)]
     metadata = read_metadata(paths[0])
@@ -108,7 +106,7 @@ def evaluate(
     workers = os.cpu_count() or 1 if workers is None else workers
     if by == "series":
         loaded = _loaded(paths, device, runtime)
-        _compare_series(loaded, files, report, named, slices, repository=str(repository), workers=workers)
+        _compare_series(loaded, files, report, named, slices, repository=str(repository), workers=workers, open_=open_)
         return
     if len(paths) > 1 or not (metadata.classes or describe_probe(paths[0])):
         loaded = _loaded(paths, device, runtime)
@@ -226,22 +224,20 @@ def _compare_series(
     *,
     repository: str,
     workers: int,
+    open_: bool,
 ) -> None:
-    """Compare the rules by which slices are pooled to series, and write ``report.json``.
+    """Compare the rules by which slices are pooled to series, and write the report.
 
     Raises:
         typer.Exit: files were left out.
     """
-    import json
-    from dataclasses import asdict
-
     from cli.rendering.columns import print_left_out
     from cli.rendering.environment import environment
     from cli.rendering.progress import StageProgress
     from cli.rendering.report.page import make_folder
+    from cli.rendering.report.series import write_series_comparison
     from cli.rendering.tables import series_comparison_tables
     from index.evaluation.by_series import compare_by_series
-    from model.files import written_whole
 
     make_folder(report)
     with StageProgress() as progress:
@@ -254,15 +250,14 @@ def _compare_series(
             loaded=lambda done, total: progress.update("decoding", done, total),
             embedded=lambda done, total: progress.update("embedding", done, total),
         )
-    left_out = [str(error) for error in found.left_out]
-    record = asdict(found) | {"repository": repository, "environment": environment(), "left_out": left_out}
-    with written_whole(report / "report.json") as partial:
-        partial.write_text(json.dumps(record, indent=1))
+    write_series_comparison(found, report, repository=repository, slices=slices, environment=environment())
     for table in series_comparison_tables(found):
         output.show_table(table)
     for error in found.left_out:
         print_left_out(error.path, f"{error.reason.value}: {error.detail}")
-    output.print(f"report: {report / 'report.json'}", soft_wrap=True, markup=False)
+    output.print(f"report: {report / 'index.html'}", soft_wrap=True, markup=False)
+    if open_:
+        open_page(report / "index.html")
     if found.left_out:
         raise typer.Exit(EXIT_LEFT_OUT)
 

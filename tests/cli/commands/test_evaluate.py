@@ -106,8 +106,13 @@ def test_series_are_compared_by_every_pooling(
     assert "fcl2: 4 series among all 4" in shown
     record = json.loads((report / "report.json").read_text())
     assert [row["pooling"] for row in record["rows"]].count("ordered") == 2
+    page = (report / "index.html").read_text()
+    assert page.count("<td>ordered</td>") == 2
+    for line in (report / "report.md").read_text().splitlines():
+        assert not line.startswith("|") or line.count("|") == 9  # eight columns
     assert cbmir(*ask, "--report", report) == 2
     assert "is there already" in capsys.readouterr().err
     assert cbmir(*ask, "--report", report, "--force", "--layers", "fcl9") == 2
     assert "fcl9" in capsys.readouterr().err
-    assert cbmir(*ask, "--report", report, "--force", "--open") == 2
+    assert cbmir(*ask, "--report", report, "--force", "--protocol", "training-images") == 2
+    assert "one way to search" in capsys.readouterr().err
