@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from model.training.repository import LabelledFile
 from tests.benchmarks.figures import print_machine
 from tests.support.volumes import make_body, write_series
 
-CUTS = {
+CUTS: dict[str, Callable[..., str]] = {
     "whole": write_series,
     "cropped": partial(write_series, part=(0.3, 0.8)),
     "tilted": partial(write_series, tilt=15.0, slices=20),
