@@ -1,10 +1,10 @@
 """Jobs that are interrupted at random end with the points of an undisturbed one.
 
-``python -m tests.interruptions [--runs 20] [--seed 0] [--files 720] [--pacs]``. In each run a job in a process of its
-own loses, when a random number of images is embedded, its driver (which owns the embedded index), an embedding actor, a
-storing actor (its index is a server's), a decoding worker (at once), or the room on its disk; then the same job runs
-again. Disks need the right to mount one. With ``--pacs`` the archive is a real Orthanc, read by DICOMweb and then by
-DIMSE, which is itself killed in mid-job, too, and started again seconds later.
+``python -m tests.interruptions [--runs 20] [--seed 0] [--files 720] [--pacs PROTOCOL]``. In each run a job in a process
+of its own loses, when a random number of images is embedded, its driver (which owns the embedded index), an embedding
+actor, a storing actor (its index is a server's), a decoding worker (at once), or the room on its disk; then the same
+job runs again. Disks need the right to mount one. With ``--pacs dicomweb`` or ``dimse`` the archive is a real Orthanc,
+which is itself killed in mid-job, too, and started again seconds later.
 """
 
 from __future__ import annotations
@@ -85,14 +85,14 @@ def write_archive(folder: Path, files: int) -> Archive:
 
 
 @contextmanager
-def in_pacs(archive: Archive, folder: Path) -> Iterator[list[Archive]]:
-    """The same pictures in a PACS, by DICOMweb and by DIMSE; it keeps neither the copy nor what is broken."""
+def in_pacs(archive: Archive, folder: Path, protocol: str) -> Iterator[Archive]:
+    """The same pictures in a PACS; it keeps neither the copy nor what is broken."""
     folder.mkdir()
     pacs = Orthanc(folder)
     try:
         pacs.take(*(file for file in sorted(Path(archive.address).rglob("*/*.dcm"))))
         held = len(pacs.ask("GET", "instances").json())
-        yield [Archive(address, held, held, pacs) for address in (pacs.dicomweb, pacs.dimse)]
+        yield Archive(pacs.dimse if protocol == "dimse" else pacs.dicomweb, held, held, pacs)
     finally:
         pacs.stop()
 
@@ -229,7 +229,7 @@ def small_disk(folder: Path) -> Iterator[bool]:
 
 def interrupt(jobs: Sequence[Sequence[str]], seed: int, archive: Archive, model: Path, work: Path) -> Iterator[str]:
     """Interrupt one job for each entry, whose victims are hit in their order; say of each what happened."""
-    undisturbed = Path(tempfile.mkdtemp(dir=work)) / "undisturbed"
+    undisturbed = work / "undisturbed"
     index_archive(JobSettings((archive.address,), parse_address(undisturbed), model, machine=MACHINE))
     expected, chance = contents(undisturbed), random.Random(seed)
     for run, victims in enumerate(jobs):
@@ -269,7 +269,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--files", type=int, default=720)
-    parser.add_argument("--pacs", action="store_true")
+    parser.add_argument("--pacs", choices=("dicomweb", "dimse"))
     parser.add_argument("--job", nargs=3)
     arguments = parser.parse_args()
     if arguments.job:
@@ -279,16 +279,15 @@ def main() -> None:
         os.environ["CBMIR_STATE"] = str(Path(work) / "state")
         model = make_model(Path(work) / "model.safetensors", seed=0)
         archive = write_archive(Path(work) / "archive", arguments.files)
+        victims = VICTIMS
         with ExitStack() as stack:
-            archives, victims = [archive], VICTIMS
             if arguments.pacs:
                 os.environ |= {"CBMIR_PACS_USER": USER, "CBMIR_PACS_PASSWORD": PASSWORD}
-                archives, victims = stack.enter_context(in_pacs(archive, Path(work) / "pacs")), (*VICTIMS, "PACS")
+                archive = stack.enter_context(in_pacs(archive, Path(work) / "pacs", arguments.pacs))
+                victims = (*VICTIMS, "PACS")
             jobs = [(victims[run % len(victims)],) for run in range(arguments.runs)]
-            for one in archives:
-                print(one.address, flush=True)
-                for line in interrupt(jobs, arguments.seed, one, model, Path(work)):
-                    print(line, flush=True)
+            for line in interrupt(jobs, arguments.seed, archive, model, Path(work)):
+                print(line, flush=True)
 
 
 if __name__ == "__main__":
