@@ -9,6 +9,7 @@ import typer
 
 from cli.commands.encoders import encoder_facts, export, import_, join
 from cli.commands.heads import probe, project
+from cli.commands.tune import tune
 from cli.console import EXIT_LEFT_OUT, output
 from cli.options import ForceOption, option, refuse_existing
 
@@ -186,5 +187,12 @@ def _pairs(values: Any) -> str:
     )
 
 
-for name, command in (("import", import_), ("export", export), ("join", join), ("project", project), ("probe", probe)):
+for name, command in (
+    ("import", import_),
+    ("tune", tune),
+    ("export", export),
+    ("join", join),
+    ("project", project),
+    ("probe", probe),
+):
     model_app.command(name)(command)

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model.encoders.loading import not_installed
-from model.encoders.torch_networks import encoder_network
+from model.encoders.torch_networks import PooledNetwork, encoder_network
 from model.encoders.torchvision_operators import declare_torchvision_operators
 from model.errors import CheckpointError, SettingError
 from model.files import folder_made_whole, written_whole
 from model.network.architecture import OrganNetwork
 from model.network.checkpoint import load_network
-from model.network.encoder import CARD, EncoderDescription, Pooling, read_encoder, write_encoder
+from model.network.encoder import CARD, EncoderDescription, read_encoder, write_encoder
+from model.network.heads import head_path, load_head, own_heads, save_head
 from model.network.preprocessing import INPUT
+from model.network.probe import has_probe, load_probe, probe_path, save_probe
+
+ON_GPUS: Final = "on_gpus.safetensors"
 
 
 class _OneLayer(nn.Module):
@@ -44,23 +50,11 @@ def export_onnx(model: Path, output: Path, *, layer: str) -> None:
     write_onnx(_OneLayer(network, layer), torch.zeros(2, 1, INPUT, INPUT), output, [layer])
 
 
-class _Pooled(nn.Module):
-    """One vector an image: :func:`model.encoders.loading.pool` in torch."""
-
-    def __init__(self, network: nn.Module, output: Callable[[Tensor], Tensor], pooling: Pooling) -> None:
-        super().__init__()
-        self._network, self._output, self._pooling = network, output, pooling
-
-    def forward(self, images: Tensor) -> Tensor:
-        raw = self._output(images)
-        if raw.ndim == 2:
-            return raw
-        positions = raw.flatten(2).transpose(1, 2) if raw.ndim == 4 else raw
-        return positions.mean(1) if self._pooling == "mean" else positions[:, 0]
-
-
 def export_encoder(folder: Path, target: Path, *, half: bool) -> EncoderDescription:
     """Make a folder of an encoder that torch runs, in which it is an ONNX file: several times as fast on processors.
+
+    Its heads and its probe come along, fitted on features that differ by no more than arithmetic does.
+    EfficientNet-Lite keeps its weights for torch beside, without its classifier, for GPUs where ONNX Runtime has none.
 
     Args:
         folder: of the encoder.
@@ -78,18 +72,42 @@ def export_encoder(folder: Path, target: Path, *, half: bool) -> EncoderDescript
         raise SettingError(f"{target} is there already: choose another --output")
     network, output = encoder_network(folder / encoder.weights, encoder)
     side, channels = encoder.preparation.size, encoder.preparation.channels
-    pooled, name = _Pooled(network, output, encoder.pooling), "encoder.onnx"
+    pooled, name = PooledNetwork(network, output, encoder.pooling), "encoder.onnx"
     described = replace(encoder, kind="onnx", weights=name, architecture="", output=encoder.layer, pooling="none")
     try:
         with folder_made_whole(target) as partial:
             write_onnx(pooled, torch.zeros(2, channels, side, side), partial / name, [encoder.layer])
             if half:
                 halve_weights(partial / name)
+            if encoder.kind == "efficientnet-lite":
+                described = replace(described, on_gpus=ON_GPUS)
+                _write_for_gpus(network, partial / ON_GPUS, half=half)
             for card in folder.glob(CARD):
                 shutil.copyfile(card, partial / CARD)
-            return write_encoder(partial, described)
+            written = write_encoder(partial, described)
+            _bring_along(folder, partial, written.fingerprint)
+            return written
     except OSError as error:
         raise CheckpointError(f"{target} cannot be written: {error.strerror or error}") from error
+
+
+def _write_for_gpus(network: nn.Module, path: Path, *, half: bool) -> None:
+    weights = {name: one for name, one in network.state_dict().items() if not name.startswith("_fc.")}
+    save_file({name: one.half() if half and one.ndim > 1 else one for name, one in weights.items()}, path)
+
+
+def _bring_along(folder: Path, target: Path, fingerprint: str) -> None:
+    """Write the heads and the probe of a model beside another one, whose features are the same."""
+    heads = {}
+    for name in own_heads(folder):
+        head = load_head(folder, name)
+        described = replace(head.description, model=fingerprint, fingerprint="")
+        heads[name] = save_head(head_path(target, name), replace(head, description=described)).fingerprint
+    if has_probe(folder):
+        probe = load_probe(folder)
+        behind = heads[probe.description.layer] if probe.description.head else ""
+        of_target = replace(probe.description, model=fingerprint, head=behind, fingerprint="")
+        save_probe(probe_path(target), replace(probe, description=of_target))
 
 
 def halve_weights(path: Path) -> None:

@@ -18,7 +18,7 @@ from model.encoders.loading import Array, Forward, not_installed
 from model.encoders.torchvision_operators import declare_torchvision_operators
 from model.errors import CheckpointError
 from model.network.devices import to_device
-from model.network.encoder import EncoderDescription
+from model.network.encoder import EncoderDescription, Pooling
 
 EFFICIENTNET_LITE: Final = "efficientnet-lite0"
 
@@ -63,6 +63,22 @@ def encoder_network(weights: Path, encoder: EncoderDescription) -> tuple[nn.Modu
     network = efficientnet_lite()
     load_weights(network, weights)
     return network, network.extract_features
+
+
+class PooledNetwork(nn.Module):
+    """One vector an image: :func:`model.encoders.loading.pool` in torch."""
+
+    def __init__(self, network: nn.Module, output: Callable[[Tensor], Tensor], pooling: Pooling) -> None:
+        super().__init__()
+        self._network, self._output, self._pooling = network, output, pooling
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(n, channels, size, size)`` in, ``(n, values)`` out."""
+        raw = self._output(images)
+        if raw.ndim == 2:
+            return raw
+        positions = raw.flatten(2).transpose(1, 2) if raw.ndim == 4 else raw
+        return positions.mean(1) if self._pooling == "mean" else positions[:, 0]
 
 
 def timm_network(architecture: str) -> Any:

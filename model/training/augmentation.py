@@ -43,11 +43,36 @@ def random_views(images: Tensor, size: int) -> Tensor:
     return _erased(_toned(views.squeeze(1)))
 
 
-def _placements(n: int, device: torch.device) -> Tensor:
-    """Affine maps from the view to the image, ``(n, 2, 3)``, in units of half the image's side."""
-    quarters = torch.randint(1, 4, (n,)) * torch.rand(n).lt(QUARTER_TURNED)
+def random_colour_views(images: Tensor) -> Tensor:
+    """A random view of each image as it enters an encoder: as :func:`random_views`, upright, whole and in its colours.
+
+    Args:
+        images: ``(n, channels, size, size)`` uint8.
+
+    Returns:
+        The same in float32, 0…255.
+    """
+    where = _placements(len(images), images.device, shown=1.0, turned=0.0)
+    grid = nn.functional.affine_grid(where, list(images.shape), align_corners=False)
+    pixels = images.to(torch.float32)
+    views = nn.functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return _toned(views)
+
+
+def _placements(
+    n: int, device: torch.device, *, shown: float = INPUT / RESIZED, turned: float = QUARTER_TURNED
+) -> Tensor:
+    """Affine maps from the view to the image, ``(n, 2, 3)``, in units of half the image's side.
+
+    Args:
+        n: how many.
+        device: of the result.
+        shown: part of the image's side that a view shows by itself.
+        turned: share of the images that are turned by quarters.
+    """
+    quarters = torch.randint(1, 4, (n,)) * torch.rand(n).lt(turned)
     angle = (2 * torch.rand(n) - 1) * ANGLE + quarters * (math.pi / 2)
-    zoom = torch.empty(n).uniform_(math.log(ZOOM[0]), math.log(ZOOM[1])).exp() * (INPUT / RESIZED)
+    zoom = torch.empty(n).uniform_(math.log(ZOOM[0]), math.log(ZOOM[1])).exp() * shown
     mirror = 1 - 2 * torch.rand(n).lt(0.5).to(torch.float32)
     cos, sin = angle.cos() * zoom, angle.sin() * zoom
     shift = (2 * torch.rand(n, 2) - 1) * SHIFT
@@ -56,9 +81,9 @@ def _placements(n: int, device: torch.device) -> Tensor:
 
 
 def _toned(views: Tensor) -> Tensor:
-    n, device = len(views), views.device
-    contrast, gamma = (torch.empty(n, 1, 1).uniform_(-v, v).exp().to(device) for v in (CONTRAST, GAMMA))
-    brightness = torch.empty(n, 1, 1).uniform_(-BRIGHTNESS, BRIGHTNESS).to(device)
+    each, device = (len(views), *[1] * (views.ndim - 1)), views.device
+    contrast, gamma = (torch.empty(each).uniform_(-v, v).exp().to(device) for v in (CONTRAST, GAMMA))
+    brightness = torch.empty(each).uniform_(-BRIGHTNESS, BRIGHTNESS).to(device)
     toned = ((views - 127.5) * contrast + 127.5 + brightness).clamp(0, 255)
     return toned.div_(255).pow(gamma).mul_(255)
 

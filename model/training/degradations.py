@@ -68,7 +68,7 @@ def _windowed(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[
 def _smaller(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
     """Reduced and enlarged again: as sharp as a smaller picture is."""
     side = len(image)
-    small = int(np.exp(random.uniform(np.log(LEAST_SIDE), np.log(side))))
+    small = int(np.exp(random.uniform(np.log(min(LEAST_SIDE, side)), np.log(side))))
     down, up = (_WAYS[way] for way in random.integers(0, len(_WAYS), 2))
     reduced = Image.fromarray(image).resize((small, small), down).resize((side, side), up)
     return np.asarray(reduced, np.uint8)

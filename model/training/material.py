@@ -16,6 +16,12 @@ from model.training.repository import LabelledFile
 from model.training.sampling import BalancedBatches
 
 
+def sources_of(files: Sequence[LabelledFile], frames: LabelledFrames) -> NDArray[np.int64]:
+    """``(n,)`` number of the source of each frame; a file without one stands for its group."""
+    names = np.array([files[place].source or files[place].group for place in frames.files.tolist()])
+    return np.asarray(np.unique(names, return_inverse=True)[1], np.int64)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The images of one update, ``(n, 256, 256)`` uint8, their classes, sources and taught features, by row."""
@@ -43,9 +49,7 @@ class Material:
     @classmethod
     def of(cls, files: Sequence[LabelledFile], frames: LabelledFrames, lesson: Lesson | None) -> Self:
         """The training part ``frames`` of ``files``; a file without a source stands for its group."""
-        names = np.array([files[place].source or files[place].group for place in frames.files.tolist()])
-        sources = np.asarray(np.unique(names, return_inverse=True)[1], np.int64)
-        return cls(frames, sources, lesson.features if lesson else None)
+        return cls(frames, sources_of(files, frames), lesson.features if lesson else None)
 
     def batches(self, recipe: Recipe, random: np.random.Generator, updates: int) -> list[NDArray[np.int64]]:
         """Positions of the images of each update of an epoch."""

@@ -1,16 +1,20 @@
 """How a head retrieves on sources that it was not fitted on: each part of one repository by a head fitted without it.
 
-``python -m tests.benchmarks.across_sources COMBINED MODEL [MODEL ...] --measured FOLDER [--dimensions 256]``, where
-COMBINED is a manifest of several repositories (``cbmir dataset combine``) and FOLDER the one whose frames are asked
-for. Its sources are shared among three parts; a head is fitted on all else, the test part of COMBINED left out. A hit
-is right if it has the query's label; hits are frames of FOLDER but those of the query's group, and a query of which no
-other group has the like is not counted. In brackets the mean over groups.
+``python -m tests.benchmarks.across_sources COMBINED MODEL [MODEL ...] --measured FOLDER [--dimensions 256]
+[--tune 700]``, where COMBINED is a manifest of several repositories (``cbmir dataset combine``) and FOLDER the one
+whose frames are asked for. With ``--tune`` the models, encoders that torch runs, are tuned by so many updates in place
+of a head that is fitted, half an hour a part. FOLDER's sources are shared among three parts; a head is fitted on all
+else, the test part of COMBINED left out. A hit is right if it has the query's label; hits are frames of FOLDER but
+those of the query's group, and a query of which no other group has the like is not counted. In brackets the mean over
+groups.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +24,13 @@ from numpy.typing import NDArray
 from model.network import joined
 from model.network.bundled import find_model
 from model.network.embedder import Embedder
-from model.network.heads import of_length_one
+from model.network.heads import DEFAULT_NAME, of_length_one
 from model.network.runtimes import AUTO, choose_runtime
 from model.training.evaluation import predict
 from model.training.loading import load_repository
 from model.training.projection import fit_projection
 from model.training.repository import LabelledFile
+from model.training.tuning import tune_encoder
 from tests.benchmarks.figures import print_machine
 
 PARTS = 3
@@ -33,11 +38,11 @@ PARTS = 3
 Array = NDArray[np.float32]
 
 
-def features_of(model: Path, files: list[LabelledFile]) -> tuple[Array, NDArray[np.int64]]:
-    """Features of the first layer, of a joined model of all of its models, each of length one; and whose they are."""
+def features_of(model: Path, files: list[LabelledFile], layer: str = "") -> tuple[Array, NDArray[np.int64]]:
+    """Features of a layer, each of length one, and whose they are: of the first, or of all of a joined model's."""
     metadata = Embedder.load(model, probe=False).metadata
     embedder = Embedder.load(model, runtime=choose_runtime(AUTO, metadata), probe=False)
-    layer = joined.LAYER if metadata.members else next(iter(embedder.layers))
+    layer = layer or (joined.LAYER if metadata.members else next(iter(embedder.layers)))
     frames = load_repository(files, ["any"], workers=2, prepare=embedder.preparation)[0]["train"]
     return of_length_one(predict(embedder, frames, (layer,)).features[layer]), frames.files
 
@@ -66,6 +71,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--measured", type=Path, required=True)
     parser.add_argument("--dimensions", type=int, default=256)
+    parser.add_argument("--tune", type=int, metavar="UPDATES")
     arguments = parser.parse_args()
     table = pd.read_csv(arguments.combined, dtype=str).fillna("")
     if "split" in table:
@@ -81,11 +87,22 @@ def main() -> None:
         asked = np.array([paths[file].is_relative_to(arguments.measured.resolve()) for file in of_file])
         part = parts_of(sources[asked])
         right = {"as it is": right_hits(features[asked], labels[asked], groups[asked])}
-        behind = right[f"head of {arguments.dimensions}"] = np.empty(asked.sum())
+        how = "tuned to" if arguments.tune else "head of"
+        behind = right[f"{how} {arguments.dimensions}"] = np.empty(asked.sum())
         for number in range(PARTS):
             fitted = ~np.isin(sources, np.unique(sources[asked][part == number]))
-            mean, matrix = fit_projection(features[fitted], labels[fitted], arguments.dimensions)
-            mapped = of_length_one((features[asked] - mean) @ matrix)
+            if arguments.tune:
+                chosen = [
+                    replace(files[file], label=row.label, group=row.group, source=row.source)
+                    for file, row in zip(of_file[fitted], rows[fitted].itertuples(), strict=True)
+                ]
+                with tempfile.TemporaryDirectory(prefix="cbmir-bench-") as work:
+                    tuned, values = Path(work, "tuned"), arguments.dimensions
+                    tune_encoder(find_model(model), chosen, tuned, updates=arguments.tune, dimensions=values, workers=2)
+                    mapped = features_of(tuned, [files[file] for file in of_file[asked]], DEFAULT_NAME)[0]
+            else:
+                mean, matrix = fit_projection(features[fitted], labels[fitted], arguments.dimensions)
+                mapped = of_length_one((features[asked] - mean) @ matrix)
             behind[part == number] = right_hits(mapped, labels[asked], groups[asked])[part == number]
         for name, shares in right.items():
             counted = ~np.isnan(shares)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,4 +47,34 @@ def encoder_for_processors(folder: Path) -> Path:
     shutil.copytree(find_model("lite0"), folder)
     description = json.loads((folder / "encoder.json").read_text())
     (folder / "encoder.json").write_text(json.dumps(description | {"on_gpus": ""}))
+    return folder
+
+
+def transformers_folder(folder: Path) -> Path:
+    """A small vision transformer as transformers saves one, its weights at random."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    size: dict[str, Any] = {"hidden_size": 48, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
+    config = transformers.ViTConfig(num_hidden_layers=1, num_attention_heads=2, **size)
+    transformers.ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    processor = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+def timm_encoder(folder: Path) -> Path:
+    """A small network of timm, brought in as an encoder, in colour, its weights at random."""
+    import torch
+    from safetensors.torch import save_file
+
+    from model.encoders.importing import ImportOptions, import_encoder
+    from model.encoders.torch_networks import timm_network
+
+    torch.manual_seed(0)
+    weights = folder.with_name("weights.safetensors")
+    save_file(timm_network("test_resnet").state_dict(), weights)
+    colours = ImportOptions(size=48, mean=(0.5,), std=(0.25,), channels=3)
+    import_encoder("timm:test_resnet", folder, colours, weights=weights)
     return folder

@@ -23,7 +23,7 @@ from model.network.probe import probe_path
 from model.training.repository import read_repository, split_repository
 from tests.index.conftest import describe
 from tests.support import phantoms
-from tests.support.models import NARROW, make_model, prepared
+from tests.support.models import NARROW, make_model, prepared, timm_encoder
 
 Cbmir = Callable[..., int]
 
@@ -386,3 +386,20 @@ def test_an_encoder_is_brought_in_indexed_and_searched(
     assert cbmir("copy", tmp_path / "small", tmp_path / "copy") == 0
     assert cbmir("search", query, "--index", tmp_path / "copy", "--sheet", tmp_path / "sheet.png") == 0
     assert (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+def test_an_encoder_is_tuned(
+    cbmir: Cbmir, archive: Path, tmp_path: Path, without_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, tuned, index = timm_encoder(tmp_path / "mine"), tmp_path / "tuned", tmp_path / "index"
+    tune = ("model", "tune", mine, archive, "--name", tuned, "--updates", 2, "--dimensions", 8, "--workers", 0)
+    assert cbmir(*tune) == 0
+    printed = capsys.readouterr().out
+    assert "images of 6 labels" in printed
+    assert "projected, 8 values" in printed
+    assert cbmir(*tune) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert cbmir("model", "tune", "organs24", archive, "--name", tmp_path / "other") == 2
+    assert "is no encoder" in capsys.readouterr().err
+    assert cbmir("index", archive / "eye", "--index", index, "--model", tuned, "--runtime", "torch") == 0
+    assert json.loads((index / "index.json").read_text())["dimensions"] == {"projected": 8}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +25,8 @@ from model.network.embedder import Embedder
 from model.network.encoder import CARD, NAME, read_encoder
 from model.network.heads import Head, HeadDescription, head_path, save_head
 from model.network.metadata import read_metadata
-from tests.support.models import make_model
+from model.network.probe import Probe, ProbeDescription, probe_path, save_probe
+from tests.support.models import make_model, transformers_folder
 
 GREY = ImportOptions(size=48, mean=(0.5,), std=(0.25,), channels=1)
 
@@ -84,15 +83,7 @@ def by_timm(folder: Path) -> Path:
 
 def by_transformers(folder: Path) -> Path:
     needs("transformers")
-    import transformers
-
-    torch.manual_seed(0)
-    size: dict[str, Any] = {"hidden_size": 48, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
-    config = transformers.ViTConfig(num_hidden_layers=1, num_attention_heads=2, **size)
-    transformers.ViTModel(config, add_pooling_layer=False).save_pretrained(folder / "vit")
-    processor = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 3}
-    (folder / "vit" / "preprocessor_config.json").write_text(json.dumps(processor))
-    import_encoder(str(folder / "vit"), folder / "mine", ImportOptions())
+    import_encoder(str(transformers_folder(folder / "vit")), folder / "mine", ImportOptions())
     return folder / "mine"
 
 
@@ -182,15 +173,28 @@ def test_an_encoder_becomes_an_onnx_file(make: Callable[[Path], Path], half: boo
     needs("onnxscript")
     folder, target = make(tmp_path), tmp_path / "onnx"
     (folder / CARD).write_text("A card.")
+    described = HeadDescription("small", "pooled", read_encoder(folder).fingerprint, 8, normalised=True)
+    rng = np.random.default_rng(0)
+    values = read_encoder(folder).values
+    matrix = rng.normal(size=(values, 8)).astype(np.float32)
+    head = save_head(head_path(folder, "small"), Head(described, np.zeros(values, np.float32), matrix))
+    named = ProbeDescription("small", head.model, ("one", "other"), head.fingerprint)
+    weights = rng.normal(size=(8, 2)).astype(np.float32)
+    save_probe(probe_path(folder), Probe(named, weights, np.zeros(2, np.float32), weights.T.astype(np.float16)))
     export_encoder(folder, target, half=half)
     encoder = read_encoder(target)
     assert (encoder.kind, encoder.preparation) == ("onnx", read_encoder(folder).preparation)
     assert (target / CARD).read_text() == "A card."
     [before], [after] = (embed((path, "torch"), frames(4)).values() for path in (folder, target))
+    named_before, named_after = (Embedder.load(path) for path in (folder, target))
+    assert (named_after.classes, tuple(named_after.heads)) == (("one", "other"), ("small",))
+    images = np.stack([named_before.preparation(frame) for frame in frames(4)])
+    organs = [one.embed(images, ("small",)).probabilities for one in (named_before, named_after)]
+    assert organs[1] == pytest.approx(organs[0], abs=most)
     assert np.abs(after - before).max() < most * np.abs(before).max()
     if half:
-        weights = read_encoder(folder).weights
-        assert (target / encoder.weights).stat().st_size < 0.9 * (folder / weights).stat().st_size
+        torchs = folder / read_encoder(folder).weights
+        assert (target / encoder.weights).stat().st_size < 0.9 * torchs.stat().st_size
     with pytest.raises(SettingError, match="holds an ONNX file already"):
         export_encoder(target, tmp_path / "again", half=False)
     with pytest.raises(SettingError, match="is there already"):
