@@ -143,15 +143,17 @@ def connect(address: str | PacsAddress, access: Access, *, patient: bool = True)
 
 
 def instance_uid(content: bytes) -> str:
-    """SOP Instance UID of a DICOM file, of which no more is read.
+    """SOP Instance UID of a DICOM file, of which no more is read; servers give one without a preamble as they got it.
 
     Raises:
         Exception: pydicom's, for what is no DICOM file.
     """
     from pydicom.filereader import read_partial
 
-    start = read_partial(BytesIO(content), stop_when=lambda tag, _representation, _length: tag > _SOP_INSTANCE_UID)
-    return str(start.SOPInstanceUID)
+    def stop(tag: int, _representation: object, _length: object) -> bool:
+        return tag > _SOP_INSTANCE_UID
+
+    return str(read_partial(BytesIO(content), stop_when=stop, force=True).SOPInstanceUID)
 
 
 def failed(address: PacsAddress, what: str) -> JobError:

@@ -8,12 +8,12 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread, dcmwrite
 
 from model.errors import ImageError, JobError, Reason
 from model.images.reading import read_frames
 from model.pacs.access import Access
-from model.pacs.client import EVERYTHING, Pacs, Place, connect
+from model.pacs.client import EVERYTHING, Pacs, Place, connect, instance_uid
 from tests.support import phantoms
 from tests.support.dicomweb_server import Habits, serve
 
@@ -108,3 +108,11 @@ def test_a_picture_is_read_by_its_address(files: list[Path]) -> None:
         assert frame.pixels.shape == (32, 32)
         with pytest.raises(ImageError, match="ends in"):
             next(read_frames(of))
+
+
+def test_an_instance_without_a_preamble_is_one_too(files: list[Path]) -> None:
+    header = dcmread(files[0])
+    bare, written = Dataset({element.tag: element for element in header}), BytesIO()
+    dcmwrite(written, bare, implicit_vr=True, little_endian=True, enforce_file_format=False)
+    assert b"DICM" not in written.getvalue()[:132]
+    assert instance_uid(written.getvalue()) == header.SOPInstanceUID
