@@ -31,6 +31,7 @@ from model.training.degradations import degraded
 from model.training.encoder_learner import RATES, EncoderLearner, planes
 from model.training.loading import LabelledFrames, load_repository, require_every_class
 from model.training.material import sources_of
+from model.training.memory import keep_freed_memory
 from model.training.repository import LabelledFile, listing_hash
 from model.training.sampling import BalancedBatches
 
@@ -126,6 +127,7 @@ def tune_encoder(
         CheckpointError: the encoder cannot be read, there is nothing to resume, or something cannot be written.
     """
     observer = observer or TuningObserver()
+    keep_freed_memory()
     encoder = read_encoder(folder)
     if encoder.kind == "onnx":
         raise SettingError(f"{folder} holds an ONNX file, which cannot be trained: import its network for torch")
