@@ -54,13 +54,14 @@ class Delivery:
             log.write(_who(), str(index), query, hits)
 
     def send(self, hits: Iterable[Hit], roots: tuple[str, ...]) -> None:
-        """Send what refers to the hits, and say of which that was not possible."""
-        if not self.pacs:
-            return
+        """Send what refers to the hits, if there are any, and say of which that was not possible."""
         from index.answers.words import stored_address
-        from model.pacs.key_objects import send_key_objects
 
         addresses = dict.fromkeys(stored_address(roots, hit.payload.locations[0]) for hit in hits)
+        if not (self.pacs and addresses):
+            return
+        from model.pacs.key_objects import send_key_objects
+
         sent = send_key_objects(list(addresses), self.pacs)
         for address, why in sent.left_out.items():
             messages.print(f"not sent: {address}: {why}", soft_wrap=True, markup=False)

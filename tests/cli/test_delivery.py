@@ -91,6 +91,17 @@ def test_who_asked_what_is_noted(cbmir: Cbmir, volumes: Path, index: Path, tmp_p
     assert log.stat().st_mode & 0o077 == 0
 
 
+def test_without_a_hit_nothing_is_sent(
+    cbmir: Cbmir, index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "query.dcm").write_bytes(b"no picture")
+    ask = ("search", tmp_path / "query.dcm", "--index", index, "--runtime", "openvino", "--send", "PACS@127.0.0.1:1")
+    assert cbmir(*ask) == 3
+    said = capsys.readouterr().err
+    assert "query.dcm" in said
+    assert "PACS@" not in said
+
+
 @pytest.mark.parametrize("by", ["picture", "series"])
 def test_key_objects_of_hits_are_sent(
     cbmir: Cbmir, volumes: Path, index: Path, orthanc: Orthanc, by: str, capfd: pytest.CaptureFixture[str]
