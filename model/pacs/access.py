@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +18,8 @@ class Access:
     """What may be told to every worker of a job; no secret is in it.
 
     Attributes:
-        connections: most at once, of all workers together.
+        connections: most at once, of all workers together; a job shares them between what lists and what fetches, each
+            of which has one at least.
         authorities: file of the certificates (PEM) that are trusted beside those of the machine.
         certificate: file of the client's own certificate (PEM).
         key: file of its key, if that is not in the same file.
@@ -32,6 +33,16 @@ class Access:
     key: str = ""
     ae_title: str = "CBMIR"
     ae_port: int | None = None
+
+    @property
+    def to_list(self) -> Access:
+        """The part that lists while the other fetches."""
+        return replace(self, connections=max(1, self.connections // 2))
+
+    @property
+    def to_fetch(self) -> Access:
+        """The part that fetches meanwhile."""
+        return replace(self, connections=max(1, self.connections - self.connections // 2))
 
     @classmethod
     def from_environment(cls) -> Self:

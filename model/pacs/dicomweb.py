@@ -275,8 +275,8 @@ def _session(access: Access, tls: ssl.SSLContext | None, retries: int) -> reques
         retries, backoff_factor=0.5, backoff_max=30, status_forcelist=_BUSY, allowed_methods=None, raise_on_status=False
     )
     if tls:
-        session.mount("https://", _Trusting(tls, pool_maxsize=access.connections, max_retries=again))
-    session.mount("http://", HTTPAdapter(pool_maxsize=access.connections, max_retries=again))
+        session.mount("https://", _Trusting(tls, pool_maxsize=access.connections, pool_block=True, max_retries=again))
+    session.mount("http://", HTTPAdapter(pool_maxsize=access.connections, pool_block=True, max_retries=again))
     return session
 
 

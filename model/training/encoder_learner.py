@@ -139,7 +139,7 @@ class EncoderLearner:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                kept, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                kept, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except FileNotFoundError as error:
             raise CheckpointError(f"{path} does not exist: there is no tuning to resume") from error
         except (SafetensorError, OSError) as error:

@@ -200,7 +200,7 @@ def pacs_walk(settings: JobSettings, ledger: Ledger | None) -> PacsWalk:
     last = next((job for job in ledger.jobs() if job.outcome == "complete" and job.report), None) if ledger else None
     if last and last.report:
         marks = json.loads(last.report).get("pacs_marks", {})
-    return PacsWalk(settings.pacs.access, settings.pacs.selection, marks)
+    return PacsWalk(settings.pacs.access.to_list, settings.pacs.selection, marks)
 
 
 def pending_files(

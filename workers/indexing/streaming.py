@@ -139,7 +139,7 @@ class Stream:
                 options=self._options,
                 prepare=self._network.prepare,
                 counters=session.counters,
-                access=self._pacs.access,
+                access=self._pacs.access.to_fetch,
                 paced=self._pacs.manners != NO_LIMITS,
                 decode_tasks=session.resources.decode_tasks,
             )

@@ -111,3 +111,8 @@ def test_studies_that_were_named_before_a_server_went_away_are_found(
         *found, failed = PacsWalk(Access(connections=3)).walk(Root(0, address), None)
     assert sum(len(directory.files) for directory in found) == 9
     assert failed.unreadable == {"": "it does not answer"}
+
+
+def test_listing_and_fetching_share_the_connections() -> None:
+    shares = [(Access(n).to_list.connections, Access(n).to_fetch.connections) for n in (1, 2, 4, 5)]
+    assert shares == [(1, 1), (1, 1), (2, 2), (2, 3)]
