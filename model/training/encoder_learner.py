@@ -139,12 +139,13 @@ class EncoderLearner:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                kept, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                kept = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except FileNotFoundError as error:
             raise CheckpointError(f"{path} does not exist: there is no tuning to resume") from error
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} is damaged: tune anew, without --resume ({error})") from error
-        if kept["training"] != training:
+        if kept.get("training") != training:
             raise SettingError(
                 f"{path} belongs to other images, settings or another encoder: tune anew, without --resume"
             )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from cli.rendering.report.templates import render
+from cli.rendering.report.templates import write_pages
 from index.evaluation.comparison import Comparison
-from model.errors import CbmirError
 
 
 def write_comparison(comparison: Comparison, folder: Path, *, repository: str, environment: str) -> None:
@@ -23,12 +21,4 @@ def write_comparison(comparison: Comparison, folder: Path, *, repository: str, e
         "images": comparison.images,
         "left_out": [str(error) for error in comparison.left_out],
     }
-    record = {**about, "rows": [row.to_json() for row in comparison.rows]}
-    try:
-        page = render("comparison.html.j2", **about, rows=comparison.rows)
-        (folder / "index.html").write_text(page, encoding="utf-8")
-        twin = render("comparison.md.j2", **about, rows=comparison.rows)
-        (folder / "report.md").write_text(twin, encoding="utf-8")
-        (folder / "report.json").write_text(json.dumps(record, indent=1))
-    except OSError as error:
-        raise CbmirError(f"the report cannot be written to {folder}: {error.strerror or error}") from error
+    write_pages(folder, "comparison", about, comparison.rows)

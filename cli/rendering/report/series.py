@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from itertools import groupby
 from pathlib import Path
 
-from cli.rendering.report.templates import render
+from cli.rendering.report.templates import write_pages
 from index.evaluation.by_series import RANKS, SeriesComparison
-from model.errors import CbmirError
 
 
 def write_series_comparison(
@@ -36,12 +34,4 @@ def write_series_comparison(
     }
     by_layer = groupby(comparison.rows, lambda row: (row.model, row.layer))
     tables = [(layer, list(rows)) for layer, rows in by_layer]
-    record = {**about, "rows": [row.to_json() for row in comparison.rows]}
-    try:
-        page = render("series.html.j2", **about, ranks=RANKS, tables=tables)
-        (folder / "index.html").write_text(page, encoding="utf-8")
-        twin = render("series.md.j2", **about, ranks=RANKS, tables=tables)
-        (folder / "report.md").write_text(twin, encoding="utf-8")
-        (folder / "report.json").write_text(json.dumps(record, indent=1))
-    except OSError as error:
-        raise CbmirError(f"the report cannot be written to {folder}: {error.strerror or error}") from error
+    write_pages(folder, "series", about, comparison.rows, ranks=RANKS, tables=tables)
